@@ -1,0 +1,59 @@
+"""The fast kernels. `load` returns a backend: a module with the functions of `reference`, by name.
+
+A backend may expose only some of them. Four more functions belong to every backend: asarray(host) and
+to_host(array) move data, synchronize() waits until all work is done, timer() reads a clock whose
+differences are seconds. A module that lacks these computes on NumPy arrays and waits for nothing.
+"""
+
+import importlib
+import importlib.util
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from .interface import Unavailable
+
+BACKENDS = {"numpy": "reference", "numba": "kernels.numba_cpu", "cupy": "kernels.cupy_gpu"}
+DEVICE_FUNCTIONS = {
+    "asarray": np.ascontiguousarray,
+    "to_host": lambda array: array,
+    "synchronize": lambda: None,
+    "timer": time.perf_counter,
+}
+
+
+def load(name):
+    """The backend "numpy", "numba" or "cupy", or the module in the Python file `name`.
+
+    Raises Unavailable where it cannot run here and ValueError where there is no such backend.
+    """
+    if str(name).endswith(".py"):
+        module = _from_file(Path(name))
+    elif name in BACKENDS:
+        try:
+            module = importlib.import_module(BACKENDS[name])
+        except ModuleNotFoundError as error:
+            raise Unavailable(
+                f"backend {name}: the package {error.name} is not installed"
+            ) from None
+    else:
+        known = ", ".join(BACKENDS)
+        raise ValueError(f"backend must be one of {known} or a path to a .py file, got {name!r}")
+    module.synchronize()  # a backend whose device is missing says so here
+    return module
+
+
+def _from_file(path):
+    """A user's own module, completed by the device functions that it does not define."""
+    if not path.is_file():
+        raise ValueError(f"backend {path}: there is no such file")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules.setdefault(path.stem, module)
+    spec.loader.exec_module(module)
+    for function, default in DEVICE_FUNCTIONS.items():
+        if not hasattr(module, function):
+            setattr(module, function, default)
+    return module

@@ -1,0 +1,152 @@
+"""What the backends share: the names of the activations and the checks of every function's arguments.
+
+A check raises before anything is written: TypeError for a wrong type or dtype, ValueError for a wrong
+shape, memory layout or value; each message names the argument, what it got and what it needs. `kind` is
+the backend's array type. The checks run on every call; together they cost about a microsecond.
+"""
+
+import math
+
+FLOATS = ("float32", "float64")
+INTEGERS = ("int32", "int64")
+
+# How an activation is computed. The four rectifiers need two ways: one slope, or a slope per unit.
+IDENTITY, RELU, SLOPE, SLOPES, ELU, SELU, SIGMOID, TANH = range(8)
+ACTIVATIONS = {
+    "identity": IDENTITY,
+    "relu": RELU,
+    "leaky_relu": SLOPE,
+    "prelu": SLOPES,
+    "elu": ELU,
+    "selu": SELU,
+    "sigmoid": SIGMOID,
+    "tanh": TANH,
+    "rectifier": SLOPE,
+}
+DEFAULT_ALPHA = {"leaky_relu": 0.01, "elu": 1.0}
+
+# Klambauer et al., Self-Normalizing Neural Networks, NeurIPS 2017, appendix A1.
+SELU_LAMBDA = 1.0507009873554804934193349852946
+SELU_ALPHA = 1.6732632423543772848170429916717
+
+
+class Unavailable(RuntimeError):
+    """A backend cannot run on this machine; the message says why and what to do."""
+
+
+def floating(name, value, kind, ndim=None):
+    """A C-contiguous float32 or float64 array (of `ndim` dimensions, where given)."""
+    if not isinstance(value, kind):
+        raise TypeError(f"{name} must be a {_type(kind)}, got {_type(type(value))}")
+    if value.dtype.name not in FLOATS:
+        raise TypeError(f"{name} must be float32 or float64, got {value.dtype}")
+    if ndim is not None and value.ndim != ndim:
+        raise ValueError(f"{name} must have {ndim} dimensions, got shape {value.shape}")
+    _contiguous(name, value)
+
+
+def array(name, value, kind, dtype, shape):
+    """A C-contiguous array of exactly this dtype and shape."""
+    if not isinstance(value, kind):
+        raise TypeError(f"{name} must be a {_type(kind)}, got {_type(type(value))}")
+    if value.dtype != dtype:
+        raise TypeError(f"{name} must be {dtype}, got {value.dtype}")
+    if value.shape != shape:
+        raise ValueError(f"{name} must have shape {shape}, got {value.shape}")
+    _contiguous(name, value)
+
+
+def written(name, value, kind, dtype, shape):
+    """An array as above that may be written to."""
+    array(name, value, kind, dtype, shape)
+    if not getattr(value.flags, "writeable", True):
+        raise ValueError(f"{name} must be writeable, got a read-only array")
+
+
+def several(name, value, count):
+    """A tuple or list of `count` output arrays."""
+    if not isinstance(value, tuple | list) or len(value) != count:
+        got = f"{len(value)}" if isinstance(value, tuple | list) else _type(type(value))
+        raise ValueError(f"{name} must be a tuple of {count} arrays, got {got}")
+
+
+def apart(outputs, inputs):
+    """No output may be one of the inputs: the product would read what it has overwritten."""
+    for out_name, out in outputs.items():
+        for name, value in inputs.items():
+            if out is value:
+                raise ValueError(f"{out_name} must not be the same array as {name}")
+
+
+def labels(name, value, kind, batch):
+    """(batch,) int32 or int64; their range is the kernel's to check, where they are at hand."""
+    if not isinstance(value, kind):
+        raise TypeError(f"{name} must be a {_type(kind)}, got {_type(type(value))}")
+    if value.dtype.name not in INTEGERS:
+        raise TypeError(f"{name} must be int32 or int64, got {value.dtype}")
+    if value.shape != (batch,):
+        raise ValueError(f"{name} must have shape {(batch,)}, got {value.shape}")
+    _contiguous(name, value)
+
+
+def label_out_of_range(name, classes):
+    """The error of a label that names no class."""
+    return ValueError(
+        f"{name} must be in 0 ... {classes - 1} for {classes} classes, got one outside"
+    )
+
+
+def rows(name, value):
+    """At least one row and one column: a mean over nothing has no value."""
+    if 0 in value.shape:
+        raise ValueError(f"{name} must have at least one row and one column, got {value.shape}")
+
+
+def number(name, value, low=0.0, high=math.inf, *, above=False):
+    """A finite number with low <= value < high (low < value where `above`)."""
+    try:
+        within = bool((low < value if above else low <= value) and value < high)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} must be a number, got {_type(type(value))}") from None
+    if not within:
+        limits = f"{'above' if above else 'at least'} {low:g} and below {high:g}"
+        raise ValueError(f"{name} must be {limits}, got {value}")
+
+
+def step(name, value):
+    """A whole number that counts from 1."""
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise TypeError(f"{name} must be an integer, got {_type(type(value))}")
+    if value < 1:
+        raise ValueError(f"{name} must be at least 1, got {value}")
+
+
+def activation(name, alpha, units, kind, dtype):
+    """(way, slope, slopes) of the activation: IDENTITY ... TANH, its alpha as a number or an array.
+
+    Exactly one of slope and slopes counts: slopes (units,) where the way is SLOPES, else slope.
+    """
+    way = ACTIVATIONS.get(name) if isinstance(name, str) else None
+    if way is None:
+        raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}, got {name!r}")
+    if alpha is None:
+        if name in ("prelu", "rectifier"):
+            raise ValueError(f"alpha must be given for {name}, got None")
+        return way, DEFAULT_ALPHA.get(name, 0.0), None
+    if name == "prelu" or (name == "rectifier" and isinstance(alpha, kind)):
+        array("alpha", alpha, kind, dtype, (units,))
+        return SLOPES, 0.0, alpha
+    if name not in ("leaky_relu", "elu", "rectifier"):
+        raise ValueError(f"alpha must be None for {name}, got {alpha!r}")
+    # The derivative of leaky_relu and elu is read off the sign of y: their alpha cannot be negative.
+    number("alpha", alpha, -math.inf if name == "rectifier" else 0.0)
+    return way, float(alpha), None
+
+
+def _contiguous(name, value):
+    if not value.flags.c_contiguous:
+        raise ValueError(f"{name} must be C-contiguous, got strides {value.strides}")
+
+
+def _type(kind):
+    return f"{kind.__module__}.{kind.__qualname__}"

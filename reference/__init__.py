@@ -1,0 +1,66 @@
+"""What each operation is: plain NumPy functions that read like their equations, and their specifications.
+
+This package is a backend as well (`kernels.load("numpy")`): the oracle in float64, the baseline in
+float32. It checks no arguments: what NumPy makes of them is what they mean.
+"""
+
+import time
+
+import numpy as np
+
+from . import activations, dense, losses, optimizers
+from .activations import activation_backward, activation_forward
+from .dense import dense_backward, dense_forward
+from .losses import softmax, softmax_cross_entropy, sparse_categorical_cross_entropy
+from .optimizers import adagrad, adam, momentum, nesterov, rmsprop, sgd
+from .spec import Layer, Operation
+
+FAMILIES = {
+    "activations": activations.OPERATIONS,
+    "dense": dense.OPERATIONS,
+    "losses": losses.OPERATIONS,
+    "optimizers": optimizers.OPERATIONS,
+}
+
+
+def asarray(host):
+    """The host array itself: this backend computes where the data is."""
+    return np.ascontiguousarray(host)
+
+
+def to_host(array):
+    """The array itself."""
+    return array
+
+
+def synchronize():
+    """Nothing to wait for: every function has finished when it returns."""
+
+
+def timer():
+    """Seconds of a monotonic clock; the difference of two calls is a duration."""
+    return time.perf_counter()
+
+
+__all__ = [
+    "FAMILIES",
+    "Layer",
+    "Operation",
+    "activation_backward",
+    "activation_forward",
+    "adagrad",
+    "adam",
+    "asarray",
+    "dense_backward",
+    "dense_forward",
+    "momentum",
+    "nesterov",
+    "rmsprop",
+    "sgd",
+    "softmax",
+    "softmax_cross_entropy",
+    "sparse_categorical_cross_entropy",
+    "synchronize",
+    "timer",
+    "to_host",
+]

@@ -1,0 +1,198 @@
+"""Softmax and the cross-entropy losses of integer labels; a mean over the batch, in nats."""
+
+from functools import partial
+
+import numpy as np
+
+from .spec import ELEMENTARY, Operation, smallest_normal, store, summation, unit_roundoff
+
+
+def softmax(logits, *, out=None):
+    """p_ij = exp(x_ij - m_i) / sum_k exp(x_ik - m_i) with m_i the largest logit of row i.
+
+    logits, out: (batch, classes). Stable for any finite logits; a logit of -inf has probability 0.
+    Source: Goodfellow, Bengio and Courville, Deep Learning, MIT Press 2016, sections 4.1 and 6.2.2.
+    """
+    e = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return store(out, e / e.sum(axis=1, keepdims=True))
+
+
+def softmax_cross_entropy(logits, labels, *, label_smoothing=0.0, out=None):
+    """Mean loss L = -1/B sum_ij t_ij log p_ij and its gradient dL/dx = (p - t) / B, in one pass.
+
+    p is the softmax of the logits x, t_ij = (1 - s) [j = label_i] + s / classes the smoothed target
+    and s = label_smoothing in [0, 1). logits: (batch, classes), labels: (batch,) int32 or int64.
+    Returns (loss, dlogits), the loss as an array of shape (); out takes the two.
+    Sources: as for softmax; smoothing: Szegedy et al., CVPR 2016, section 7.
+    """
+    batch, classes = logits.shape
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    e = np.exp(shifted)
+    total = e.sum(axis=1, keepdims=True)
+    target = np.full_like(logits, label_smoothing / classes)
+    target[np.arange(batch), labels] += 1 - label_smoothing
+    log_p = shifted - np.log(total)
+    contributions = np.multiply(target, log_p, out=np.zeros_like(log_p), where=target != 0)
+    loss_out, dlogits_out = out or (None, None)
+    loss = store(loss_out, -contributions.sum() / batch)
+    return loss.astype(logits.dtype, copy=False), store(dlogits_out, (e / total - target) / batch)
+
+
+def sparse_categorical_cross_entropy(probabilities, labels, *, out=None):
+    """Mean loss L = -1/B sum_i log p_i,label_i of given probabilities.
+
+    probabilities: (batch, classes), labels: (batch,) int32 or int64. Returns, and `out` takes, an
+    array of shape (). A true class of probability 0 makes the loss infinite; nothing is clipped.
+    """
+    batch = len(labels)
+    with np.errstate(divide="ignore"):
+        return store(out, -np.log(probabilities[np.arange(batch), labels]).mean())
+
+
+# --- specification -----------------------------------------------------------------------------------
+
+
+def _softmax_terms(logits, dtype):
+    """p and its relative error: each exp errs by its rounding and by that of its argument x - m."""
+    u = unit_roundoff(dtype)
+    distance = logits.max(axis=1, keepdims=True) - logits
+    p = softmax(logits)
+    finite = np.where(p > 0, distance, 0.0)
+    each = (ELEMENTARY + finite) * u
+    total = (p * each).sum(axis=1, keepdims=True) + summation(logits.shape[1]) * u
+    return p, each, total
+
+
+def _softmax_error(inputs, dtype):
+    u = unit_roundoff(dtype)
+    p, each, total = _softmax_terms(inputs["logits"], dtype)
+    return (p * (each + total + 2 * u) + 2 * smallest_normal(dtype),)
+
+
+def _cross_entropy_error(inputs, dtype):
+    logits, labels = inputs["logits"], inputs["labels"]
+    smoothing = inputs.get("label_smoothing", 0.0)
+    u, tiny = unit_roundoff(dtype), smallest_normal(dtype)
+    batch, classes = logits.shape
+    p, each, total = _softmax_terms(logits, dtype)
+    target = np.full_like(logits, smoothing / classes)
+    target[np.arange(batch), labels] += 1 - smoothing
+    gradient = (p * (each + total + 4 * u) + 5 * u * target + 2 * tiny) / batch + tiny
+
+    # log(sum) errs by the sum's relative error; the logits enter it and sum_j t_j x_j by magnitude.
+    m = logits.max(axis=1)
+    used = np.where(target > 0, np.abs(logits), 0.0)
+    log_total = np.log(np.exp(logits - m[:, None]).sum(axis=1))
+    inner = summation(classes) * (target * used).sum(axis=1)
+    magnitude = inner + 3 * np.abs(m) + (2 + ELEMENTARY) * log_total
+    per_row = total[:, 0] + u * magnitude
+    loss = per_row.mean() + (summation(batch) + 2) * u * (magnitude.mean()) + tiny
+    return loss, gradient
+
+
+def _sparse_error(inputs, dtype):
+    chosen = inputs["probabilities"][np.arange(len(inputs["labels"])), inputs["labels"]]
+    magnitude = np.abs(np.log(chosen)).mean()
+    growth = ELEMENTARY + summation(len(chosen)) + 1
+    return (growth * unit_roundoff(dtype) * magnitude + smallest_normal(dtype),)
+
+
+def _sample_labels(rng, layer, batch):
+    return rng.integers(0, layer.fan_out, batch, dtype=np.int32)
+
+
+def _sample_softmax(rng, layer, batch, dtype):
+    return {"logits": (3 * rng.standard_normal((batch, layer.fan_out))).astype(dtype)}
+
+
+def _sample_cross_entropy(smoothing, rng, layer, batch, dtype):
+    return {
+        **_sample_softmax(rng, layer, batch, dtype),
+        "labels": _sample_labels(rng, layer, batch),
+        "label_smoothing": smoothing,
+    }
+
+
+def _sample_sparse(rng, layer, batch, dtype):
+    logits = _sample_softmax(rng, layer, batch, np.float64)["logits"]
+    return {
+        "probabilities": softmax(logits).astype(dtype),
+        "labels": _sample_labels(rng, layer, batch),
+    }
+
+
+def _edge_logits(dtype):
+    large = np.finfo(dtype).max / 4
+    yield "equal", np.zeros((3, 10), dtype)
+    yield "one class", np.full((4, 1), 7.0, dtype)
+    yield "large", np.array([[large, -large, 0.0], [1e4, 1e4, -1e4], [-large] * 3], dtype)
+    yield "masked by -inf", np.array([[1.0, -np.inf, 2.0], [-np.inf, -np.inf, 5.0]], dtype)
+    yield "NaN in one row", np.array([[1.0, 2.0, 3.0], [1.0, np.nan, 2.0], [0.0, 0.0, 1.0]], dtype)
+    yield "far below", np.array([[0.0, -80.0, -100.0, -700.0, -750.0, -1e4]], dtype)
+    yield "subnormal", np.full((2, 5), np.finfo(dtype).smallest_subnormal, dtype)
+
+
+def _softmax_edges(dtype):
+    for label, logits in _edge_logits(dtype):
+        yield label, {"logits": logits}
+
+
+def _cross_entropy_edges(dtype):
+    for label, logits in _edge_logits(dtype):
+        for integer in (np.int32, np.int64):
+            labels = logits.argmax(axis=1).astype(integer)
+            yield f"{label}, {integer.__name__}", {"logits": logits, "labels": labels}
+    logits = np.array([[1.0, 2.0, 3.0], [3.0, 2.0, 1.0]], dtype)
+    for smoothing in (0.0, 0.1, 0.999):
+        for label in (0, 2):
+            labels = np.full(2, label, np.int64)
+            yield (
+                f"label {label}, smoothing {smoothing}",
+                {"logits": logits, "labels": labels, "label_smoothing": smoothing},
+            )
+
+
+def _sparse_edges(dtype):
+    p = np.array([[1.0, 0.0, 0.0], [0.2, 0.3, 0.5]], dtype)
+    for integer in (np.int32, np.int64):
+        yield (
+            f"certain, {integer.__name__}",
+            {"probabilities": p, "labels": np.array([0, 2], integer)},
+        )
+    yield "impossible", {"probabilities": p, "labels": np.array([1, 2])}
+    yield "NaN", {"probabilities": np.array([[np.nan, 1.0]], dtype), "labels": np.array([0])}
+
+
+OPERATIONS = (
+    Operation(
+        "softmax",
+        softmax,
+        _sample_softmax,
+        lambda batch, fan_in, fan_out: 5 * batch * fan_out,
+        lambda batch, fan_in, fan_out: 2 * batch * fan_out,
+        _softmax_error,
+        _softmax_edges,
+    ),
+    *(
+        Operation(
+            "softmax_cross_entropy",
+            softmax_cross_entropy,
+            partial(_sample_cross_entropy, smoothing),
+            lambda batch, fan_in, fan_out: 6 * batch * fan_out,
+            lambda batch, fan_in, fan_out: 2 * batch * fan_out + batch + 1,
+            _cross_entropy_error,
+            _cross_entropy_edges,
+            variant,
+        )
+        for variant, smoothing in (("hard", 0.0), ("smoothed", 0.1))
+    ),
+    Operation(
+        "sparse_categorical_cross_entropy",
+        sparse_categorical_cross_entropy,
+        _sample_sparse,
+        lambda batch, fan_in, fan_out: 2 * batch,
+        lambda batch, fan_in, fan_out: 2 * batch + 1,
+        _sparse_error,
+        _sparse_edges,
+    ),
+)
