@@ -1,12 +1,15 @@
 """The fast kernels. `load` returns a backend: a module with the functions of `reference`, by name.
 
-A backend may expose only some of them. Four more functions belong to every backend: asarray(host) and
-to_host(array) move data, synchronize() waits until all work is done, timer() reads a clock whose
-differences are seconds. A module that lacks these computes on NumPy arrays and waits for nothing.
+A backend may expose only some of them. Four more functions belong to every backend: asarray(host)
+and to_host(array) move data, synchronize() waits until all work is done, timer() reads a clock whose
+differences are seconds. A module without these computes on NumPy arrays and waits for nothing.
 """
 
+import hashlib
 import importlib
 import importlib.util
+import os
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -15,6 +18,7 @@ import numpy as np
 
 from .interface import Unavailable
 
+HERE = Path(__file__).resolve().parent
 BACKENDS = {"numpy": "reference", "numba": "kernels.numba_cpu", "cupy": "kernels.cupy_gpu"}
 DEVICE_FUNCTIONS = {
     "asarray": np.ascontiguousarray,
@@ -22,6 +26,27 @@ DEVICE_FUNCTIONS = {
     "synchronize": lambda: None,
     "timer": time.perf_counter,
 }
+
+
+def _use_own_cache():
+    """Give Numba a cache folder named by the content of this package, and drop older ones.
+
+    Numba's own check sees only the file of the function that it compiles, not those of the
+    functions it calls, and would return stale code.
+    """
+    if "NUMBA_CACHE_DIR" in os.environ or not os.access(HERE.parent, os.W_OK):
+        return
+    digest = hashlib.sha256()
+    for source in sorted(HERE.rglob("*.py")):
+        digest.update(source.read_bytes())
+    folder = HERE.parent / ".cache" / f"numba-{digest.hexdigest()[:16]}"
+    os.environ["NUMBA_CACHE_DIR"] = str(folder)
+    for old in folder.parent.glob("numba-*"):
+        if old != folder:
+            shutil.rmtree(old, ignore_errors=True)
+
+
+_use_own_cache()
 
 
 def load(name):

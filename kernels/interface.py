@@ -1,14 +1,16 @@
-"""What the backends share: the names of the activations and the checks of every function's arguments.
+"""What the backends share: the names of the activations and the checks of all arguments.
 
-A check raises before anything is written: TypeError for a wrong type or dtype, ValueError for a wrong
-shape, memory layout or value; each message names the argument, what it got and what it needs. `kind` is
-the backend's array type. The checks run on every call; together they cost about a microsecond.
+A check raises before anything is written: TypeError for a wrong type or dtype, ValueError for a
+wrong shape, memory layout or value; each message names the argument, what it got and what it needs.
+`kind` is the backend's array type. The checks run on every call and cost about a microsecond.
 """
 
 import math
 
-FLOATS = ("float32", "float64")
-INTEGERS = ("int32", "int64")
+import numpy as np
+
+FLOATS = (np.dtype("float32"), np.dtype("float64"))
+INTEGERS = (np.dtype("int32"), np.dtype("int64"))
 
 # How an activation is computed. The four rectifiers need two ways: one slope, or a slope per unit.
 IDENTITY, RELU, SLOPE, SLOPES, ELU, SELU, SIGMOID, TANH = range(8)
@@ -38,7 +40,7 @@ def floating(name, value, kind, ndim=None):
     """A C-contiguous float32 or float64 array (of `ndim` dimensions, where given)."""
     if not isinstance(value, kind):
         raise TypeError(f"{name} must be a {_type(kind)}, got {_type(type(value))}")
-    if value.dtype.name not in FLOATS:
+    if value.dtype not in FLOATS:
         raise TypeError(f"{name} must be float32 or float64, got {value.dtype}")
     if ndim is not None and value.ndim != ndim:
         raise ValueError(f"{name} must have {ndim} dimensions, got shape {value.shape}")
@@ -82,7 +84,7 @@ def labels(name, value, kind, batch):
     """(batch,) int32 or int64; their range is the kernel's to check, where they are at hand."""
     if not isinstance(value, kind):
         raise TypeError(f"{name} must be a {_type(kind)}, got {_type(type(value))}")
-    if value.dtype.name not in INTEGERS:
+    if value.dtype not in INTEGERS:
         raise TypeError(f"{name} must be int32 or int64, got {value.dtype}")
     if value.shape != (batch,):
         raise ValueError(f"{name} must have shape {(batch,)}, got {value.shape}")

@@ -1,4 +1,4 @@
-"""What each operation is: plain NumPy functions that read like their equations, and their specifications.
+"""What each operation is: plain NumPy functions that read like equations, and their specifications.
 
 This package is a backend as well (`kernels.load("numpy")`): the oracle in float64, the baseline in
 float32. It checks no arguments: what NumPy makes of them is what they mean.

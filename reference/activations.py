@@ -1,9 +1,9 @@
-"""Activation functions and their derivatives, applied elementwise to pre-activations z of shape (batch, units).
+"""Activations and their derivatives, elementwise on pre-activations z of shape (batch, units).
 
 The rectifiers are one function, max(0, z) + alpha min(0, z), with alpha = 1 (identity), 0 (relu),
-0.01 (leaky_relu) or learned for every unit (prelu). The backward pass takes `saved`: the output y where
-the derivative follows from it, else the pre-activation z (SAVES_INPUT). At z = 0 the derivative is the
-one from the left.
+0.01 (leaky_relu) or learned for every unit (prelu). The backward pass takes `saved`: the output y
+where the derivative follows from it, else the pre-activation z (SAVES_INPUT). At z = 0 the
+derivative is the one from the left.
 """
 
 from functools import partial
@@ -76,17 +76,19 @@ def activation_forward(z, activation, alpha=None, *, out=None):
         case "tanh":
             y = np.tanh(z)
         case _:
-            raise ValueError(
-                f"activation must be one of {', '.join(ACTIVATIONS)}, got {activation!r}"
-            )
+            raise _unknown(activation)
     return store(out, y)
+
+
+def _unknown(activation):
+    return ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}, got {activation!r}")
 
 
 def activation_backward(dy, saved, activation, alpha=None, *, out=None):
     """dz = dy act'(z); for prelu (dz, dalpha) with dalpha = sum over the batch of dy min(0, z).
 
-    From y: relu [y > 0], leaky_relu 1 or alpha, elu 1 or y + alpha, selu lambda or y + lambda alpha,
-    sigmoid y (1 - y), tanh (1 - y)(1 + y). From z: prelu and rectifier, 1 or alpha.
+    From y: relu [y > 0], leaky_relu 1 or alpha, elu 1 or y + alpha, selu lambda or
+    y + lambda alpha, sigmoid y (1 - y), tanh (1 - y)(1 + y). From z: prelu and rectifier, 1 or alpha.
 
     dy, saved: (batch, units); dalpha: (units,). out: dz, or (dz, dalpha) for prelu.
     Raises ValueError for an unknown activation.
@@ -108,9 +110,7 @@ def activation_backward(dy, saved, activation, alpha=None, *, out=None):
         case "tanh":
             dz = (1 - saved) * (1 + saved) * dy
         case _:
-            raise ValueError(
-                f"activation must be one of {', '.join(ACTIVATIONS)}, got {activation!r}"
-            )
+            raise _unknown(activation)
     if activation != "prelu":
         return store(out, dz)
     dalpha = (dy * np.minimum(saved, 0)).sum(axis=0)
@@ -118,7 +118,7 @@ def activation_backward(dy, saved, activation, alpha=None, *, out=None):
     return store(dz_out, dz), store(dalpha_out, dalpha)
 
 
-# --- specification -----------------------------------------------------------------------------------
+# --- specification ------------------------------------------------------------
 
 # Roundings of one evaluation, in units of u relative to the result: (forward, backward). alpha and
 # lambda are themselves rounded; sigmoid and tanh take an exponential, an addition and a division.
@@ -147,7 +147,7 @@ FLOPS = {  # forward, backward
 
 
 def sample_alpha(rng, activation, units, dtype):
-    """The `alpha` argument of an activation where it takes one, as a dictionary of none or one entry."""
+    """The `alpha` argument of an activation where it takes one: a dictionary of none or one entry."""
     if activation not in ("prelu", "rectifier"):
         return {}
     return {"alpha": rng.uniform(-0.5, 1.5, units).astype(dtype)}

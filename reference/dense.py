@@ -42,7 +42,7 @@ def dense_backward(dy, x, weight, saved, activation="identity", alpha=None, *, o
     return tuple(store(o, r) for o, r in zip(out or [None] * len(results), results, strict=True))
 
 
-# --- specification -----------------------------------------------------------------------------------
+# --- specification ------------------------------------------------------------
 
 
 def _sample_forward(activation, rng, layer, batch, dtype):
@@ -120,10 +120,10 @@ def _forward_edges(activation, dtype):
         _, x, weight, alpha = _small(activation, dtype)
         x[2, 3] = value
         bias = np.zeros(9, dtype)
-        yield f"{value} in x", dict(x=x, weight=weight, bias=bias, activation=activation, **alpha)
+        inputs = {"x": x, "weight": weight, "bias": bias, "activation": activation}
+        yield f"{value} in x", {**inputs, **alpha}
     _, x, weight, alpha = _small(activation, dtype)
-    inputs = dict(x=np.zeros_like(x), weight=weight, bias=np.zeros(9, dtype), activation=activation)
-    yield "all zero", {**inputs, **alpha}
+    yield "all zero", {**inputs, "x": np.zeros_like(x), **alpha}
 
 
 def _backward_edges(activation, dtype):
@@ -132,7 +132,7 @@ def _backward_edges(activation, dtype):
         saved = sample_saved(rng, activation, (5, 9), dtype, alpha)
         dy = rng.standard_normal((5, 9)).astype(dtype)
         dy[2, 3] = value
-        inputs = dict(dy=dy, x=x, weight=weight, saved=saved, activation=activation)
+        inputs = {"dy": dy, "x": x, "weight": weight, "saved": saved, "activation": activation}
         yield f"{value} in dy", {**inputs, **alpha}
 
 

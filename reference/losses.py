@@ -49,7 +49,7 @@ def sparse_categorical_cross_entropy(probabilities, labels, *, out=None):
         return store(out, -np.log(probabilities[np.arange(batch), labels]).mean())
 
 
-# --- specification -----------------------------------------------------------------------------------
+# --- specification ------------------------------------------------------------
 
 
 def _softmax_terms(logits, dtype):

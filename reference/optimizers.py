@@ -1,8 +1,8 @@
-"""Update rules: param and state arrays, all of one shape, are updated in place; nothing is returned.
+"""Update rules: param and state arrays, of one shape, are updated in place; nothing is returned.
 
-grad is the gradient of the loss with respect to param. lr is the learning rate, eps stands outside the
-root, step counts from 1. The equations are those of Goodfellow, Bengio and Courville, Deep Learning,
-MIT Press 2016, sections 8.3 and 8.5.
+grad is the gradient of the loss with respect to param. lr is the learning rate, eps stands outside
+the root, step counts from 1. The equations are those of Goodfellow, Bengio and Courville, Deep
+Learning, MIT Press 2016, sections 8.3 and 8.5.
 """
 
 import numpy as np
@@ -61,9 +61,9 @@ def adam(param, grad, mean, variance, step, *, lr=0.001, beta1=0.9, beta2=0.999,
     param -= lr * (mean / (1 - beta1**step)) / (corrected + eps)
 
 
-# --- specification -----------------------------------------------------------------------------------
-# Each bound takes `carried`, the errors that param and state bring along from earlier steps (zeros at
-# the first), so that a trajectory's bound is the same recursion as the trajectory itself.
+# --- specification ------------------------------------------------------------
+# Each bound takes `carried`, the errors that param and state bring along from earlier steps (zeros
+# at the first), so that a trajectory's bound is the same recursion as the trajectory itself.
 
 
 def _sgd_error(inputs, dtype, carried=(0.0,)):

@@ -1,14 +1,14 @@
-"""What a specification is: how to sample an operation, count its work and bound its rounding error.
+"""What a specification is: samples of an operation, its work, and bounds of its rounding error.
 
-A family file (activations, dense, ...) holds plain NumPy functions and, beside them, OPERATIONS: one
-`Operation` for every function and variant. Tests and benchmarks are products over these.
+A family file (activations, dense, ...) holds plain NumPy functions and, beside them, OPERATIONS:
+one `Operation` for every function and variant. Tests and benchmarks are products over these.
 
 The error bounds are forward bounds of the standard model of floating-point arithmetic,
-fl(a op b) = (a op b)(1 + d), |d| <= u (N. J. Higham, Accuracy and Stability of Numerical Algorithms,
-2nd ed., SIAM 2002, ch. 2 and 3), with these assumptions about a kernel:
+fl(a op b) = (a op b)(1 + d), |d| <= u (N. J. Higham, Accuracy and Stability of Numerical
+Algorithms, 2nd ed., SIAM 2002, ch. 2 and 3), with these assumptions about a kernel:
 
-- exp, expm1, log and tanh are correct to ELEMENTARY * u (4 ulp: numpy's vectorised float32 log states
-  3.83 ulp and its exp 2.52, CUDA's math library 1 to 2),
+- exp, expm1, log and tanh are correct to ELEMENTARY * u (4 ulp: numpy's vectorised float32 log
+  states 3.83 ulp and its exp 2.52, CUDA's math library 1 to 2),
 - a sum of n terms may be taken in any order; its error grows as min(n, 8 sqrt(n)) u: the first is
   the worst case, the second holds with probability above 1 - 2 n exp(-32) for independent roundings
   (Higham and Mary, A New Approach to Probabilistic Rounding Error Analysis, SISC 41, 2019),
@@ -45,7 +45,7 @@ class Operation:
     """One public function in one variant, with all that is needed to test and time it.
 
     sample(rng, layer, batch, dtype)       fresh inputs: the function's arguments by name, in order
-    flops(batch, fan_in, fan_out)          fewest operations (exp, log, sqrt and divide count as one)
+    flops(batch, fan_in, fan_out)          fewest operations (exp, log, sqrt, divide count as one)
     elements(batch, fan_in, fan_out)       fewest array elements moved: each input read once, each
                                            output written once; times the item size: bytes
     error_bound(inputs, dtype)             elementwise absolute bounds, one array an output, of a
@@ -82,7 +82,7 @@ class Operation:
         return result if isinstance(result, tuple) else (result,)
 
     def disagreement(self, inputs: Inputs, results: tuple[np.ndarray, ...]) -> str | None:
-        """What is wrong with `results` (host arrays, computed from `inputs`), or None if nothing is."""
+        """What is wrong with `results` (host arrays computed from `inputs`), or None."""
         dtype = floating(inputs)
         with np.errstate(all="ignore"):
             expected = self.oracle(inputs)
@@ -119,9 +119,10 @@ def compare(got: np.ndarray, want: np.ndarray, bound: np.ndarray, dtype: Any) ->
         excess = np.where(bad, np.nan_to_num(np.abs(got - want) / bound, nan=np.inf), 0.0)
     where = np.unravel_index(np.argmax(excess), excess.shape)
     at = tuple(int(i) for i in where)
+    allowed = np.broadcast_to(bound, got.shape)[where]
     return (
         f"{int(bad.sum())} of {got.size} wrong; worst at {at}: "
-        f"{got[where]!r} instead of {want[where]!r}, allowed error {np.broadcast_to(bound, got.shape)[where]:.3g}"
+        f"{got[where]:.9g} instead of {want[where]:.9g}, allowed error {allowed:.3g}"
     )
 
 
@@ -164,7 +165,7 @@ def store(out: np.ndarray | None, value: Any) -> np.ndarray:
 
 
 def border_values(dtype: Any) -> np.ndarray:
-    """Numbers at the borders of `dtype`: zeros, infinities, NaN, subnormals, near over- and underflow."""
+    """Zeros, infinities, NaN, subnormals, numbers near over- and underflow of `dtype` and its exp."""
     info = np.finfo(dtype)
     magnitudes = [0.0, 1.0, info.tiny, info.smallest_subnormal, info.eps, info.max, np.inf]
     magnitudes += [

@@ -1,0 +1,50 @@
+"""The backend for the CPU: Numba kernels over NumPy arrays."""
+
+import time
+
+import numpy as np
+
+from .activations import activation_backward, activation_forward
+from .dense import dense_backward, dense_forward
+from .losses import softmax, softmax_cross_entropy, sparse_categorical_cross_entropy
+from .optimizers import adagrad, adam, momentum, nesterov, rmsprop, sgd
+
+
+def asarray(host):
+    """The host array itself, C-contiguous: this backend computes where the data is."""
+    return np.ascontiguousarray(host)
+
+
+def to_host(array):
+    """The array itself."""
+    return array
+
+
+def synchronize():
+    """Nothing to wait for: every function has finished when it returns."""
+
+
+def timer():
+    """Seconds of a monotonic clock; the difference of two calls is a duration."""
+    return time.perf_counter()
+
+
+__all__ = [
+    "activation_backward",
+    "activation_forward",
+    "adagrad",
+    "adam",
+    "asarray",
+    "dense_backward",
+    "dense_forward",
+    "momentum",
+    "nesterov",
+    "rmsprop",
+    "sgd",
+    "softmax",
+    "softmax_cross_entropy",
+    "sparse_categorical_cross_entropy",
+    "synchronize",
+    "timer",
+    "to_host",
+]

@@ -1,0 +1,292 @@
+"""Activations for the CPU: two scalar functions an activation, and the loops over them.
+
+`way`, one of interface.IDENTITY ... TANH, is chosen at run time, so that what is compiled once
+serves every activation; the dense layer applies the same loops to its tiles. `alpha` holds one
+slope, or one for every unit where the way is SLOPES.
+"""
+
+import numpy as np
+from numba import prange
+from numba.extending import register_jitable
+
+from .. import interface
+from ..interface import (
+    ELU,
+    IDENTITY,
+    RELU,
+    SELU,
+    SELU_ALPHA,
+    SELU_LAMBDA,
+    SIGMOID,
+    SLOPE,
+    SLOPES,
+)
+from .elementary import exp, expm1, tanh
+from .jit import CHUNK, THREADS_FROM, kernel, reduction, threaded
+
+# act(z) of one number, with slope a. NaN stays NaN.
+
+
+@register_jitable
+def _identity(z, a):
+    return z
+
+
+@register_jitable
+def _relu(z, a):
+    return type(z)(0) if z < 0 else z
+
+
+@register_jitable
+def _slope(z, a):
+    return z if z > 0 else a * z
+
+
+@register_jitable
+def _elu(z, a):
+    return z if z > 0 else a * expm1(z)
+
+
+@register_jitable
+def _selu(z, a):
+    left = type(z)(SELU_LAMBDA * SELU_ALPHA) * expm1(z)
+    return type(z)(SELU_LAMBDA) * z if z > 0 else left
+
+
+@register_jitable
+def _sigmoid(z, a):
+    one, e = type(z)(1), exp(-abs(z))
+    return (e if z < 0 else one) / (one + e)
+
+
+@register_jitable
+def _tanh(z, a):
+    return tanh(z)
+
+
+@register_jitable
+def _forward(loop, way, *arguments):
+    """loop(act, *arguments): every activation gets a loop of its own, which can be vectorised."""
+    if way == IDENTITY:
+        loop(_identity, *arguments)
+    elif way == RELU:
+        loop(_relu, *arguments)
+    elif way == SLOPE:
+        loop(_slope, *arguments)
+    elif way == ELU:
+        loop(_elu, *arguments)
+    elif way == SELU:
+        loop(_selu, *arguments)
+    elif way == SIGMOID:
+        loop(_sigmoid, *arguments)
+    else:
+        loop(_tanh, *arguments)
+
+
+# dy act'(z) of one number from s: z for prelu and rectifier, y for the others.
+
+
+@register_jitable
+def _d_identity(dy, s, a):
+    return dy
+
+
+@register_jitable
+def _d_relu(dy, s, a):
+    return dy if s > 0 else type(s)(0)
+
+
+@register_jitable
+def _d_slope(dy, s, a):
+    return dy if s > 0 else a * dy
+
+
+@register_jitable
+def _d_elu(dy, s, a):
+    return dy if s > 0 else (s + a) * dy
+
+
+@register_jitable
+def _d_selu(dy, s, a):
+    left = (s + type(s)(SELU_LAMBDA * SELU_ALPHA)) * dy
+    return type(s)(SELU_LAMBDA) * dy if s > 0 else left
+
+
+@register_jitable
+def _d_sigmoid(dy, s, a):
+    return s * (type(s)(1) - s) * dy
+
+
+@register_jitable
+def _d_tanh(dy, s, a):
+    return (type(s)(1) - s) * (type(s)(1) + s) * dy
+
+
+@register_jitable
+def _backward(loop, way, *arguments):
+    """loop(derivative, *arguments), as in _forward."""
+    if way == IDENTITY:
+        loop(_d_identity, *arguments)
+    elif way == RELU:
+        loop(_d_relu, *arguments)
+    elif way == SLOPE:
+        loop(_d_slope, *arguments)
+    elif way == ELU:
+        loop(_d_elu, *arguments)
+    elif way == SELU:
+        loop(_d_selu, *arguments)
+    elif way == SIGMOID:
+        loop(_d_sigmoid, *arguments)
+    else:
+        loop(_d_tanh, *arguments)
+
+
+@register_jitable
+def _row(act, z, a, y):
+    for j in range(y.size):
+        y[j] = act(z[j], a)
+
+
+@register_jitable
+def _biased_row(act, z, bias, a, y):
+    for j in range(y.size):
+        y[j] = act(z[j] + bias[j], a)
+
+
+@register_jitable
+def _d_row(derivative, dy, saved, a, dz):
+    for j in range(dz.size):
+        dz[j] = derivative(dy[j], saved[j], a)
+
+
+@kernel
+def forward_row(way, z, alpha, y):
+    """y = act(z) of 1-D arrays: one row, or several rows end to end unless the way is SLOPES."""
+    if way == SLOPES:
+        for j in range(y.size):
+            y[j] = _slope(z[j], alpha[j])
+    else:
+        _forward(_row, way, z, alpha[0], y)
+
+
+@kernel
+def forward_biased_row(way, z, bias, alpha, y):
+    """y = act(z + bias) of 1-D arrays: one row."""
+    if way == SLOPES:
+        for j in range(y.size):
+            y[j] = _slope(z[j] + bias[j], alpha[j])
+    else:
+        _forward(_biased_row, way, z, bias, alpha[0], y)
+
+
+@kernel
+def backward_row(way, dy, saved, alpha, dz):
+    """dz = dy act'(saved) of 1-D arrays, as in forward_row."""
+    if way == SLOPES:
+        for j in range(dz.size):
+            dz[j] = _d_slope(dy[j], saved[j], alpha[j])
+    else:
+        _backward(_d_row, way, dy, saved, alpha[0], dz)
+
+
+@kernel
+def _forward_rows(way, z, alpha, y):
+    """y = act(z) of 2-D arrays: row by row only where the slopes differ within a row."""
+    if way == SLOPES:
+        for i in range(len(y)):
+            forward_row(way, z[i], alpha, y[i])
+    else:
+        forward_row(way, z.reshape(z.size), alpha, y.reshape(y.size))
+
+
+@kernel
+def _backward_rows(way, dy, saved, alpha, dz):
+    if way == SLOPES:
+        for i in range(len(dz)):
+            backward_row(way, dy[i], saved[i], alpha, dz[i])
+    else:
+        size = dz.size
+        backward_row(way, dy.reshape(size), saved.reshape(size), alpha, dz.reshape(size))
+
+
+@threaded
+def forward(way, z, alpha, y):
+    """y = act(z) of 2-D arrays."""
+    if y.size < THREADS_FROM:
+        _forward_rows(way, z, alpha, y)
+    else:
+        rows = 1 + (CHUNK - 1) // y.shape[1]
+        for c in prange((len(y) + rows - 1) // rows):
+            part = slice(c * rows, min(len(y), (c + 1) * rows))
+            _forward_rows(way, z[part], alpha, y[part])
+
+
+@threaded
+def backward(way, dy, saved, alpha, dz):
+    """dz = dy act'(saved) of 2-D arrays."""
+    if dz.size < THREADS_FROM:
+        _backward_rows(way, dy, saved, alpha, dz)
+    else:
+        rows = 1 + (CHUNK - 1) // dz.shape[1]
+        for c in prange((len(dz) + rows - 1) // rows):
+            part = slice(c * rows, min(len(dz), (c + 1) * rows))
+            _backward_rows(way, dy[part], saved[part], alpha, dz[part])
+
+
+@reduction
+def slope_gradient(dy, z, dalpha):
+    """dalpha_j = sum_i dy_ij min(0, z_ij), row by row so that memory is read in order."""
+    dalpha[:] = 0
+    for i in range(len(dy)):
+        for j in range(dalpha.size):
+            dalpha[j] += type(dy[i, j])(0) if z[i, j] > 0 else dy[i, j] * z[i, j]
+
+
+_SLOPES = {}  # (slope, dtype) -> array of one element, so that a call does not make a new one
+
+
+def prepared(activation, alpha, units, dtype):
+    """(way, alpha as a 1-D array) of checked arguments."""
+    way, slope, slopes = interface.activation(activation, alpha, units, np.ndarray, dtype)
+    if slopes is None:
+        slopes = _SLOPES.get((slope, dtype))
+        if slopes is None:
+            slopes = _SLOPES[slope, dtype] = np.full(1, slope, dtype)
+    return way, slopes
+
+
+def activation_forward(z, activation, alpha=None, *, out=None):
+    """y = act(z), elementwise; see reference.activation_forward."""
+    interface.floating("z", z, np.ndarray, 2)
+    way, alpha = prepared(activation, alpha, z.shape[1], z.dtype)
+    if out is None:
+        out = np.empty_like(z)
+    else:
+        interface.written("out", out, np.ndarray, z.dtype, z.shape)
+    forward(way, z, alpha, out)
+    return out
+
+
+def activation_backward(dy, saved, activation, alpha=None, *, out=None):
+    """dz = dy act'(z), for prelu (dz, dalpha); see reference.activation_backward."""
+    interface.floating("dy", dy, np.ndarray, 2)
+    interface.array("saved", saved, np.ndarray, dy.dtype, dy.shape)
+    way, slopes = prepared(activation, alpha, dy.shape[1], dy.dtype)
+    if activation != "prelu":
+        if out is None:
+            out = np.empty_like(dy)
+        else:
+            interface.written("out", out, np.ndarray, dy.dtype, dy.shape)
+        backward(way, dy, saved, slopes, out)
+        return out
+    if out is None:
+        out = np.empty_like(dy), np.empty_like(slopes)
+    else:
+        interface.several("out", out, 2)
+        interface.written("out[0]", out[0], np.ndarray, dy.dtype, dy.shape)
+        interface.written("out[1]", out[1], np.ndarray, dy.dtype, slopes.shape)
+        interface.apart({"out[0]": out[0]}, {"dy": dy, "saved": saved})
+    dz, dalpha = out
+    backward(way, dy, saved, slopes, dz)
+    slope_gradient(dy, saved, dalpha)
+    return dz, dalpha

@@ -1,0 +1,189 @@
+"""Softmax and cross-entropy for the CPU.
+
+Rows are taken in groups that stay in the L1 cache, and a group is one array to the exponential:
+that loop runs at full vector width even when a row has two classes. The logits are read from memory
+once.
+"""
+
+import math
+
+import numpy as np
+from numba import prange
+
+from .. import interface
+from .elementary import exp
+from .jit import THREADS_FROM, kernel, reduction, threaded
+
+GROUP = 2048  # elements: 8 KiB of float32 in and as much out
+LOG_EVERY = 16  # row sums lie between 1 and 2^31: a product of 16 of them is far from overflow
+
+
+@kernel
+def _exp_all(x):
+    for k in range(x.size):
+        x[k] = exp(x[k])
+
+
+@reduction
+def _row_sum(x):
+    total = x.dtype.type(0)
+    for k in range(x.size):
+        total += x[k]
+    return total
+
+
+@kernel
+def _shift(x, shifted):
+    """shifted = x - max(x) of one row; a NaN anywhere makes the whole row NaN."""
+    largest = x[0]
+    for k in range(1, x.size):
+        if x[k] > largest or x[k] != x[k]:
+            largest = x[k]
+    for k in range(x.size):
+        shifted[k] = x[k] - largest
+
+
+@kernel
+def _softmax_rows(logits, out):
+    group = max(1, GROUP // logits.shape[1])
+    for first in range(0, len(logits), group):
+        last = min(len(logits), first + group)
+        for i in range(first, last):
+            _shift(logits[i], out[i])
+        part = out[first:last]
+        _exp_all(part.reshape(part.size))
+        for i in range(first, last):
+            scale = 1 / _row_sum(out[i])
+            for j in range(out.shape[1]):
+                out[i, j] *= scale
+
+
+@kernel
+def _cross_entropy_rows(logits, labels, smoothing, batch, dlogits):
+    """dlogits of these rows, and the sum of their losses."""
+    classes = logits.shape[1]
+    group = max(1, GROUP // classes)
+    one = logits.dtype.type(1)
+    on = logits.dtype.type((1 - smoothing) / batch)
+    off = logits.dtype.type(smoothing / classes / batch)
+    loss, product, pending = 0.0, 1.0, 0
+    for first in range(0, len(logits), group):
+        last = min(len(logits), first + group)
+        for i in range(first, last):
+            _shift(logits[i], dlogits[i])
+            loss -= (1 - smoothing) * dlogits[i, labels[i]]
+            if smoothing > 0:
+                loss -= smoothing / classes * _row_sum(dlogits[i])
+        part = dlogits[first:last]
+        _exp_all(part.reshape(part.size))
+        for i in range(first, last):
+            total = _row_sum(dlogits[i])
+            scale = one / (total * logits.dtype.type(batch))
+            for j in range(classes):
+                dlogits[i, j] = dlogits[i, j] * scale - off
+            dlogits[i, labels[i]] -= on
+            product *= total
+            pending += 1
+            if pending == LOG_EVERY:  # one logarithm for several rows
+                loss += math.log(product)
+                product, pending = 1.0, 0
+    return loss + math.log(product)
+
+
+@kernel
+def _labels_in_range(labels, classes):
+    inside = True
+    for i in range(labels.size):
+        inside &= (labels[i] >= 0) & (labels[i] < classes)
+    return inside
+
+
+@threaded
+def _softmax(logits, out):
+    if logits.size < THREADS_FROM:
+        _softmax_rows(logits, out)
+    else:
+        rows = 1 + THREADS_FROM // 4 // logits.shape[1]
+        for c in prange((len(logits) + rows - 1) // rows):
+            part = slice(c * rows, min(len(logits), (c + 1) * rows))
+            _softmax_rows(logits[part], out[part])
+
+
+@threaded
+def _cross_entropy(logits, labels, smoothing, loss, dlogits):
+    """False, and nothing written, where a label is out of range."""
+    batch, classes = logits.shape
+    if not _labels_in_range(labels, classes):
+        return False
+    if logits.size < THREADS_FROM:
+        total = _cross_entropy_rows(logits, labels, smoothing, batch, dlogits)
+    else:
+        rows = 1 + THREADS_FROM // 4 // classes
+        parts = np.empty((batch + rows - 1) // rows)
+        for c in prange(parts.size):
+            part = slice(c * rows, min(batch, (c + 1) * rows))
+            parts[c] = _cross_entropy_rows(
+                logits[part], labels[part], smoothing, batch, dlogits[part]
+            )
+        total = 0.0
+        for c in range(parts.size):
+            total += parts[c]
+    loss[()] = total / batch
+    return True
+
+
+@kernel
+def _sparse_cross_entropy(probabilities, labels, loss):
+    batch, classes = probabilities.shape
+    if not _labels_in_range(labels, classes):
+        return False
+    total = 0.0
+    for i in range(batch):
+        total -= math.log(probabilities[i, labels[i]])
+    loss[()] = total / batch
+    return True
+
+
+def softmax(logits, *, out=None):
+    """p_ij = exp(x_ij - m_i) / sum_k exp(x_ik - m_i); see reference.softmax."""
+    interface.floating("logits", logits, np.ndarray, 2)
+    interface.rows("logits", logits)
+    if out is None:
+        out = np.empty_like(logits)
+    else:
+        interface.written("out", out, np.ndarray, logits.dtype, logits.shape)
+    _softmax(logits, out)
+    return out
+
+
+def softmax_cross_entropy(logits, labels, *, label_smoothing=0.0, out=None):
+    """(mean loss, dlogits); see reference.softmax_cross_entropy."""
+    interface.floating("logits", logits, np.ndarray, 2)
+    interface.rows("logits", logits)
+    interface.labels("labels", labels, np.ndarray, len(logits))
+    interface.number("label_smoothing", label_smoothing, high=1)
+    if out is None:
+        out = np.empty((), logits.dtype), np.empty_like(logits)
+    else:
+        interface.several("out", out, 2)
+        interface.written("out[0]", out[0], np.ndarray, logits.dtype, ())
+        interface.written("out[1]", out[1], np.ndarray, logits.dtype, logits.shape)
+        interface.apart({"out[1]": out[1]}, {"logits": logits})
+    loss, dlogits = out
+    if not _cross_entropy(logits, labels, float(label_smoothing), loss, dlogits):
+        raise interface.label_out_of_range("labels", logits.shape[1])
+    return loss, dlogits
+
+
+def sparse_categorical_cross_entropy(probabilities, labels, *, out=None):
+    """Mean loss of given probabilities; see reference.sparse_categorical_cross_entropy."""
+    interface.floating("probabilities", probabilities, np.ndarray, 2)
+    interface.rows("probabilities", probabilities)
+    interface.labels("labels", labels, np.ndarray, len(probabilities))
+    if out is None:
+        out = np.empty((), probabilities.dtype)
+    else:
+        interface.written("out", out, np.ndarray, probabilities.dtype, ())
+    if not _sparse_cross_entropy(probabilities, labels, out):
+        raise interface.label_out_of_range("labels", probabilities.shape[1])
+    return out

@@ -1,0 +1,192 @@
+"""Update rules for the CPU: one pass over memory each, in place; see reference.optimizers.
+
+Every rule is a loop over part of its 1-D arrays and a function that runs it, in threads for large
+arrays. Where a rule divides by a bias correction, its factors are formed once a call, in float64.
+"""
+
+import numpy as np
+from numba import prange
+
+from .. import interface
+from .jit import THREADS_FROM, chunk, chunks, kernel, threaded
+
+
+def _checked(param, grad, **states):
+    """The arrays as 1-D views, when all of them are fit to be updated."""
+    interface.floating("param", param, np.ndarray)
+    interface.written("param", param, np.ndarray, param.dtype, param.shape)
+    interface.array("grad", grad, np.ndarray, param.dtype, param.shape)
+    for name, state in states.items():
+        interface.written(name, state, np.ndarray, param.dtype, param.shape)
+    arrays = (param, grad, *states.values())
+    return arrays if param.ndim == 1 else tuple(array.reshape(-1) for array in arrays)
+
+
+@kernel
+def _sgd_part(param, grad, lr):
+    lr = param.dtype.type(lr)
+    for i in range(param.size):
+        param[i] -= lr * grad[i]
+
+
+@threaded
+def _sgd(param, grad, lr):
+    if param.size < THREADS_FROM:
+        _sgd_part(param, grad, lr)
+    else:
+        for c in prange(chunks(param.size)):
+            part = chunk(c, param.size)
+            _sgd_part(param[part], grad[part], lr)
+
+
+def sgd(param, grad, *, lr):
+    """p -= lr g."""
+    interface.number("lr", lr)
+    _sgd(*_checked(param, grad), lr)
+
+
+@kernel
+def _momentum_part(param, grad, velocity, lr, beta):
+    lr, beta = param.dtype.type(lr), param.dtype.type(beta)
+    for i in range(param.size):
+        v = beta * velocity[i] + lr * grad[i]
+        velocity[i] = v
+        param[i] -= v
+
+
+@threaded
+def _momentum(param, grad, velocity, lr, beta):
+    if param.size < THREADS_FROM:
+        _momentum_part(param, grad, velocity, lr, beta)
+    else:
+        for c in prange(chunks(param.size)):
+            part = chunk(c, param.size)
+            _momentum_part(param[part], grad[part], velocity[part], lr, beta)
+
+
+def momentum(param, grad, velocity, *, lr, beta=0.9):
+    """v = beta v + lr g; p -= v."""
+    interface.number("lr", lr)
+    interface.number("beta", beta, high=1)
+    _momentum(*_checked(param, grad, velocity=velocity), lr, beta)
+
+
+@kernel
+def _nesterov_part(param, grad, velocity, lr, beta):
+    lr, beta = param.dtype.type(lr), param.dtype.type(beta)
+    for i in range(param.size):
+        change = lr * grad[i]
+        v = beta * velocity[i] + change
+        velocity[i] = v
+        param[i] -= beta * v + change
+
+
+@threaded
+def _nesterov(param, grad, velocity, lr, beta):
+    if param.size < THREADS_FROM:
+        _nesterov_part(param, grad, velocity, lr, beta)
+    else:
+        for c in prange(chunks(param.size)):
+            part = chunk(c, param.size)
+            _nesterov_part(param[part], grad[part], velocity[part], lr, beta)
+
+
+def nesterov(param, grad, velocity, *, lr, beta=0.9):
+    """v = beta v + lr g; q -= beta v + lr g, where param holds the lookahead q = p - beta v."""
+    interface.number("lr", lr)
+    interface.number("beta", beta, high=1)
+    _nesterov(*_checked(param, grad, velocity=velocity), lr, beta)
+
+
+@kernel
+def _adagrad_part(param, grad, accumulator, lr, eps):
+    lr, eps = param.dtype.type(lr), param.dtype.type(eps)
+    for i in range(param.size):
+        g = grad[i]
+        square = accumulator[i] + g * g
+        accumulator[i] = square
+        param[i] -= lr * g / (np.sqrt(square) + eps)
+
+
+@threaded
+def _adagrad(param, grad, accumulator, lr, eps):
+    if param.size < THREADS_FROM:
+        _adagrad_part(param, grad, accumulator, lr, eps)
+    else:
+        for c in prange(chunks(param.size)):
+            part = chunk(c, param.size)
+            _adagrad_part(param[part], grad[part], accumulator[part], lr, eps)
+
+
+def adagrad(param, grad, accumulator, *, lr, eps=1e-8):
+    """G += g^2; p -= lr g / (sqrt(G) + eps)."""
+    interface.number("lr", lr)
+    interface.number("eps", eps, above=True)
+    _adagrad(*_checked(param, grad, accumulator=accumulator), lr, eps)
+
+
+@kernel
+def _rmsprop_part(param, grad, mean_square, lr, rho, eps):
+    keep, take = param.dtype.type(rho), param.dtype.type(1 - rho)
+    lr, eps = param.dtype.type(lr), param.dtype.type(eps)
+    for i in range(param.size):
+        g = grad[i]
+        square = keep * mean_square[i] + take * (g * g)
+        mean_square[i] = square
+        param[i] -= lr * g / (np.sqrt(square) + eps)
+
+
+@threaded
+def _rmsprop(param, grad, mean_square, lr, rho, eps):
+    if param.size < THREADS_FROM:
+        _rmsprop_part(param, grad, mean_square, lr, rho, eps)
+    else:
+        for c in prange(chunks(param.size)):
+            part = chunk(c, param.size)
+            _rmsprop_part(param[part], grad[part], mean_square[part], lr, rho, eps)
+
+
+def rmsprop(param, grad, mean_square, *, lr, rho=0.9, eps=1e-8):
+    """E = rho E + (1 - rho) g^2; p -= lr g / (sqrt(E) + eps)."""
+    interface.number("lr", lr)
+    interface.number("rho", rho, high=1)
+    interface.number("eps", eps, above=True)
+    _rmsprop(*_checked(param, grad, mean_square=mean_square), lr, rho, eps)
+
+
+@kernel
+def _adam_part(param, grad, mean, variance, rate, correction, beta1, beta2, eps):
+    keep1, take1 = param.dtype.type(beta1), param.dtype.type(1 - beta1)
+    keep2, take2 = param.dtype.type(beta2), param.dtype.type(1 - beta2)
+    rate, correction = param.dtype.type(rate), param.dtype.type(correction)
+    eps = param.dtype.type(eps)
+    for i in range(param.size):
+        g = grad[i]
+        m = keep1 * mean[i] + take1 * g
+        v = keep2 * variance[i] + take2 * (g * g)
+        mean[i] = m
+        variance[i] = v
+        param[i] -= rate * m / (np.sqrt(v * correction) + eps)
+
+
+@threaded
+def _adam(param, grad, mean, variance, step, lr, beta1, beta2, eps):
+    rate, correction = lr / (1 - beta1**step), 1 / (1 - beta2**step)
+    if param.size < THREADS_FROM:
+        _adam_part(param, grad, mean, variance, rate, correction, beta1, beta2, eps)
+    else:
+        for c in prange(chunks(param.size)):
+            part = chunk(c, param.size)
+            arrays = param[part], grad[part], mean[part], variance[part]
+            _adam_part(*arrays, rate, correction, beta1, beta2, eps)
+
+
+def adam(param, grad, mean, variance, step, *, lr=0.001, beta1=0.9, beta2=0.999, eps=1e-8):
+    """m = beta1 m + (1 - beta1) g; v = beta2 v + (1 - beta2) g^2; p -= lr m^ / (sqrt(v^) + eps)."""
+    interface.step("step", step)
+    interface.number("lr", lr)
+    interface.number("beta1", beta1, high=1)
+    interface.number("beta2", beta2, high=1)
+    interface.number("eps", eps, above=True)
+    arrays = _checked(param, grad, mean=mean, variance=variance)
+    _adam(*arrays, step, lr, beta1, beta2, eps)
