@@ -1,8 +1,8 @@
 """The fast kernels. `load` returns a backend: a module with the functions of `reference`, by name.
 
 A backend may expose only some of them. Four more functions belong to every backend: asarray(host)
-and to_host(array) move data, synchronize() waits until all work is done, timer() reads a clock whose
-differences are seconds. A module without these computes on NumPy arrays and waits for nothing.
+and to_host(array) move data, synchronize() waits until all work is done, timer() reads a clock
+whose differences are seconds. A module without these computes on NumPy arrays, with no waiting.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ from .interface import Unavailable
 HERE = Path(__file__).resolve().parent
 BACKENDS = {"numpy": "reference", "numba": "kernels.numba_cpu", "cupy": "kernels.cupy_gpu"}
 DEVICE_FUNCTIONS = {
-    "asarray": np.ascontiguousarray,
+    "asarray": lambda host: np.asarray(host, order="C"),
     "to_host": lambda array: array,
     "synchronize": lambda: None,
     "timer": time.perf_counter,

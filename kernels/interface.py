@@ -105,7 +105,7 @@ def rows(name, value):
 
 
 def number(name, value, low=0.0, high=math.inf, *, above=False):
-    """A finite number with low <= value < high (low < value where `above`)."""
+    """The value as a float: low <= value < high (low < value where `above`), so never NaN."""
     try:
         within = bool((low < value if above else low <= value) and value < high)
     except (TypeError, ValueError):
@@ -113,14 +113,16 @@ def number(name, value, low=0.0, high=math.inf, *, above=False):
     if not within:
         limits = f"{'above' if above else 'at least'} {low:g} and below {high:g}"
         raise ValueError(f"{name} must be {limits}, got {value}")
+    return float(value)
 
 
 def step(name, value):
-    """A whole number that counts from 1."""
+    """The value as an integer that counts from 1."""
     if isinstance(value, bool) or not hasattr(value, "__index__"):
         raise TypeError(f"{name} must be an integer, got {_type(type(value))}")
     if value < 1:
         raise ValueError(f"{name} must be at least 1, got {value}")
+    return int(value)
 
 
 def activation(name, alpha, units, kind, dtype):
@@ -140,9 +142,9 @@ def activation(name, alpha, units, kind, dtype):
         return SLOPES, 0.0, alpha
     if name not in ("leaky_relu", "elu", "rectifier"):
         raise ValueError(f"alpha must be None for {name}, got {alpha!r}")
-    # The derivative of leaky_relu and elu is read off the sign of y: their alpha cannot be negative.
-    number("alpha", alpha, -math.inf if name == "rectifier" else 0.0)
-    return way, float(alpha), None
+    # The derivative of leaky_relu and elu is read off the sign of y: alpha cannot be negative.
+    lowest = -math.inf if name == "rectifier" else 0.0
+    return way, number("alpha", alpha, lowest), None
 
 
 def _contiguous(name, value):

@@ -87,8 +87,8 @@ def _unknown(activation):
 def activation_backward(dy, saved, activation, alpha=None, *, out=None):
     """dz = dy act'(z); for prelu (dz, dalpha) with dalpha = sum over the batch of dy min(0, z).
 
-    From y: relu [y > 0], leaky_relu 1 or alpha, elu 1 or y + alpha, selu lambda or
-    y + lambda alpha, sigmoid y (1 - y), tanh (1 - y)(1 + y). From z: prelu and rectifier, 1 or alpha.
+    act' from y: relu 1 or 0, leaky_relu 1 or alpha, elu 1 or y + alpha, selu lambda or
+    y + lambda alpha, sigmoid y (1 - y), tanh (1 - y)(1 + y); from z: prelu, rectifier 1 or alpha.
 
     dy, saved: (batch, units); dalpha: (units,). out: dz, or (dz, dalpha) for prelu.
     Raises ValueError for an unknown activation.
@@ -147,7 +147,7 @@ FLOPS = {  # forward, backward
 
 
 def sample_alpha(rng, activation, units, dtype):
-    """The `alpha` argument of an activation where it takes one: a dictionary of none or one entry."""
+    """The `alpha` of an activation where it takes one, as a dictionary of none or one entry."""
     if activation not in ("prelu", "rectifier"):
         return {}
     return {"alpha": rng.uniform(-0.5, 1.5, units).astype(dtype)}

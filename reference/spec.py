@@ -165,7 +165,7 @@ def store(out: np.ndarray | None, value: Any) -> np.ndarray:
 
 
 def border_values(dtype: Any) -> np.ndarray:
-    """Zeros, infinities, NaN, subnormals, numbers near over- and underflow of `dtype` and its exp."""
+    """Zeros, infinities, NaN, subnormals, and numbers near over- and underflow of dtype and exp."""
     info = np.finfo(dtype)
     magnitudes = [0.0, 1.0, info.tiny, info.smallest_subnormal, info.eps, info.max, np.inf]
     magnitudes += [

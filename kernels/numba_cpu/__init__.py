@@ -12,7 +12,7 @@ from .optimizers import adagrad, adam, momentum, nesterov, rmsprop, sgd
 
 def asarray(host):
     """The host array itself, C-contiguous: this backend computes where the data is."""
-    return np.ascontiguousarray(host)
+    return np.asarray(host, order="C")
 
 
 def to_host(array):

@@ -1,9 +1,9 @@
 """exp, expm1 and tanh that LLVM can vectorise; math.exp in a Numba loop is a scalar library call.
 
 All rest on one range reduction: x = k ln 2 + r with |r| <= ln(2) / 2, so that exp(x) = 2^k (1 + q)
-with q = expm1(r), a Taylor polynomial whose remainder is below a quarter of a rounding error. 2^k is
-written straight into the exponent bits. exp and expm1 err by less than 1 ulp, tanh by less than 3;
-NaN stays NaN. Source of the scheme: Muller, Elementary Functions, 3rd ed., Birkhaeuser 2016, ch. 11.
+with q = expm1(r), a Taylor polynomial whose remainder is below a quarter of a rounding error. 2^k
+is written straight into the exponent bits. exp and expm1 err by less than 2 ulp, tanh by less
+than 3; NaN stays NaN. Source: Muller, Elementary Functions, 3rd ed., Birkhaeuser 2016, ch. 11.
 """
 
 import math

@@ -161,7 +161,7 @@ def softmax_cross_entropy(logits, labels, *, label_smoothing=0.0, out=None):
     interface.floating("logits", logits, np.ndarray, 2)
     interface.rows("logits", logits)
     interface.labels("labels", labels, np.ndarray, len(logits))
-    interface.number("label_smoothing", label_smoothing, high=1)
+    label_smoothing = interface.number("label_smoothing", label_smoothing, high=1)
     if out is None:
         out = np.empty((), logits.dtype), np.empty_like(logits)
     else:
@@ -170,7 +170,7 @@ def softmax_cross_entropy(logits, labels, *, label_smoothing=0.0, out=None):
         interface.written("out[1]", out[1], np.ndarray, logits.dtype, logits.shape)
         interface.apart({"out[1]": out[1]}, {"logits": logits})
     loss, dlogits = out
-    if not _cross_entropy(logits, labels, float(label_smoothing), loss, dlogits):
+    if not _cross_entropy(logits, labels, label_smoothing, loss, dlogits):
         raise interface.label_out_of_range("labels", logits.shape[1])
     return loss, dlogits
 

@@ -41,7 +41,7 @@ def _sgd(param, grad, lr):
 
 def sgd(param, grad, *, lr):
     """p -= lr g."""
-    interface.number("lr", lr)
+    lr = interface.number("lr", lr)
     _sgd(*_checked(param, grad), lr)
 
 
@@ -66,8 +66,8 @@ def _momentum(param, grad, velocity, lr, beta):
 
 def momentum(param, grad, velocity, *, lr, beta=0.9):
     """v = beta v + lr g; p -= v."""
-    interface.number("lr", lr)
-    interface.number("beta", beta, high=1)
+    lr = interface.number("lr", lr)
+    beta = interface.number("beta", beta, high=1)
     _momentum(*_checked(param, grad, velocity=velocity), lr, beta)
 
 
@@ -93,8 +93,8 @@ def _nesterov(param, grad, velocity, lr, beta):
 
 def nesterov(param, grad, velocity, *, lr, beta=0.9):
     """v = beta v + lr g; q -= beta v + lr g, where param holds the lookahead q = p - beta v."""
-    interface.number("lr", lr)
-    interface.number("beta", beta, high=1)
+    lr = interface.number("lr", lr)
+    beta = interface.number("beta", beta, high=1)
     _nesterov(*_checked(param, grad, velocity=velocity), lr, beta)
 
 
@@ -120,8 +120,8 @@ def _adagrad(param, grad, accumulator, lr, eps):
 
 def adagrad(param, grad, accumulator, *, lr, eps=1e-8):
     """G += g^2; p -= lr g / (sqrt(G) + eps)."""
-    interface.number("lr", lr)
-    interface.number("eps", eps, above=True)
+    lr = interface.number("lr", lr)
+    eps = interface.number("eps", eps, above=True)
     _adagrad(*_checked(param, grad, accumulator=accumulator), lr, eps)
 
 
@@ -148,9 +148,9 @@ def _rmsprop(param, grad, mean_square, lr, rho, eps):
 
 def rmsprop(param, grad, mean_square, *, lr, rho=0.9, eps=1e-8):
     """E = rho E + (1 - rho) g^2; p -= lr g / (sqrt(E) + eps)."""
-    interface.number("lr", lr)
-    interface.number("rho", rho, high=1)
-    interface.number("eps", eps, above=True)
+    lr = interface.number("lr", lr)
+    rho = interface.number("rho", rho, high=1)
+    eps = interface.number("eps", eps, above=True)
     _rmsprop(*_checked(param, grad, mean_square=mean_square), lr, rho, eps)
 
 
@@ -183,10 +183,10 @@ def _adam(param, grad, mean, variance, step, lr, beta1, beta2, eps):
 
 def adam(param, grad, mean, variance, step, *, lr=0.001, beta1=0.9, beta2=0.999, eps=1e-8):
     """m = beta1 m + (1 - beta1) g; v = beta2 v + (1 - beta2) g^2; p -= lr m^ / (sqrt(v^) + eps)."""
-    interface.step("step", step)
-    interface.number("lr", lr)
-    interface.number("beta1", beta1, high=1)
-    interface.number("beta2", beta2, high=1)
-    interface.number("eps", eps, above=True)
+    step = interface.step("step", step)
+    lr = interface.number("lr", lr)
+    beta1 = interface.number("beta1", beta1, high=1)
+    beta2 = interface.number("beta2", beta2, high=1)
+    eps = interface.number("eps", eps, above=True)
     arrays = _checked(param, grad, mean=mean, variance=variance)
     _adam(*arrays, step, lr, beta1, beta2, eps)

@@ -1,0 +1,76 @@
+"""Which backends a test runs over, and how one operation is run and compared with the oracle."""
+
+import numpy as np
+import pytest
+
+import kernels
+
+BACKENDS = ("numpy", "numba", pytest.param("cupy", marks=pytest.mark.gpu))
+FAST_BACKENDS = BACKENDS[1:]
+
+
+def backend_or_skip(name):
+    try:
+        return kernels.load(name)
+    except kernels.Unavailable as reason:
+        pytest.skip(str(reason))
+
+
+@pytest.fixture(scope="session", params=BACKENDS)
+def backend(request):
+    """Every backend that can run here, the reference among them."""
+    return backend_or_skip(request.param)
+
+
+@pytest.fixture(scope="session", params=FAST_BACKENDS)
+def fast_backend(request):
+    """The backends that check their arguments: all but the reference."""
+    return backend_or_skip(request.param)
+
+
+def on_device(backend, inputs):
+    """The inputs as the backend wants them; arrays are copies."""
+    return {
+        name: backend.asarray(value.copy()) if isinstance(value, np.ndarray) else value
+        for name, value in inputs.items()
+    }
+
+
+def poisoned(backend, results):
+    """Output arrays full of NaN, so that an element which is never written shows."""
+    return tuple(backend.asarray(np.full_like(r, np.nan)) for r in results)
+
+
+def as_tuple(results):
+    return results if isinstance(results, tuple) else (results,)
+
+
+def assert_same(before, after, name):
+    np.testing.assert_array_equal(before, after, err_msg=f"{name} was changed", strict=True)
+
+
+def verify(backend, operation, inputs):
+    """Run the operation on these inputs and hold everything it promises against the oracle."""
+    function = getattr(backend, operation.name)
+    arguments = on_device(backend, inputs)
+    with np.errstate(all="ignore"):
+        returned = function(**arguments)
+    backend.synchronize()
+    if operation.in_place:
+        assert returned is None, f"{operation} must return nothing"
+        results = tuple(backend.to_host(arguments[name]) for name in operation.in_place)
+    else:
+        results = tuple(backend.to_host(r) for r in as_tuple(returned))
+    assert (complaint := operation.disagreement(inputs, results)) is None, complaint
+    for name, value in inputs.items():
+        if isinstance(value, np.ndarray) and name not in operation.in_place:
+            assert_same(value, backend.to_host(arguments[name]), name)
+    if operation.in_place:
+        return
+    out = poisoned(backend, results)
+    with np.errstate(all="ignore"):
+        returned = function(**arguments, out=out if len(out) > 1 else out[0])
+    backend.synchronize()
+    for given, got, expected in zip(out, as_tuple(returned), results, strict=True):
+        assert got is given, f"{operation} must return the arrays given as out"
+        assert_same(expected, backend.to_host(given), f"{operation} with out=")

@@ -1,0 +1,140 @@
+"""Bad input raises an error that names the argument, before anything is written."""
+
+import inspect
+import re
+
+import numpy as np
+import pytest
+from conftest import as_tuple, on_device
+
+import reference
+from reference import Layer
+
+OPERATIONS = {
+    str(operation): operation for family in reference.FAMILIES.values() for operation in family
+}
+FRACTION = (-0.1, 1.0, np.nan, "0.9", None)
+NUMBERS = {
+    "lr": (-0.1, np.nan, np.inf, "fast", None),
+    **dict.fromkeys(("beta", "beta1", "beta2", "rho", "label_smoothing"), FRACTION),
+    "eps": (0.0, -1e-8, np.nan, "small", None),
+    "step": (0, -1, 1.5, "first", True, None),
+    "activation": ("relu6", "", None, 3),
+}
+
+
+def bad_arrays(backend, good, first):
+    """What is wrong, and a bad value in place of `good`; the first array sets the shapes."""
+    yield "a list", good.tolist()
+    yield "nothing", None
+    yield "text", "array"
+    integer = good.dtype.kind == "i"
+    for dtype in ("uint8", "float32") if integer else ("float16", "complex64", "int32", "bool"):
+        yield dtype, backend.asarray(good.astype(dtype))
+    yield "big-endian", good.astype(good.dtype.newbyteorder(">"))
+    yield "strided", backend.asarray(np.repeat(good, 2, axis=-1))[..., ::2]
+    if good.ndim == 2:
+        yield "transposed", backend.asarray(good.T.copy()).T
+    yield "of another dimension", backend.asarray(good[None].copy())
+    if not first:
+        yield "of another length", backend.asarray(good[:-1].copy())
+        yield "of another width", backend.asarray(good[..., :-1].copy())
+
+
+def assert_rejected(backend, operation, arguments, bad, what):
+    """The call fails, names the bad argument and leaves what it would have updated as it was."""
+    before = {k: backend.to_host(arguments[k]).copy() for k in operation.in_place if k != bad}
+    with pytest.raises((TypeError, ValueError)) as raised:
+        getattr(backend, operation.name)(**arguments)
+    # Two shapes that do not fit: either argument may be the one that is named.
+    names = "|".join(arguments) if what.startswith("of another") else re.escape(bad)
+    assert re.match(rf"({names})(\[\d\])? must ", str(raised.value)), (what, str(raised.value))
+    for name, values in before.items():
+        np.testing.assert_array_equal(backend.to_host(arguments[name]), values, err_msg=name)
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_every_argument_is_checked(fast_backend, name):
+    operation = OPERATIONS[name]
+    sample = operation.sample(np.random.default_rng(0), Layer("test", 3, 5), 4, "float32")
+    parameters = inspect.signature(operation.function).parameters
+    for position, argument in enumerate(parameters):
+        good = sample.get(argument)
+        if isinstance(good, np.ndarray):
+            bad_values = list(bad_arrays(fast_backend, good, position == 0))
+        else:
+            bad_values = [(repr(bad), bad) for bad in NUMBERS.get(argument, ())]
+        for what, bad in bad_values:
+            arguments = {**on_device(fast_backend, sample), argument: bad}
+            assert_rejected(fast_backend, operation, arguments, argument, what)
+
+
+@pytest.mark.parametrize("name", [n for n, o in OPERATIONS.items() if not o.in_place])
+def test_out_is_checked(fast_backend, name):
+    operation = OPERATIONS[name]
+    sample = operation.sample(np.random.default_rng(0), Layer("test", 3, 5), 4, "float32")
+    shapes = [result.shape for result in operation.oracle(sample)]
+    good = [fast_backend.asarray(np.zeros(shape, np.float32)) for shape in shapes]
+    for position, shape in enumerate(shapes):
+        for what, bad in (
+            ("a list", [0.0]),
+            ("float64", fast_backend.asarray(np.zeros(shape))),
+            ("of the wrong shape", fast_backend.asarray(np.zeros((*shape, 2), np.float32))),
+        ):
+            out = (*good[:position], bad, *good[position + 1 :])
+            arguments = {**on_device(fast_backend, sample), "out": out if len(out) > 1 else bad}
+            assert_rejected(fast_backend, operation, arguments, "out", what)
+    if len(shapes) > 1:
+        for what, out in (("too few", tuple(good[1:])), ("one array", good[0])):
+            arguments = {**on_device(fast_backend, sample), "out": out}
+            assert_rejected(fast_backend, operation, arguments, "out", what)
+
+
+@pytest.mark.parametrize("activation", ["identity", "relu", "selu", "sigmoid", "tanh"])
+def test_alpha_where_there_is_none(fast_backend, activation):
+    z = fast_backend.asarray(np.zeros((2, 3), np.float32))
+    with pytest.raises(ValueError, match=f"alpha must be None for {activation}, got 0.5"):
+        fast_backend.activation_forward(z, activation, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("activation", "alpha"),
+    [("prelu", None), ("rectifier", None), ("leaky_relu", -0.1), ("elu", -1.0), ("elu", "one")],
+)
+def test_alpha_out_of_range(fast_backend, activation, alpha):
+    z = fast_backend.asarray(np.zeros((2, 3), np.float32))
+    with pytest.raises((TypeError, ValueError), match="alpha must "):
+        fast_backend.activation_forward(z, activation, alpha)
+
+
+@pytest.mark.parametrize("shape", [(0, 5), (4, 0)])
+def test_a_loss_of_nothing(fast_backend, shape):
+    values = fast_backend.asarray(np.zeros(shape, np.float32))
+    labels = fast_backend.asarray(np.zeros(shape[0], np.int32))
+    with pytest.raises(ValueError, match="logits must have at least one row and one column"):
+        fast_backend.softmax_cross_entropy(values, labels)
+    with pytest.raises(ValueError, match="probabilities must have at least one row and one column"):
+        fast_backend.sparse_categorical_cross_entropy(values, labels)
+
+
+def test_empty_batches_are_no_error(fast_backend):
+    """An empty batch has results: empty ones, and gradients of zero."""
+    x, dy = (fast_backend.asarray(np.zeros((0, n), np.float32)) for n in (3, 5))
+    weight = fast_backend.asarray(np.ones((3, 5), np.float32))
+    y = fast_backend.dense_forward(x, weight, fast_backend.asarray(np.ones(5, np.float32)))
+    assert y.shape == (0, 5)
+    dx, dweight, dbias = as_tuple(fast_backend.dense_backward(dy, x, weight, y))
+    assert dx.shape == (0, 3)
+    assert not fast_backend.to_host(dweight).any()
+    assert not fast_backend.to_host(dbias).any()
+    assert fast_backend.activation_forward(y, "tanh").shape == (0, 5)
+
+
+def test_read_only_output_of_the_cpu():
+    from kernels import numba_cpu
+
+    z = np.zeros((2, 3), np.float32)
+    out = np.zeros((2, 3), np.float32)
+    out.flags.writeable = False
+    with pytest.raises(ValueError, match="out must be writeable"):
+        numba_cpu.activation_forward(z, "relu", out=out)
