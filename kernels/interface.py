@@ -61,6 +61,11 @@ def array(name, value, kind, dtype, shape):
 def written(name, value, kind, dtype, shape):
     """An array as above that may be written to."""
     array(name, value, kind, dtype, shape)
+    writeable(name, value)
+
+
+def writeable(name, value):
+    """An array that is not read-only; the arrays of a GPU never are."""
     if not getattr(value.flags, "writeable", True):
         raise ValueError(f"{name} must be writeable, got a read-only array")
 

@@ -22,7 +22,7 @@ from ..interface import (
     SLOPES,
 )
 from .elementary import exp, expm1, tanh
-from .jit import CHUNK, THREADS_FROM, kernel, reduction, threaded
+from .jit import CHUNK, THREADS_FROM, kernel, threaded
 
 # act(z) of one number, with slope a. NaN stays NaN.
 
@@ -194,7 +194,9 @@ def _forward_rows(way, z, alpha, y):
     """y = act(z) of 2-D arrays: row by row only where the slopes differ within a row."""
     if way == SLOPES:
         for i in range(len(y)):
-            forward_row(way, z[i], alpha, y[i])
+            row, out = z[i], y[i]
+            for j in range(out.size):
+                out[j] = _slope(row[j], alpha[j])
     else:
         forward_row(way, z.reshape(z.size), alpha, y.reshape(y.size))
 
@@ -203,7 +205,9 @@ def _forward_rows(way, z, alpha, y):
 def _backward_rows(way, dy, saved, alpha, dz):
     if way == SLOPES:
         for i in range(len(dz)):
-            backward_row(way, dy[i], saved[i], alpha, dz[i])
+            row, s, out = dy[i], saved[i], dz[i]
+            for j in range(out.size):
+                out[j] = _d_slope(row[j], s[j], alpha[j])
     else:
         size = dz.size
         backward_row(way, dy.reshape(size), saved.reshape(size), alpha, dz.reshape(size))
@@ -233,13 +237,14 @@ def backward(way, dy, saved, alpha, dz):
             _backward_rows(way, dy[part], saved[part], alpha, dz[part])
 
 
-@reduction
+@kernel
 def slope_gradient(dy, z, dalpha):
     """dalpha_j = sum_i dy_ij min(0, z_ij), row by row so that memory is read in order."""
     dalpha[:] = 0
     for i in range(len(dy)):
+        row, s = dy[i], z[i]
         for j in range(dalpha.size):
-            dalpha[j] += type(dy[i, j])(0) if z[i, j] > 0 else dy[i, j] * z[i, j]
+            dalpha[j] += type(s[j])(0) if s[j] > 0 else row[j] * s[j]
 
 
 _SLOPES = {}  # (slope, dtype) -> array of one element, so that a call does not make a new one

@@ -1,9 +1,10 @@
-"""exp, expm1 and tanh that LLVM can vectorise; math.exp in a Numba loop is a scalar library call.
+"""exp, expm1, tanh and the largest of an array, in forms that LLVM vectorises.
 
-All rest on one range reduction: x = k ln 2 + r with |r| <= ln(2) / 2, so that exp(x) = 2^k (1 + q)
-with q = expm1(r), a Taylor polynomial whose remainder is below a quarter of a rounding error. 2^k
-is written straight into the exponent bits. exp and expm1 err by less than 2 ulp, tanh by less
-than 3; NaN stays NaN. Source: Muller, Elementary Functions, 3rd ed., Birkhaeuser 2016, ch. 11.
+math.exp in a Numba loop is a scalar library call. The functions here rest on one range reduction:
+x = k ln 2 + r with |r| <= ln(2) / 2, so that exp(x) = 2^k (1 + q) with q = expm1(r), a Taylor
+polynomial whose remainder is below a quarter of a rounding error. 2^k is written straight into the
+exponent bits. exp and expm1 err by less than 2 ulp, tanh by less than 3; NaN stays NaN.
+Source: Muller, Elementary Functions, 3rd ed., Birkhaeuser 2016, ch. 11.
 """
 
 import math
@@ -34,6 +35,8 @@ class _Format:
         self.saturated = dtype(-2 * math.log(2) * (info.nmant // 2 + 2))  # below, expm1 is -1
         self.one, self.two, self.zero = dtype(1), dtype(2), dtype(0)
         self.dtype = dtype
+        self.sign_shift = integer(info.bits - 1)
+        self.magnitude = integer(np.iinfo(integer).max)
 
 
 @intrinsic
@@ -97,6 +100,31 @@ def expm1(x):
 def tanh(x):
     """t / (t + 2) with t = expm1(2 |x|), and the sign of x."""
     return np.tanh(x)
+
+
+def largest(x):
+    """The largest element of a 1-D array, or NaN if there is a positive NaN.
+
+    LLVM vectorises no maximum of floats. As integers they are in order, once the magnitudes of the
+    negative ones are inverted.
+    """
+    return np.max(x)
+
+
+@overload(largest, jit_options=FMA)
+def _largest(x):
+    f = _FORMATS[x.dtype]
+    shift, magnitude, integer = f.sign_shift, f.magnitude, type(f.magnitude)
+
+    def largest(x):
+        bits = _bits(x[0])
+        top = integer(bits ^ ((bits >> shift) & magnitude))
+        for k in range(1, x.size):
+            bits = _bits(x[k])
+            top = max(top, integer(bits ^ ((bits >> shift) & magnitude)))
+        return _from_bits(integer(top ^ ((top >> shift) & magnitude)))
+
+    return largest
 
 
 @overload(exp, jit_options=FMA)

@@ -11,17 +11,11 @@ import numpy as np
 from numba import prange
 
 from .. import interface
-from .elementary import exp
+from .elementary import exp, largest
 from .jit import THREADS_FROM, kernel, reduction, threaded
 
 GROUP = 2048  # elements: 8 KiB of float32 in and as much out
 LOG_EVERY = 16  # row sums lie between 1 and 2^31: a product of 16 of them is far from overflow
-
-
-@kernel
-def _exp_all(x):
-    for k in range(x.size):
-        x[k] = exp(x[k])
 
 
 @reduction
@@ -33,55 +27,55 @@ def _row_sum(x):
 
 
 @kernel
-def _shift(x, shifted):
-    """shifted = x - max(x) of one row; a NaN anywhere makes the whole row NaN."""
-    largest = x[0]
-    for k in range(1, x.size):
-        if x[k] > largest or x[k] != x[k]:
-            largest = x[k]
-    for k in range(x.size):
-        shifted[k] = x[k] - largest
-
-
-@kernel
 def _softmax_rows(logits, out):
-    group = max(1, GROUP // logits.shape[1])
+    group, one = max(1, GROUP // logits.shape[1]), logits.dtype.type(1)
     for first in range(0, len(logits), group):
         last = min(len(logits), first + group)
         for i in range(first, last):
-            _shift(logits[i], out[i])
+            x, row = logits[i], out[i]
+            top = largest(x)
+            for j in range(row.size):
+                row[j] = x[j] - top
         part = out[first:last]
-        _exp_all(part.reshape(part.size))
+        flat = part.reshape(part.size)
+        for k in range(flat.size):
+            flat[k] = exp(flat[k])
         for i in range(first, last):
-            scale = 1 / _row_sum(out[i])
-            for j in range(out.shape[1]):
-                out[i, j] *= scale
+            row = out[i]
+            scale = one / _row_sum(row)
+            for j in range(row.size):
+                row[j] *= scale
 
 
 @kernel
 def _cross_entropy_rows(logits, labels, smoothing, batch, dlogits):
     """dlogits of these rows, and the sum of their losses."""
     classes = logits.shape[1]
-    group = max(1, GROUP // classes)
-    one = logits.dtype.type(1)
+    group, one = max(1, GROUP // classes), logits.dtype.type(1)
     on = logits.dtype.type((1 - smoothing) / batch)
     off = logits.dtype.type(smoothing / classes / batch)
     loss, product, pending = 0.0, 1.0, 0
     for first in range(0, len(logits), group):
         last = min(len(logits), first + group)
         for i in range(first, last):
-            _shift(logits[i], dlogits[i])
-            loss -= (1 - smoothing) * dlogits[i, labels[i]]
+            x, row = logits[i], dlogits[i]
+            top = largest(x)
+            for j in range(row.size):
+                row[j] = x[j] - top
+            loss -= (1 - smoothing) * row[labels[i]]
             if smoothing > 0:
-                loss -= smoothing / classes * _row_sum(dlogits[i])
+                loss -= smoothing / classes * _row_sum(row)
         part = dlogits[first:last]
-        _exp_all(part.reshape(part.size))
+        flat = part.reshape(part.size)
+        for k in range(flat.size):
+            flat[k] = exp(flat[k])
         for i in range(first, last):
-            total = _row_sum(dlogits[i])
+            row = dlogits[i]
+            total = _row_sum(row)
             scale = one / (total * logits.dtype.type(batch))
-            for j in range(classes):
-                dlogits[i, j] = dlogits[i, j] * scale - off
-            dlogits[i, labels[i]] -= on
+            for j in range(row.size):
+                row[j] = row[j] * scale - off
+            row[labels[i]] -= on
             product *= total
             pending += 1
             if pending == LOG_EVERY:  # one logarithm for several rows

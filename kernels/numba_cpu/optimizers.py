@@ -14,7 +14,7 @@ from .jit import THREADS_FROM, chunk, chunks, kernel, threaded
 def _checked(param, grad, **states):
     """The arrays as 1-D views, when all of them are fit to be updated."""
     interface.floating("param", param, np.ndarray)
-    interface.written("param", param, np.ndarray, param.dtype, param.shape)
+    interface.writeable("param", param)
     interface.array("grad", grad, np.ndarray, param.dtype, param.shape)
     for name, state in states.items():
         interface.written(name, state, np.ndarray, param.dtype, param.shape)
