@@ -1,0 +1,35 @@
+"""The backend for NVIDIA GPUs: CUDA C++ kernels, and cuBLAS through CuPy for the matrix product.
+
+Importing it touches no GPU: kernels are compiled at their first use. Functions return when their
+work is queued; `synchronize` waits for it. Products are taken in full float32; CuPy takes them in
+TF32 where CUPY_TF32=1 is set, and then they miss the error bounds.
+"""
+
+from . import device
+from .activations import activation_backward, activation_forward
+from .dense import dense_backward, dense_forward
+from .losses import softmax, softmax_cross_entropy, sparse_categorical_cross_entropy
+from .optimizers import adagrad, adam, momentum, nesterov, rmsprop, sgd
+
+asarray, to_host = device.asarray, device.to_host
+synchronize, timer = device.synchronize, device.timer
+
+__all__ = [
+    "activation_backward",
+    "activation_forward",
+    "adagrad",
+    "adam",
+    "asarray",
+    "dense_backward",
+    "dense_forward",
+    "momentum",
+    "nesterov",
+    "rmsprop",
+    "sgd",
+    "softmax",
+    "softmax_cross_entropy",
+    "sparse_categorical_cross_entropy",
+    "synchronize",
+    "timer",
+    "to_host",
+]

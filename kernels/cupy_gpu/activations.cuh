@@ -1,0 +1,48 @@
+// The activation functions and their derivatives, each way at compile time.
+#include "common.cuh"
+
+// How an activation is computed: the numbers are those of kernels/interface.py.
+enum Way { IDENTITY, RELU, SLOPE, SLOPES, ELU, SELU, SIGMOID, TANH };
+
+constexpr real SELU_LAMBDA = 1.0507009873554804934193349852946;
+constexpr real SELU_ALPHA = 1.6732632423543772848170429916717;
+
+// act(z). Comparisons are written so that NaN stays NaN.
+template <int WAY> __device__ real activate(real z, real alpha) {
+  if constexpr (WAY == RELU) return z <= 0 ? real(0) : z;
+  if constexpr (WAY == SLOPE || WAY == SLOPES) return z > 0 ? z : alpha * z;
+  if constexpr (WAY == ELU) return z > 0 ? z : alpha * expm1(z);
+  if constexpr (WAY == SELU) return SELU_LAMBDA * (z > 0 ? z : SELU_ALPHA * expm1(z));
+  if constexpr (WAY == SIGMOID) {
+    const real e = exp(-fabs(z));  // never overflows
+    return (z >= 0 ? real(1) : e) / (1 + e);
+  }
+  if constexpr (WAY == TANH) return tanh(z);
+  return z;
+}
+
+// dy act'(z), from the saved output y, or for SLOPE and SLOPES from y or z, whose signs agree.
+template <int WAY> __device__ real differentiate(real dy, real saved, real alpha) {
+  if constexpr (WAY == RELU) return saved > 0 ? dy : real(0);
+  if constexpr (WAY == SLOPE || WAY == SLOPES) return saved > 0 ? dy : alpha * dy;
+  if constexpr (WAY == ELU) return saved > 0 ? dy : (saved + alpha) * dy;
+  if constexpr (WAY == SELU)
+    return saved > 0 ? SELU_LAMBDA * dy : (saved + SELU_LAMBDA * SELU_ALPHA) * dy;
+  if constexpr (WAY == SIGMOID) return saved * (1 - saved) * dy;
+  if constexpr (WAY == TANH) return (1 - saved) * (1 + saved) * dy;
+  return dy;
+}
+
+// Calls body(Constant<way>): one branch before the loop instead of one in it.
+template <class Body> __device__ void with_way(int way, Body body) {
+  switch (way) {
+    case RELU: return body(Constant<RELU>());
+    case SLOPE: return body(Constant<SLOPE>());
+    case SLOPES: return body(Constant<SLOPES>());
+    case ELU: return body(Constant<ELU>());
+    case SELU: return body(Constant<SELU>());
+    case SIGMOID: return body(Constant<SIGMOID>());
+    case TANH: return body(Constant<TANH>());
+    default: return body(Constant<IDENTITY>());
+  }
+}

@@ -1,0 +1,87 @@
+"""Activations and their derivatives on the GPU; equations as in reference/activations.py."""
+
+from .. import interface
+from . import device
+from .table import chunks
+
+
+def activation_forward(z, activation, alpha=None, *, out=None):
+    """y = act(z), elementwise. `out` may be z."""
+    interface.floating("z", z, device.ndarray, 2)
+    units, dtype = z.shape[1], z.dtype
+    way, slope, slopes = interface.activation(activation, alpha, units, device.ndarray, dtype)
+    y = output("out", out, z.shape, dtype)
+    device.launch("activation_forward", (z.size,), way, z, slopes, y, slope, z.size, units)
+    return y
+
+
+def activation_backward(dy, saved, activation, alpha=None, *, out=None):
+    """dz = dy act'(z); for prelu (dz, dalpha). `out` may be dy or saved."""
+    interface.floating("dy", dy, device.ndarray, 2)
+    interface.array("saved", saved, device.ndarray, dy.dtype, dy.shape)
+    units, dtype = dy.shape[1], dy.dtype
+    way, slope, slopes = interface.activation(activation, alpha, units, device.ndarray, dtype)
+    if activation == "prelu":
+        dz, dalpha = outputs(out, [dy.shape, (units,)], dtype)
+        prelu_backward_sums(dy, saved, slopes, dz, device.empty(units, dtype), dalpha)
+        return dz, dalpha
+    dz = output("out", out, dy.shape, dtype)
+    device.launch(
+        "activation_backward", (dy.size,), way, dy, saved, slopes, dz, slope, dy.size, units
+    )
+    return dz
+
+
+def prelu_backward_sums(dy, z, slopes, dz, dbias, dalpha):
+    """dz = dy act'(z), dbias = sum over the batch of dz, dalpha = that of dy min(0, z)."""
+    dz_sums, slope_sums = _partial(dbias, len(dy)), _partial(dalpha, len(dy))
+    device.launch(
+        "prelu_backward_sums", dy.shape, dy, z, slopes, dz, dz_sums, slope_sums, *dy.shape
+    )
+    _finish(dz_sums, dbias)
+    _finish(slope_sums, dalpha)
+
+
+def backward_sums(dy, saved, way, slope, slopes, dz, dbias):
+    """dz = dy act'(z), dbias = sum over the batch of dz."""
+    sums = _partial(dbias, len(dy))
+    device.launch(
+        "activation_backward_sums", dy.shape, way, dy, saved, slopes, dz, sums, slope, *dy.shape
+    )
+    _finish(sums, dbias)
+
+
+def column_sums(x, out):
+    """The sum of each column of x."""
+    sums = _partial(out, len(x))
+    device.launch("column_sums", x.shape, x, sums, *x.shape)
+    _finish(sums, out)
+
+
+def _partial(out, rows):
+    """Where blocks leave their sums: in `out` itself where each column has only one block."""
+    count = chunks(rows, out.size)
+    return out if count == 1 else device.empty((count, out.size), out.dtype)
+
+
+def _finish(sums, out):
+    if sums is not out:
+        column_sums(sums, out)
+
+
+def output(name, out, shape, dtype):
+    """`out`, checked, or a new array."""
+    if out is None:
+        return device.empty(shape, dtype)
+    interface.written(name, out, device.ndarray, dtype, shape)
+    return out
+
+
+def outputs(out, shapes, dtype):
+    """The arrays of the tuple `out`, checked, or new ones."""
+    if out is None:
+        return tuple(device.empty(shape, dtype) for shape in shapes)
+    interface.several("out", out, len(shapes))
+    for k, (array, shape) in enumerate(zip(out, shapes, strict=True)):
+        interface.written(f"out[{k}]", array, device.ndarray, dtype, shape)
+    return tuple(out)

@@ -1,0 +1,65 @@
+"""Softmax and losses on the GPU; equations and shapes as in reference/losses.py.
+
+A label that names no class makes the loss NaN here and raises ValueError at the next synchronize().
+"""
+
+from .. import interface
+from . import device
+from .activations import output, outputs
+from .table import NARROW, blocks_of, lanes
+
+
+def softmax(logits, *, out=None):
+    """p_ij = exp(x_ij - m_i) / sum_k exp(x_ik - m_i). `out` may be logits."""
+    interface.floating("logits", logits, device.ndarray, 2)
+    p = output("out", out, logits.shape, logits.dtype)
+    rows, classes = logits.shape
+    kernel, *across = _by_width("softmax", classes)
+    device.launch(kernel, (rows, classes), logits, p, rows, classes, *across)
+    return p
+
+
+def softmax_cross_entropy(logits, labels, *, label_smoothing=0.0, out=None):
+    """Mean loss and its gradient in one pass; the loss has shape (). `out[1]` may be logits."""
+    interface.floating("logits", logits, device.ndarray, 2)
+    interface.rows("logits", logits)
+    rows, classes = logits.shape
+    interface.labels("labels", labels, device.ndarray, rows)
+    interface.number("label_smoothing", label_smoothing, 0.0, 1.0)
+    loss, dlogits = outputs(out, [(), logits.shape], logits.dtype)
+    kernel, *across = _by_width("cross_entropy", classes)
+    sums = _partial(loss, kernel, rows, classes)
+    given = logits, labels, labels.itemsize, sums, dlogits, device.fault(), rows, classes
+    device.launch(kernel, (rows, classes), *given, label_smoothing, 1 / rows, *across)
+    _finish(sums, loss)
+    return loss, dlogits
+
+
+def sparse_categorical_cross_entropy(probabilities, labels, *, out=None):
+    """Mean of -log p_i,label_i; the loss has shape ()."""
+    interface.floating("probabilities", probabilities, device.ndarray, 2)
+    interface.rows("probabilities", probabilities)
+    rows, classes = probabilities.shape
+    interface.labels("labels", labels, device.ndarray, rows)
+    loss = output("out", out, (), probabilities.dtype)
+    sums = _partial(loss, "sparse_cross_entropy", rows)
+    given = probabilities, labels, labels.itemsize, sums, device.fault(), rows, classes, 1 / rows
+    device.launch("sparse_cross_entropy", (rows,), *given)
+    _finish(sums, loss)
+    return loss
+
+
+def _by_width(kernel, classes):
+    """The kernel for rows of this width, and its lanes a row where that is its to know."""
+    return (f"{kernel}_narrow", lanes(classes)) if classes <= NARROW else (f"{kernel}_wide",)
+
+
+def _partial(loss, kernel, *work):
+    """Where the blocks leave their sums: in `loss` itself where there is only one block."""
+    count = blocks_of(kernel, loss.dtype, *work)
+    return loss if count == 1 else device.empty(count, loss.dtype)
+
+
+def _finish(sums, loss):
+    if sums is not loss:
+        device.launch("total", (), sums, loss, sums.size)

@@ -1,0 +1,168 @@
+"""How every kernel is launched: one table, whatever executes it.
+
+Grid and block follow from the size of the work by the rule that the table names; the argument types
+are read off the kernel's own signature in the .cu text, so that they are stated once. Shared memory
+is static: its size too is stated in the text alone.
+"""
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+THREADS = 256  # a block, everywhere
+BLOCKS = 4096  # the most in one direction of a grid: threads stride over what is left
+ROWS_A_THREAD = 16  # of a sum over rows, before it is split between blocks
+CHUNKS = ROWS_A_THREAD * THREADS // 32  # the most parts of it: one block can add them up
+NARROW = 512  # the most elements of a row that stay in the registers of a warp
+
+FOLDER = Path(__file__).parent
+REALS = {"float32": "float", "float64": "double"}
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """Where an extern "C" kernel stands, and geometry(itemsize, *work) -> (grid, block)."""
+
+    file: str
+    geometry: Callable[..., tuple[tuple[int, ...], tuple[int, ...]]]
+
+
+def pieces(itemsize, n):
+    """One thread for every 16 bytes of n elements."""
+    return (blocks(n, THREADS * 16 // itemsize),), (THREADS,)
+
+
+def columns(itemsize, rows, units):
+    """Blocks of (columns, rows); the rows are split between chunks(rows, units) blocks."""
+    across = lanes(units)
+    return (blocks(units, across), chunks(rows, units)), (across, THREADS // across)
+
+
+def lanes_a_row(itemsize, rows, classes):
+    """lanes(classes) threads for every row."""
+    return (blocks(rows, THREADS // lanes(classes)),), (THREADS,)
+
+
+def block_a_row(itemsize, rows, classes):
+    """One block for every row."""
+    return (blocks(rows, 1),), (THREADS,)
+
+
+def thread_a_row(itemsize, rows):
+    """One thread for every row."""
+    return (blocks(rows, THREADS),), (THREADS,)
+
+
+def one_block(itemsize):
+    """A single block."""
+    return (1,), (THREADS,)
+
+
+def blocks(n, each):
+    """Blocks for n things, `each` at a time."""
+    return min(BLOCKS, -(-n // each))
+
+
+def lanes(width):
+    """The power of two, at most a warp, that covers a row of this width."""
+    return min(32, 1 << max(0, width - 1).bit_length())
+
+
+def chunks(rows, units):
+    """The parts into which a sum over rows is split; it depends on the shape alone."""
+    return max(1, min(CHUNKS, blocks(rows, ROWS_A_THREAD * THREADS // lanes(units))))
+
+
+KERNELS = {
+    "activation_forward": Kernel("activations", pieces),
+    "activation_backward": Kernel("activations", pieces),
+    "activation_backward_sums": Kernel("activations", columns),
+    "prelu_backward_sums": Kernel("activations", columns),
+    "column_sums": Kernel("activations", columns),
+    "bias_activation": Kernel("dense", pieces),
+    "softmax_narrow": Kernel("losses", lanes_a_row),
+    "softmax_wide": Kernel("losses", block_a_row),
+    "cross_entropy_narrow": Kernel("losses", lanes_a_row),
+    "cross_entropy_wide": Kernel("losses", block_a_row),
+    "sparse_cross_entropy": Kernel("losses", thread_a_row),
+    "total": Kernel("losses", one_block),
+    "sgd": Kernel("optimizers", pieces),
+    "momentum": Kernel("optimizers", pieces),
+    "nesterov": Kernel("optimizers", pieces),
+    "adagrad": Kernel("optimizers", pieces),
+    "rmsprop": Kernel("optimizers", pieces),
+    "adam": Kernel("optimizers", pieces),
+}
+
+
+def blocks_of(name, dtype, *work):
+    """The number of blocks in the grid of a kernel."""
+    grid, _ = KERNELS[name].geometry(dtype.itemsize, *work)
+    return math.prod(grid)
+
+
+def plan(name, work, arguments):
+    """(file, dtype name, grid, block, arguments as the kernel takes them) for work of this size.
+
+    Numbers become NumPy scalars of the parameter's type, None a null pointer; the grid is None
+    where there is nothing to do. Raises TypeError for an array of another dtype than that declared.
+    """
+    kernel = KERNELS[name]
+    dtypes = (value.dtype for value in arguments if hasattr(value, "dtype"))
+    dtype = next(dtype for dtype in dtypes if dtype.name in REALS)
+    grid, block = kernel.geometry(dtype.itemsize, *work)
+    types = {"int": np.int32, "long long": np.int64, "real": dtype.type, "void": None}
+    bound = []
+    for (parameter, pointed, is_pointer), value in zip(
+        signature(kernel.file, name), arguments, strict=True
+    ):
+        if not is_pointer:
+            value = types[pointed](value)
+        elif value is None:
+            value = np.uint64(0)
+        elif types[pointed] not in (None, value.dtype.type):
+            raise TypeError(f"{name}: {parameter} points to {pointed}, got {value.dtype}")
+        bound.append(value)
+    return kernel.file, dtype.name, grid if all(grid) else None, block, tuple(bound)
+
+
+@cache
+def source(file):
+    """The text of a .cu file with its headers in it.
+
+    They are not left to the compiler's search path because CuPy keys its cache by this text: after
+    a change in a header it would go on using the old code.
+    """
+    return _expand(f"{file}.cu")
+
+
+def _expand(file):
+    lines = [f'#line 1 "{file}"']
+    for number, line in enumerate((FOLDER / file).read_text().splitlines(), 1):
+        header = re.fullmatch(r'#include "(\w+\.cuh)"', line)
+        if header:
+            lines += [_expand(header[1]), f'#line {number + 1} "{file}"']
+        else:
+            lines.append(line)
+    return "\n".join(lines)
+
+
+def options(dtype):
+    """What the compiler is told besides the architecture."""
+    return ("-std=c++17", f"-DREAL={REALS[dtype]}")
+
+
+@cache
+def signature(file, name):
+    """(name, type, whether it is a pointer) of each parameter of a kernel."""
+    head = re.search(rf'extern "C" __global__ void [^;{{]*?\b{name}\(([^)]*)\)', source(file))
+    parameters = []
+    for parameter in re.sub(r"\bconst\b|__restrict__", "", head[1]).split(","):
+        kind, star, label = re.fullmatch(r"\s*([\w ]*?)\s*(\*?)\s*(\w+)\s*", parameter).groups()
+        parameters.append((label, kind, bool(star)))
+    return tuple(parameters)
