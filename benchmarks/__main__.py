@@ -1,0 +1,68 @@
+"""python -m benchmarks run | report: time the grid through asv, print what was found."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    run = commands.add_parser("run", help="time the grid and print the report")
+    run.add_argument("--all", action="store_true", help="every layer, variant and dtype")
+    run.add_argument(
+        "--only",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="families, functions, variants, workloads or layers",
+    )
+    run.add_argument("--backend", type=_module, metavar="FILE", help="a Python file: your backend")
+    report = commands.add_parser("report", help="print the results of the last run")
+    report.add_argument("--plot", type=Path, metavar="DIR", help="draw time against batch here")
+    for command in (run, report):
+        command.add_argument("--machine", metavar="NAME", help="the name of this machine")
+    args = parser.parse_args(arguments)
+
+    if args.command == "run":
+        # Before the suites are imported: they read these.
+        if args.all:
+            os.environ["FUSEBENCH_ALL"] = "1"
+        if args.backend:
+            os.environ["FUSEBENCH_BACKEND"] = str(args.backend)
+    from . import report, runner
+
+    try:
+        if args.command == "run":
+            failed = runner.run(args.only, args.machine or runner.MACHINE)
+            print(report.render(args.machine))
+            return 1 if failed else 0
+        print(report.render(args.machine))
+        if args.plot:
+            from . import plots
+
+            plots.draw(args.plot, args.machine)
+    except KeyboardInterrupt:
+        print("\nstopped; what was finished is kept: python -m benchmarks report", file=sys.stderr)
+        return 130
+    except (ValueError, RuntimeError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _module(text):
+    path = Path(text).resolve()
+    if path.suffix != ".py" or not path.is_file():
+        raise argparse.ArgumentTypeError(f"{text} is not a Python file")
+    if path.stem in ("numpy", "numba", "cupy"):
+        raise argparse.ArgumentTypeError(
+            f"{path.name} would be reported under our {path.stem}'s name"
+        )
+    return path
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,80 @@
+"""Which cells are timed: the core grid, or everything where FUSEBENCH_ALL is set.
+
+FUSEBENCH_BACKEND names a user's own module (a path to a .py file), which is timed beside ours.
+"""
+
+import os
+from pathlib import Path
+
+import kernels
+
+from . import workloads
+
+# The core grid, in float32 and at all five batch sizes. An elementwise function knows only fan_out;
+# in a dense layer one cheap and one transcendental activation stand for all. The losses are
+# timed on the output layers, where they are used, and on one with many classes.
+CORE = {
+    "activations": {"layers": ("digits-64x128", "wide-2048x2048")},
+    "dense": {
+        "layers": (
+            "moons-2x32",
+            "digits-64x128",
+            "mnist-784x512",
+            "mnist-512x512",
+            "wide-2048x2048",
+        ),
+        "variants": ("relu", "tanh"),
+    },
+    "losses": {"layers": ("moons-16x2", "digits-32x10", "mnist-512x10", "wide-2048x2048")},
+    "optimizers": {
+        "layers": (
+            "moons-2x32",
+            "digits-64x128",
+            "mnist-784x512",
+            "mnist-512x512",
+            "wide-2048x2048",
+        )
+    },
+}
+
+
+def axes(family, operations):
+    """The parameters of a function's suite, backend last; what does not apply is left out."""
+    core = {} if _everything() else CORE.get(family, {})
+    layers = core.get("layers", tuple(workloads.layers()))
+    variants = [v for v in operations if v in core.get("variants", operations)]
+    found = {}
+    if variants != [""]:
+        found["variant"] = variants
+    found["layer"] = layers
+    found["dtype"] = dtypes()
+    if next(iter(operations.values())).batched:
+        sizes = {size for name in layers for size in batches(workloads.layers()[name])}
+        found["batch"] = sorted(sizes)
+    found["backend"] = backends()
+    return found
+
+
+def dtypes():
+    """The dtypes of the grid."""
+    return ("float32", "float64") if _everything() else ("float32",)
+
+
+def batches(layer):
+    """The batch sizes of a layer, ascending; the last is its workload's full batch."""
+    return workloads.batches(layer.name.partition("-")[0])
+
+
+def backends():
+    """Our backends and the user's, by the names that reports give them."""
+    own = os.environ.get("FUSEBENCH_BACKEND")
+    return [*kernels.BACKENDS, *([Path(own).stem] if own else [])]
+
+
+def backend_path(name):
+    """What kernels.load takes for a backend's name."""
+    return name if name in kernels.BACKENDS else os.environ["FUSEBENCH_BACKEND"]
+
+
+def _everything():
+    return bool(os.environ.get("FUSEBENCH_ALL"))

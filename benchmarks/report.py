@@ -1,0 +1,252 @@
+"""The report: what a run found, table by table, against numpy, the machine's roof and the GPU."""
+
+import itertools
+import subprocess
+from dataclasses import dataclass
+
+from tabulate import tabulate
+
+import kernels
+from reference import FAMILIES
+
+from . import results, roofline, suite, workloads
+
+GPU = "cupy"
+BASELINE = "numpy"
+
+
+@dataclass(frozen=True)
+class Column:
+    """One backend of one run: this machine's, or a recorded one's."""
+
+    label: str
+    backend: str
+    run: results.Run
+    roofs: dict
+
+    def seconds(self, cell):
+        return self.run.times.get((cell, self.backend))
+
+    def entry(self, cell):
+        """The median time, or why there is none."""
+        seconds = self.seconds(cell)
+        if seconds is not None:
+            return duration(seconds)
+        return self.run.verdicts.get((cell, self.backend), ("-", ""))[0]
+
+    def against_roof(self, cell):
+        """The rate by the ceiling that binds, and the share of that ceiling."""
+        seconds, roof = self.seconds(cell), self.roofs.get(cell.dtype)
+        if seconds is None or roof is None:
+            return "", ""
+        rate, unit, share = roof.rate(cell, seconds)
+        return f"{number(rate / 1e9)} G{unit}", f"{share:.0%}"
+
+
+def render(machine=None):
+    """The report of this machine's newest run, with the GPU results recorded under results/."""
+    run = results.latest(results.LOCAL, machine)
+    if run is None:
+        raise ValueError("there are no results yet: run python3 run.py bench")
+    cpus, gpus, why = columns(run, results.recorded())
+    parts = [head(run, cpus, gpus, why)]
+    cells = dict.fromkeys(cell for cell, _ in [*run.times, *run.verdicts])
+    for function in (
+        o for family in FAMILIES for o in dict.fromkeys(op.name for op in FAMILIES[family])
+    ):
+        for dtype in ("float32", "float64"):
+            chosen = [c for c in cells if c.function == function and c.dtype == dtype]
+            if chosen:
+                parts.append(table(function, dtype, chosen, cpus, gpus, why))
+    parts.append(crossover(cells, cpus, gpus))
+    parts.append(failures(run))
+    return "\n\n".join(part for part in parts if part)
+
+
+def columns(run, recorded):
+    """(CPU columns, GPU columns, why there are no GPU columns)."""
+    names = [b for b in run.backends() if b != GPU]
+    names.sort(key=lambda b: b != BASELINE)
+    cpus = [_column(b, b, run, names) for b in names]
+    gpus = [_column(f"{GPU} {r.machine}", GPU, r, [GPU]) for r in recorded if _has(r, GPU)]
+    if _has(run, GPU):
+        return cpus, [_column(GPU, GPU, run, [GPU]), *gpus], None
+    return cpus, gpus, None if gpus else _why_no_gpu()
+
+
+def _column(label, backend, run, device):
+    roofs = {d: roofline.Roof.measured(run, device, d) for d in ("float32", "float64")}
+    return Column(label, backend, run, {d: roof for d, roof in roofs.items() if roof})
+
+
+def _has(run, backend):
+    return any(b == backend for _, b in run.times)
+
+
+def _why_no_gpu():
+    try:
+        kernels.load(GPU)
+    except kernels.Unavailable as reason:
+        return str(reason)
+    return "it was not timed in this run"
+
+
+def head(run, cpus, gpus, why):
+    """What was measured, where, when and with what."""
+    hardware, settings = run.hardware, run.settings
+    threads = settings.get("NUMBA_NUM_THREADS", "?")
+    memory = f"{int(hardware['ram']) / 2**30:.0f} GiB" if hardware.get("ram") else "memory unknown"
+    lines = [
+        f"fusebench, commit {run.commit[:8]}{_changes(run.commit)}, {run.finished:%Y-%m-%d %H:%M}",
+        f"machine   {run.machine}: {hardware.get('cpu', 'CPU unknown')}, "
+        f"{hardware.get('num_cpu', '?')} cores, {memory}, {hardware.get('os', '')}; "
+        f"threads: {threads}",
+        f"versions  Python {run.python}, "
+        + ", ".join(f"{name} {version}" for name, version in run.versions.items()),
+    ]
+    for device, column in itertools.chain(
+        (("CPU", c) for c in cpus[:1]), ((g.label, g) for g in gpus)
+    ):
+        for dtype, roof in column.roofs.items():
+            speed, backend = roof.product
+            reach = {roof.bandwidth(size): size for size, *_ in roof.triads}
+            streams = ", ".join(f"{number(r / 1e9)} up to {_bytes(s)}" for r, s in reach.items())
+            lines.append(
+                f"roof      {device}, {dtype}: {number(speed / 1e9)} GFLOP/s "
+                f"(matrix product by {backend}); GB/s (triad): {streams}"
+            )
+    gpu = settings.get("GPU") if why is None else None
+    lines += [f"GPU       {gpu}"] if gpu else []
+    lines += [f"GPU       columns are empty: {why}"] if why else []
+    lines += [
+        f"GPU       {g.label}: recorded {g.run.finished:%Y-%m-%d} at commit {g.run.commit[:8]}"
+        for g in gpus
+        if g.run is not run
+    ]
+    lines += [
+        "",
+        "Median times of a warm call; G = 10^9. roof: the share of the ceiling that binds, that of",
+        "arithmetic (FLOP/s) or of memory (B/s). "
+        f"x {BASELINE}: times faster than {BASELINE}. CPU/GPU: above 1 the GPU wins.",
+    ]
+    return "\n".join(lines)
+
+
+def table(function, dtype, cells, cpus, gpus, why):
+    """One function in one dtype: a row a variant, layer and batch."""
+    header = ["variant", "layer", "batch", BASELINE]
+    for column in cpus[1:]:
+        header += [column.label, "rate", "roof", f"x {BASELINE}"]
+    for column in gpus:
+        header += [column.label, "rate", "roof", "CPU/GPU"]
+    header += [GPU, "CPU/GPU"] if why else []
+    rows, above = [], None
+    for cell in cells:
+        fastest = fastest_cpu(cell, cpus)
+        row = [cell.variant, cell.layer, batch_name(cell), *(c.entry(cell) for c in cpus[:1])]
+        for column in cpus[1:]:
+            faster = ratio(cpus[0].seconds(cell), column.seconds(cell))
+            row += [column.entry(cell), *column.against_roof(cell), faster]
+        for column in gpus:
+            row += [
+                column.entry(cell),
+                *column.against_roof(cell),
+                ratio(fastest, column.seconds(cell)),
+            ]
+        row += ["no GPU", ""] if why else []
+        group = (cell.variant, cell.layer)
+        if above is not None:
+            row[0] = "" if group[0] == above[0] else row[0]
+            row[1] = "" if group == above else row[1]
+        rows.append(row)
+        above = group
+    keep = [
+        k
+        for k, name in enumerate(header)
+        if name not in ("variant", "batch") or any(r[k] for r in rows)
+    ]
+    align = ["left" if k < 2 else "right" for k in keep]
+    text = tabulate(
+        [[row[k] for k in keep] for row in rows],
+        [header[k] for k in keep],
+        colalign=align,
+        disable_numparse=True,
+    )
+    return f"{function}, {dtype}\n{text}"
+
+
+def crossover(cells, cpus, gpus):
+    """For every GPU: the batch from which on it beats this machine's fastest CPU kernel."""
+    rows = []
+    for column in gpus:
+        groups = {}
+        for cell in cells:
+            cpu, gpu = fastest_cpu(cell, cpus), column.seconds(cell)
+            if cell.batch and cpu and gpu and cell.function in results.FAMILY_OF:
+                key = (cell.function, cell.variant, cell.layer, cell.dtype)
+                groups.setdefault(key, []).append((cell.batch, cell, cpu > gpu))
+        for key, found in groups.items():
+            worth = list(itertools.takewhile(lambda f: f[2], sorted(found, key=lambda f: -f[0])))
+            rows.append([column.label, *key, batch_name(worth[-1][1]) if worth else "never"])
+    if not rows:
+        return ""
+    header = ["GPU", "function", "variant", "layer", "dtype", "worth it from batch"]
+    return "From which batch is the GPU worth it?\n" + tabulate(rows, header, disable_numparse=True)
+
+
+def failures(run):
+    """Every kernel that is wrong or failed, with the reason."""
+    bad = {k: v for k, v in run.verdicts.items() if v[0] in (suite.WRONG, suite.FAILED)}
+    if not bad:
+        return f"All {len(run.times)} timed cells agree with the float64 reference."
+    lines = [f"{len(bad)} cells are wrong or failed, and were not timed:"]
+    for (cell, backend), (word, reason) in bad.items():
+        where = [cell.variant, cell.layer, cell.dtype, f"batch {cell.batch}" if cell.batch else ""]
+        lines.append(
+            f"  {word} {backend}, {cell.function} {' '.join(filter(None, where))}: {reason}"
+        )
+    return "\n".join(lines)
+
+
+def fastest_cpu(cell, cpus):
+    """The least time of any CPU backend, or None."""
+    return min((c.seconds(cell) for c in cpus if c.seconds(cell) is not None), default=None)
+
+
+def batch_name(cell):
+    """The batch size as reports print it."""
+    if cell.batch is None:
+        return ""
+    workload = cell.layer.partition("-")[0]
+    return "full" if cell.batch == workloads.full(workload) else str(cell.batch)
+
+
+def ratio(slow, fast):
+    """slow / fast, as text; empty where one of them is missing."""
+    return "" if slow is None or fast is None else number(slow / fast)
+
+
+def number(value):
+    """Three significant digits without an exponent."""
+    digits = 2 if value < 10 else 1 if value < 100 else 0
+    return f"{value:.{digits}f}"
+
+
+def duration(seconds):
+    """A time with its unit."""
+    for unit, scale in (("s", 1), ("ms", 1e-3), ("us", 1e-6)):
+        if seconds >= scale:
+            return f"{number(seconds / scale)} {unit}"
+    return f"{number(seconds / 1e-9)} ns"
+
+
+def _bytes(size):
+    return f"{size / 2**20:.0f} MiB" if size >= 2**20 else f"{size / 2**10:.0f} KiB"
+
+
+def _changes(commit):
+    """Says so where the working tree is not what the commit holds."""
+    git = ["git", "-C", str(workloads.ROOT)]
+    here = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True)
+    dirty = subprocess.run([*git, "diff", "--quiet", "HEAD"], capture_output=True)
+    return " with uncommitted changes" if here.stdout.strip() == commit and dirty.returncode else ""

@@ -1,0 +1,120 @@
+"""Reads asv's result files: every timed cell of one run, and the machine that it ran on."""
+
+import itertools
+import json
+import math
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+from reference import FAMILIES
+
+from . import suite, workloads
+
+LOCAL = workloads.ROOT / ".asv" / "results"
+RECORDED = workloads.ROOT / "results"
+FAMILY_OF = {operation.name: family for family, ops in FAMILIES.items() for operation in ops}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What was timed. `batch` is None where the operation does not know it."""
+
+    function: str
+    variant: str
+    layer: str
+    dtype: str
+    batch: int | None
+
+
+@dataclass
+class Run:
+    """The results of one commit on one machine.
+
+    times: median seconds by (cell, backend); verdicts: the word and the reason of each failure.
+    """
+
+    machine: str
+    hardware: dict
+    versions: dict
+    settings: dict
+    python: str
+    commit: str
+    finished: datetime
+    times: dict = field(default_factory=dict)
+    verdicts: dict = field(default_factory=dict)
+
+    def backends(self):
+        """The backends in the order of the benchmarks' parameters."""
+        return list(dict.fromkeys(backend for _, backend in [*self.times, *self.verdicts]))
+
+
+def latest(folder, machine=None):
+    """The newest run under `folder` (of one machine, where named); None where there is none."""
+    files = [
+        path
+        for path in Path(folder).glob(f"{machine or '*'}/*.json")
+        if path.name != "machine.json"
+    ]
+    return read(max(files, key=lambda path: path.stat().st_mtime)) if files else None
+
+
+def recorded():
+    """The newest run of every machine under results/."""
+    machines = sorted(path.parent.name for path in RECORDED.glob("*/machine.json"))
+    return [run for run in (latest(RECORDED, machine) for machine in machines) if run]
+
+
+def read(path):
+    """The run in one of asv's result files.
+
+    asv stores a median, NaN for what was skipped and null for what failed or was not selected;
+    which of these it was stands in the verdicts of this checkout's last run.
+    """
+    data = json.loads(path.read_text())
+    machine_file = path.parent / "machine.json"
+    run = Run(
+        machine=path.parent.name,
+        hardware=json.loads(machine_file.read_text()) if machine_file.is_file() else {},
+        versions=data["requirements"],
+        settings=data.get("env_vars", {}),
+        python=data["python"],
+        commit=data["commit_hash"],
+        finished=datetime.fromtimestamp(path.stat().st_mtime),
+    )
+    local = LOCAL in path.parents
+    columns = data["result_columns"]
+    for name, row in data["results"].items():
+        record = dict(zip(columns, row, strict=False))
+        function = name.split(".")[-2]
+        combinations = [tuple(map(_value, c)) for c in itertools.product(*record["params"])]
+        values = record["result"] or [None] * len(combinations)
+        for combination, seconds in zip(combinations, values, strict=True):
+            key = _key(function, combination)
+            if isinstance(seconds, float | int) and math.isfinite(seconds):
+                run.times[key] = seconds
+            elif seconds is None:
+                verdict = suite.read_verdict(function, combination) if local else (suite.FAILED, "")
+                if verdict:  # what has none was never run
+                    run.verdicts[key] = _failure(*verdict)
+    return run
+
+
+def _failure(word, reason):
+    if word in (suite.CORRECT, suite.STARTED):  # it failed, but not by a verdict of ours
+        return suite.FAILED, "it crashed or took too long"
+    return word, reason
+
+
+def _key(function, combination):
+    """(cell, backend); the layer is the value with a size in it, the batch the number."""
+    *rest, backend = combination
+    batch = next((value for value in rest if isinstance(value, int)), None)
+    words = [value for value in rest if not isinstance(value, int)]
+    *variant, layer, dtype = words
+    return Cell(function, variant[0] if variant else "", layer, dtype, batch), backend
+
+
+def _value(text):
+    """A parameter as it was before asv took its repr."""
+    return text[1:-1] if text[:1] in "'\"" else int(text)

@@ -1,0 +1,163 @@
+"""The asv suites: one class for every function, made from its specifications.
+
+A cell of the grid (variant, layer, dtype, batch, backend) runs in a process of its own. Its setup
+samples the inputs, runs the kernel and compares the result with the float64 oracle; only a kernel
+that agrees is timed. The verdict is kept in .asv/verdicts, because asv's files hold no reasons.
+"""
+
+import contextlib
+import functools
+import importlib
+import os
+import zlib
+
+import numpy as np
+
+import kernels
+from reference import FAMILIES
+
+from . import grid, workloads
+
+VERDICTS = workloads.ROOT / ".asv" / "verdicts"
+CORRECT, WRONG, FAILED, SKIPPED, STARTED = "correct", "WRONG", "failed", "n/a", "started"
+
+# asv forks every cell from this process: what is imported here is not imported thousands of times.
+# No kernel runs and no device is touched by it.
+for _module in kernels.BACKENDS.values():
+    with contextlib.suppress(ImportError):
+        importlib.import_module(_module)
+
+
+class Wrong(AssertionError):
+    """A kernel's result is outside the error bound of the float64 oracle."""
+
+
+class _Suite:
+    """One function over its grid; `suite` makes the subclasses."""
+
+    version = "1"
+    rounds = 1
+    warmup_time = 0.03
+    sample_time = 0.005
+    repeat = (3, 10, 0.2)  # at least, at most, seconds
+
+    def setup(self, *values):
+        """Prepares `call` and `timer`; raises Wrong where the kernel disagrees with the oracle."""
+        path = VERDICTS / verdict_name(type(self).__name__, values)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(STARTED)
+        try:
+            self._prepare(**dict(zip(self.axes, values, strict=True)))
+        except NotImplementedError as reason:
+            path.write_text(f"{SKIPPED}: {reason}")
+            raise
+        except Wrong as complaint:
+            path.write_text(f"{WRONG}: {complaint}")
+            raise
+        except Exception as error:
+            path.write_text(f"{FAILED}: {type(error).__name__}: {error}")
+            raise
+        path.write_text(CORRECT)
+
+    def time_call(self, *_):
+        """What asv's other tools (profile, check) call; `Timed` times `call` itself."""
+        self.call()
+
+    def _prepare(self, *, layer, dtype, backend, variant="", batch=0):
+        operation, layer = self.operations[variant], self.layers[layer]
+        if batch and batch not in self.batches(layer):
+            raise NotImplementedError(f"{batch} is not a batch size of {layer.name}")
+        module = _load(backend, operation.function.__name__)
+        seed = zlib.crc32(f"{operation} {layer.name} {dtype} {batch}".encode())
+        inputs = operation.sample(np.random.default_rng(seed), layer, batch, np.dtype(dtype))
+        self.call = checked(operation, module, inputs)
+
+        def timer():
+            module.synchronize()
+            return module.timer()
+
+        self.timer = timer
+
+
+def checked(operation, module, inputs):
+    """The module's function bound to device copies of the inputs, its outputs allocated.
+
+    Raises Wrong where its result disagrees with the float64 oracle.
+    """
+    function = getattr(module, operation.function.__name__)
+    arguments = {
+        name: module.asarray(value.copy()) if isinstance(value, np.ndarray) else value
+        for name, value in inputs.items()
+    }
+    if operation.in_place:
+        # Every update rule of the reference stays finite and normal however often it is repeated
+        # on one gradient, so the timed calls may go on from where the checked one ended.
+        call = functools.partial(function, **arguments)
+        call()
+        results = tuple(arguments[name] for name in operation.in_place)
+    else:
+        out = function(**arguments)
+        several = isinstance(out, tuple)
+        for array in out if several else (out,):
+            array[...] = np.nan  # an element that the next call does not write stays NaN
+        call = functools.partial(function, **arguments, out=out)
+        results = call()
+        results = results if several else (results,)
+    module.synchronize()
+    complaint = operation.disagreement(inputs, tuple(module.to_host(r) for r in results))
+    if complaint:
+        raise Wrong(complaint)
+    return call
+
+
+def _load(backend, function):
+    try:
+        module = kernels.load(grid.backend_path(backend))
+    except kernels.Unavailable as reason:
+        raise NotImplementedError(str(reason)) from None
+    if not hasattr(module, function):
+        raise NotImplementedError(f"{backend} has no {function}")
+    return module
+
+
+def verdict_name(function, values):
+    """The file name of a cell's verdict."""
+    return f"{function}({', '.join(map(str, values))})".replace(os.sep, "_")
+
+
+def read_verdict(function, values):
+    """What the last run of a cell found: (one of the five words, reason), or None."""
+    path = VERDICTS / verdict_name(function, values)
+    if not path.is_file():
+        return None
+    word, _, reason = path.read_text().partition(": ")
+    return word, reason
+
+
+def suite(name, operations, axes, layers, batches=grid.batches):
+    """An asv benchmark class of one function: `operations` by variant, over the product of `axes`.
+
+    `layers` are found by their names in axes["layer"]; batches(layer) are the batch sizes of one of
+    them, because the product of the axes also pairs a layer with the full batches of others.
+    """
+    attributes = {
+        "operations": operations,
+        "axes": axes,
+        "layers": layers,
+        "batches": staticmethod(batches),
+        "params": [list(values) for values in axes.values()],
+        "param_names": list(axes),
+        "__doc__": next(iter(operations.values())).function.__doc__,
+    }
+    return type(name, (_Suite,), attributes)
+
+
+def suites(family):
+    """The suites of a family, by the names of its functions."""
+    functions = {}
+    for operation in FAMILIES[family]:
+        functions.setdefault(operation.name, {})[operation.variant] = operation
+    return {
+        name: suite(name, operations, grid.axes(family, operations), workloads.layers())
+        for name, operations in functions.items()
+    }

@@ -1,0 +1,140 @@
+#!/usr/bin/env python3
+"""Sets fusebench up in .venv and runs it.
+
+    python3 run.py bench [--no-gpu] [--all] [--only NAME ...] [--backend FILE]
+    python3 run.py test [--no-gpu] [arguments of pytest]
+
+The first call installs, the following ones start at once. Standard library only.
+"""
+
+import ctypes
+import hashlib
+import os
+import subprocess
+import sys
+
+ROOT = os.path.dirname(os.path.abspath(__file__))
+VENV = os.path.join(ROOT, ".venv")
+PYTHON = os.path.join(VENV, "bin", "python")
+STAMP = os.path.join(VENV, "installed")
+OLDEST = (3, 11)
+
+
+class Problem(Exception):
+    """Something the user can mend; the message is one line that says how."""
+
+
+def main(arguments):
+    if not arguments or arguments[0] not in ("bench", "test"):
+        print(__doc__.strip())
+        return 0 if arguments[:1] in (["-h"], ["--help"]) else 2
+    command, *rest = arguments
+    gpu = "--no-gpu" not in rest
+    rest = [argument for argument in rest if argument != "--no-gpu"]
+    try:
+        check_python()
+        if command == "bench":
+            check_checkout()
+        install(["test"] + ([cupy_extra(driver_version())] if gpu else []))
+    except Problem as problem:
+        print(f"error: {problem}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nstopped; the next call installs anew", file=sys.stderr)
+        return 130
+    module = ["benchmarks", "run"] if command == "bench" else ["pytest"]
+    os.chdir(ROOT)
+    return os.execv(PYTHON, [PYTHON, "-m", *module, *rest])
+
+
+def check_python(version=sys.version_info):
+    if tuple(version[:2]) < OLDEST:
+        raise Problem(f"Python 3.11 or newer is needed, this is {version[0]}.{version[1]}")
+
+
+def check_checkout():
+    """asv records results by commit, so it needs the repository."""
+    command = ["git", "rev-parse", "--verify", "HEAD"]
+    try:
+        answer = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    except FileNotFoundError:
+        raise Problem("git is not installed (Debian, Ubuntu: apt install git)") from None
+    if answer.returncode != 0:
+        reason = (answer.stderr.strip().splitlines() or ["no commit"])[0]
+        raise Problem(f"{ROOT} is not a git checkout, get it with git clone: {reason}")
+
+
+def driver_version(load=ctypes.CDLL):
+    """The CUDA major version that the NVIDIA driver supports, or None where there is no driver."""
+    version = ctypes.c_int()
+    try:
+        if load("libcuda.so.1").cuDriverGetVersion(ctypes.byref(version)) != 0:
+            return None
+    except OSError:
+        return None
+    return version.value // 1000
+
+
+def cupy_extra(version):
+    """The extra of setup.cfg with the CuPy for this driver; without one, to compile and to test."""
+    if version is not None and version < 12:
+        raise Problem(
+            f"the NVIDIA driver supports CUDA {version}, CuPy needs 12: update it or add --no-gpu"
+        )
+    return "gpu12" if version == 12 else "gpu13"
+
+
+def install(extras):
+    """Makes .venv, unless the one that is there was made from this setup.cfg by this Python."""
+    stamp = fingerprint(extras)
+    if os.path.isfile(STAMP):
+        with open(STAMP) as file:
+            if file.read() == stamp and os.access(PYTHON, os.X_OK):
+                return
+    try:
+        import ensurepip  # noqa: F401  Debian ships venv without it
+        import venv
+    except ImportError:
+        raise Problem(
+            "Python's venv module is missing (Debian, Ubuntu: apt install python3-venv)"
+        ) from None
+    print("Setting up .venv (a few minutes, once) ...", flush=True)
+    venv.create(VENV, clear=True, with_pip=True)  # clears the stamp too
+    pip(f"{ROOT}[{','.join(extras)}]")
+    with open(STAMP, "w") as file:
+        file.write(stamp)
+
+
+def fingerprint(extras):
+    """What an installation depends on, as a hash."""
+    parts = [sys.version, VENV, *extras]
+    for name in ("setup.cfg", "pyproject.toml"):
+        with open(os.path.join(ROOT, name)) as file:
+            parts.append(file.read())
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+def pip(requirement):
+    """Installs, one line of progress for every package; on failure says what pip said."""
+    command = [PYTHON, "-m", "pip", "--disable-pip-version-check", "install", "--retries", "2"]
+    process = subprocess.Popen(
+        [*command, "--progress-bar", "off", "--editable", requirement],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    said = []
+    for line in process.stdout:
+        said.append(line.strip())
+        if line.startswith(("Collecting", "Installing collected")):
+            print("  " + line.strip()[:100], flush=True)
+    if process.wait() == 0:
+        return
+    if any("Retrying (Retry(" in line for line in said):
+        raise Problem("no network: pip cannot reach the package index")
+    errors = [line for line in said if line.startswith("ERROR")] or said[-1:]
+    raise Problem(f"pip could not install fusebench: {errors[0]}")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
