@@ -65,8 +65,7 @@ def render(machine=None):
 
 def columns(run, recorded):
     """(CPU columns, GPU columns, why there are no GPU columns)."""
-    names = [b for b in run.backends() if b != GPU]
-    names.sort(key=lambda b: b != BASELINE)
+    names = [BASELINE, *(b for b in run.backends() if b not in (BASELINE, GPU))]
     cpus = [_column(b, b, run, names) for b in names]
     gpus = [_column(f"{GPU} {r.machine}", GPU, r, [GPU]) for r in recorded if _has(r, GPU)]
     if _has(run, GPU):

@@ -1,8 +1,9 @@
 """The asv suites: one class for every function, made from its specifications.
 
 A cell of the grid (variant, layer, dtype, batch, backend) runs in a process of its own. Its setup
-samples the inputs, runs the kernel and compares the result with the float64 oracle; only a kernel
-that agrees is timed. The verdict is kept in .asv/verdicts, because asv's files hold no reasons.
+samples the inputs, runs the kernel on them and at the borders that the specification names, and
+compares the results with the float64 oracle; only a kernel that agrees is timed. The verdict is
+kept in .asv/verdicts, because asv's files hold no reasons.
 """
 
 import contextlib
@@ -70,6 +71,9 @@ class _Suite:
         module = _load(backend, operation.function.__name__)
         seed = zlib.crc32(f"{operation} {layer.name} {dtype} {batch}".encode())
         inputs = operation.sample(np.random.default_rng(seed), layer, batch, np.dtype(dtype))
+        for description, border in operation.edges(np.dtype(dtype)):
+            with np.errstate(all="ignore"):
+                checked(operation, module, border, f" ({description})")
         self.call = checked(operation, module, inputs)
 
         def timer():
@@ -79,10 +83,10 @@ class _Suite:
         self.timer = timer
 
 
-def checked(operation, module, inputs):
+def checked(operation, module, inputs, where=""):
     """The module's function bound to device copies of the inputs, its outputs allocated.
 
-    Raises Wrong where its result disagrees with the float64 oracle.
+    Raises Wrong, saying `where`, if its result disagrees with the float64 oracle.
     """
     function = getattr(module, operation.function.__name__)
     arguments = {
@@ -106,7 +110,7 @@ def checked(operation, module, inputs):
     module.synchronize()
     complaint = operation.disagreement(inputs, tuple(module.to_host(r) for r in results))
     if complaint:
-        raise Wrong(complaint)
+        raise Wrong(complaint + where)
     return call
 
 
