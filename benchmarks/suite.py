@@ -12,6 +12,7 @@ import importlib
 import os
 import zlib
 
+import numba
 import numpy as np
 
 import kernels
@@ -22,11 +23,13 @@ from . import grid, workloads
 VERDICTS = workloads.ROOT / ".asv" / "verdicts"
 CORRECT, WRONG, FAILED, SKIPPED, STARTED = "correct", "WRONG", "failed", "n/a", "started"
 
-# asv forks every cell from this process: what is imported here is not imported thousands of times.
-# No kernel runs and no device is touched by it.
+# asv forks every cell from this process: what is imported here is not imported a thousand times. No
+# kernel runs, no thread starts and no device is touched by it. Numba makes its typing tables, which
+# take 0.3 s, at the first compilation, here of a function that does nothing.
 for _module in kernels.BACKENDS.values():
     with contextlib.suppress(ImportError):
         importlib.import_module(_module)
+numba.njit("void()")(lambda: None)
 
 
 class Wrong(AssertionError):
