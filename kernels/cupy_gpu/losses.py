@@ -12,6 +12,7 @@ from .table import NARROW, blocks_of, lanes
 def softmax(logits, *, out=None):
     """p_ij = exp(x_ij - m_i) / sum_k exp(x_ik - m_i). `out` may be logits."""
     interface.floating("logits", logits, device.ndarray, 2)
+    interface.rows("logits", logits)
     p = output("out", out, logits.shape, logits.dtype)
     rows, classes = logits.shape
     kernel, *across = _by_width("softmax", classes)
@@ -25,7 +26,7 @@ def softmax_cross_entropy(logits, labels, *, label_smoothing=0.0, out=None):
     interface.rows("logits", logits)
     rows, classes = logits.shape
     interface.labels("labels", labels, device.ndarray, rows)
-    interface.number("label_smoothing", label_smoothing, 0.0, 1.0)
+    interface.number("label_smoothing", label_smoothing, high=1)
     loss, dlogits = outputs(out, [(), logits.shape], logits.dtype)
     kernel, *across = _by_width("cross_entropy", classes)
     sums = _partial(loss, kernel, rows, classes)

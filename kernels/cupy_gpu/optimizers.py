@@ -13,29 +13,29 @@ def sgd(param, grad, *, lr):
 def momentum(param, grad, velocity, *, lr, beta=0.9):
     """v = beta v + lr g; p -= v."""
     _check(param, grad, lr, velocity=velocity)
-    interface.number("beta", beta, 0.0, 1.0)
+    interface.number("beta", beta, high=1)
     _update("momentum", param, grad, (velocity,), lr, beta)
 
 
 def nesterov(param, grad, velocity, *, lr, beta=0.9):
     """v = beta v + lr g; p -= beta v + lr g, in its lookahead form."""
     _check(param, grad, lr, velocity=velocity)
-    interface.number("beta", beta, 0.0, 1.0)
+    interface.number("beta", beta, high=1)
     _update("nesterov", param, grad, (velocity,), lr, beta)
 
 
 def adagrad(param, grad, accumulator, *, lr, eps=1e-8):
     """G += g^2; p -= lr g / (sqrt(G) + eps)."""
     _check(param, grad, lr, accumulator=accumulator)
-    interface.number("eps", eps)
+    interface.number("eps", eps, above=True)
     _update("adagrad", param, grad, (accumulator,), lr, eps)
 
 
 def rmsprop(param, grad, mean_square, *, lr, rho=0.9, eps=1e-8):
     """E = rho E + (1 - rho) g^2; p -= lr g / (sqrt(E) + eps)."""
     _check(param, grad, lr, mean_square=mean_square)
-    interface.number("rho", rho, 0.0, 1.0)
-    interface.number("eps", eps)
+    interface.number("rho", rho, high=1)
+    interface.number("eps", eps, above=True)
     _update("rmsprop", param, grad, (mean_square,), lr, rho, 1 - rho, eps)
 
 
@@ -45,9 +45,9 @@ def adam(param, grad, mean, variance, step, *, lr=0.001, beta1=0.9, beta2=0.999,
     """
     _check(param, grad, lr, mean=mean, variance=variance)
     interface.step("step", step)
-    interface.number("beta1", beta1, 0.0, 1.0)
-    interface.number("beta2", beta2, 0.0, 1.0)
-    interface.number("eps", eps)
+    interface.number("beta1", beta1, high=1)
+    interface.number("beta2", beta2, high=1)
+    interface.number("eps", eps, above=True)
     rate, correction = lr / (1 - beta1**step), 1 / (1 - beta2**step)
     settings = rate, correction, beta1, 1 - beta1, beta2, 1 - beta2, eps
     _update("adam", param, grad, (mean, variance), *settings)
@@ -55,13 +55,15 @@ def adam(param, grad, mean, variance, step, *, lr=0.001, beta1=0.9, beta2=0.999,
 
 def _check(param, grad, lr, **states):
     interface.floating("param", param, device.ndarray)
-    interface.array("grad", grad, device.ndarray, param.dtype, param.shape)
+    dtype, shape = param.dtype, param.shape
+    interface.written("param", param, device.ndarray, dtype, shape)
+    interface.array("grad", grad, device.ndarray, dtype, shape)
+    others = {"grad": grad}
+    interface.apart({"param": param}, others)
     for name, state in states.items():
-        interface.array(name, state, device.ndarray, param.dtype, param.shape)
-    taken = {"grad": grad}
-    for name, written in {"param": param, **states}.items():
-        interface.apart({name: written}, taken)
-        taken[name] = written
+        interface.written(name, state, device.ndarray, dtype, shape)
+        interface.apart({name: state}, {"param": param, **others})
+        others[name] = state
     interface.number("lr", lr)
 
 
