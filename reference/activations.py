@@ -170,12 +170,9 @@ def derivative_bound(dy, saved, activation, alpha, dtype):
     dz = activation_backward(dy, saved, activation, alpha)
     dz = dz[0] if activation == "prelu" else dz
     bound = ROUNDINGS[activation][1] * u * np.abs(dz)
-    left = {
-        "identity": 1.0,
-        "relu": 0.0,
-        "elu": DEFAULT_ALPHA["elu"],
-        "selu": SELU_LAMBDA * SELU_ALPHA,
-    }.get(activation, DEFAULT_ALPHA.get(activation) if alpha is None else alpha)
+    given = DEFAULT_ALPHA.get(activation) if alpha is None else alpha
+    fixed = {"identity": 1.0, "relu": 0.0, "selu": SELU_LAMBDA * SELU_ALPHA}
+    left = fixed.get(activation, given)  # the slope on the left; none for sigmoid and tanh
     if activation in ("elu", "selu"):  # alpha is rounded before it is added to saved
         bound = bound + np.where(saved > 0, 0.0, 2 * u * left * np.abs(dy))
     if left is not None:  # a subnormal flushed to zero falls on the other side of the kink
