@@ -40,7 +40,7 @@ class Column:
         if seconds is None or roof is None:
             return "", ""
         rate, unit, share = roof.rate(cell, seconds)
-        return f"{number(rate / 1e9)} G{unit}", f"{share:.0%}"
+        return f"{number(rate / 1e9)} G{unit}", f"{share:.{0 if share >= 0.1 else 1}%}"
 
 
 def render(machine=None):
@@ -134,6 +134,7 @@ def head(run, cpus, gpus, why):
 def table(function, dtype, cells, cpus, gpus, why):
     """One function in one dtype: a row a variant, layer and batch."""
     header = ["variant", "layer", "batch", BASELINE]
+    cpus = [cpus[0], *(c for c in cpus[1:] if any(c.entry(cell) != "-" for cell in cells))]
     for column in cpus[1:]:
         header += [column.label, "rate", "roof", f"x {BASELINE}"]
     for column in gpus:
@@ -198,12 +199,15 @@ def failures(run):
     bad = {k: v for k, v in run.verdicts.items() if v[0] in (suite.WRONG, suite.FAILED)}
     if not bad:
         return f"All {len(run.times)} timed cells agree with the float64 reference."
-    lines = [f"{len(bad)} cells are wrong or failed, and were not timed:"]
+    lines = [f"{len(bad)} cells are wrong or failed, and have no time:"]
+    alike = {}
     for (cell, backend), (word, reason) in bad.items():
-        where = [cell.variant, cell.layer, cell.dtype, f"batch {cell.batch}" if cell.batch else ""]
-        lines.append(
-            f"  {word} {backend}, {cell.function} {' '.join(filter(None, where))}: {reason}"
-        )
+        kernel = " ".join(filter(None, (word, f"{backend},", cell.function, cell.variant)))
+        alike.setdefault((kernel, cell.dtype, reason), []).append(cell)
+    for (kernel, dtype, reason), cells in alike.items():
+        where = " ".join(filter(None, (cells[0].layer, batch_name(cells[0]))))
+        more = f" and {len(cells) - 1} more" if cells[1:] else ""
+        lines.append(f"  {kernel}, {dtype}, {where}{more}: {reason}")
     return "\n".join(lines)
 
 

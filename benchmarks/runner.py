@@ -1,5 +1,10 @@
-"""Runs the suites through asv, a family at a time: an interruption loses one family at most."""
+"""Runs the suites through asv and shows how far they are.
 
+asv writes its results when it ends, so it is called for PART cells at a time: an interruption loses
+no more than these.
+"""
+
+import contextlib
 import importlib
 import itertools
 import os
@@ -7,6 +12,7 @@ import re
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 
 from asv.machine import Machine, MachineCollection
 
@@ -17,113 +23,137 @@ from . import grid, suite, workloads
 from .plugin import THREADS, cores
 
 MACHINE = "this-machine"
+PART = 400
 LOG = workloads.ROOT / ".asv" / "run.log"
 
 
 def run(only=(), machine=MACHINE):
     """Times the roofline and the grid, or what `only` names of it; returns how many cells failed.
 
-    only: names of families, functions, variants, workloads or layers. Raises ValueError where no
-    cell has such a name and RuntimeError where asv could not run.
+    only: names of families, functions, variants, workloads or layers. Raises ValueError where the
+    grid has no such name and RuntimeError where asv could not run.
     """
     for name in THREADS:
         os.environ.setdefault(name, cores())
     modules = available()
-    plan = {family: _selection(family, only, modules) for family in FAMILIES}
-    plan = {family: chosen for family, chosen in plan.items() if chosen}
-    if not plan:
-        raise ValueError(f"--only: nothing in the grid is called {' or '.join(only)}")
-    plan = {"roofline": _selection("roofline", (), modules), **plan}
+    groups = [group for family in FAMILIES for group in selection(family, modules)]
+    known = set().union(*(group.names for group in groups))
+    if unknown := set(only) - known:
+        raise ValueError(
+            f"--only: no {', '.join(unknown)} in the grid, but {', '.join(sorted(known))}"
+        )
+    groups = [group for group in groups if not only or group.names & set(only)]
+    parts = list(_parts([*selection("roofline", modules), *groups]))
 
     LOG.parent.mkdir(exist_ok=True)
     LOG.write_text("")
     MachineCollection.save(machine, {**Machine.get_defaults(), "machine": machine})
+    print(f"{sum(group.cells for part in parts for group in part)} cells", flush=True)
     failed = 0
-    for family, chosen in plan.items():
+    for part in parts:
         started = time.time()
-        expressions = itertools.chain.from_iterable(("-b", e) for e in chosen)
-        _asv(
-            *("run", "-E", "checkout", "--set-commit-hash", "HEAD", "--machine", machine),
-            *expressions,
-            progress=lambda f=family, c=chosen, s=started: _progress(f, sum(c.values()), s),
-        )
-        failed += sum(
-            not path.read_text().startswith((suite.CORRECT, suite.SKIPPED))
-            for path in _verdicts_since(started)
-        )
+        _asv(machine, part, started)
+        good = (suite.CORRECT, suite.SKIPPED)
+        failed += sum(not path.read_text().startswith(good) for path in _verdicts_since(started))
     return failed
 
 
 def available():
-    """The backends that can run here, by name, as modules."""
+    """The backends that can run here, by name, as modules.
+
+    Raises ValueError for a user's file that cannot be imported or has none of the functions.
+    """
+    functions = {operation.name for family in FAMILIES.values() for operation in family}
     modules = {}
     for backend in grid.backends():
+        path = grid.backend_path(backend)
         try:
-            modules[backend] = kernels.load(grid.backend_path(backend))
+            modules[backend] = kernels.load(path)
         except kernels.Unavailable as reason:
             print(f"not timed: {reason}")
+        except Exception as error:
+            raise ValueError(
+                f"{path} cannot be imported: {type(error).__name__}: {error}"
+            ) from error
+        else:
+            if not functions & set(dir(modules[backend])):
+                raise ValueError(f"{path} has none of {', '.join(sorted(functions))}")
     return modules
 
 
-def _selection(family, only, modules):
-    """{regular expression that selects a layer of a function in asv: its number of cells}."""
+@dataclass(frozen=True)
+class Group:
+    """The cells of one function, variant and layer, and the pattern by which asv selects them."""
+
+    family: str
+    names: frozenset
+    pattern: str
+    cells: int
+
+
+def selection(family, modules):
+    """The groups of a family's suites, over the backends that run here and have the function."""
     name = f"bench_{family}"
-    suites = vars(importlib.import_module(f".{name}", __package__))
-    chosen = {}
-    for function, cls in suites.items():
+    for function, cls in vars(importlib.import_module(f".{name}", __package__)).items():
         if not hasattr(cls, "operations"):
             continue
         axes = cls.axes
-        backends = [
-            backend
-            for backend in axes["backend"]
-            if all(hasattr(modules.get(backend), o.name) for o in cls.operations.values())
-        ]
-        for layer, variant in itertools.product(axes["layer"], axes.get("variant", [""])):
-            names = (family, function, variant, layer, layer.partition("-")[0])
-            if not backends or (only and not set(only) & set(names)):
-                continue
-            batches = cls.batches(cls.layers[layer]) if "batch" in axes else []
-            values = [repr(v) for v in (variant, layer) if v]
-            values.append(_either(axes["dtype"]))
-            values += [_either(batches)] if batches else []
-            values.append(_either(backends))
-            pattern = rf"^{name}\.{function}\.time_call\({', '.join(values)}\)$"
-            chosen[pattern] = len(axes["dtype"]) * max(1, len(batches)) * len(backends)
-    return chosen
+        needed = {operation.name for operation in cls.operations.values()}
+        backends = [b for b in axes["backend"] if b in modules and needed <= set(dir(modules[b]))]
+        for variant, layer in itertools.product(axes.get("variant", [""]), axes["layer"]):
+            batches = cls.batches(cls.layers[layer]) if "batch" in axes else ()
+            values = [_either(v) for v in ([variant], [layer], axes["dtype"], batches, backends)]
+            yield Group(
+                family,
+                frozenset((family, function, variant, layer, layer.partition("-")[0])) - {""},
+                rf"^{name}\.{function}\.time_call\({', '.join(filter(None, values))}\)$",
+                len(axes["dtype"]) * (len(batches) or 1) * len(backends),
+            )
+
+
+def _parts(groups):
+    """The groups in lists of one family and at most PART cells, or a little more."""
+    for _, found in itertools.groupby(groups, key=lambda group: group.family):
+        part = []
+        for group in found:
+            part.append(group)
+            if sum(g.cells for g in part) >= PART:
+                yield part
+                part = []
+        if part:
+            yield part
 
 
 def _either(values):
-    return f"({'|'.join(re.escape(repr(value)) for value in values)})"
+    values = [re.escape(repr(value)) for value in values if value != ""]
+    return f"({'|'.join(values)})" if values else ""
 
 
 def _verdicts_since(started):
     return [path for path in suite.VERDICTS.glob("*") if path.stat().st_mtime >= started]
 
 
-def _progress(family, total, started):
-    done, seconds = len(_verdicts_since(started)), time.time() - started
-    end = "\r" if sys.stdout.isatty() else "\n"
-    print(f"{family:12} {done:4} of {total} cells, {seconds:3.0f} s", end=end, flush=True)
-
-
-def _asv(*arguments, progress=None):
-    """Runs asv, its output in the log. asv returns 2 where benchmarks failed."""
-    command = [sys.executable, "-m", "asv", *arguments]
+def _asv(machine, part, started):
+    """Runs asv on some groups, its output in the log, the progress on the screen."""
+    total = sum(group.cells for group in part)
+    command = [sys.executable, "-m", "asv", "run", "-E", "checkout", "--set-commit-hash", "HEAD"]
+    command += ["--machine", machine]
+    for group in part:
+        command += ["-b", group.pattern]
+    terminal = sys.stdout.isatty()
     with LOG.open("ab") as log:
         process = subprocess.Popen(command, cwd=workloads.ROOT, stdout=log, stderr=log)
     try:
-        while progress:
-            try:
-                process.wait(timeout=1 if sys.stdout.isatty() else 10)
-                progress()
-                break
-            except subprocess.TimeoutExpired:
-                progress()
+        code = None
+        while code is None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                code = process.wait(timeout=1 if terminal else 10)
+            done, seconds = len(_verdicts_since(started)), time.time() - started
+            line = f"{part[0].family:12} {done:4} of {total} cells, {seconds:3.0f} s"
+            print(f"\r{line}" if terminal else line, end="" if terminal else "\n", flush=True)
     finally:
-        code = process.wait()  # Ctrl-C reaches asv as well, and it cleans up
-    if progress and sys.stdout.isatty():
-        print()
-    if code not in (0, 2):
+        code = process.wait()  # Ctrl-C reaches asv as well, which then cleans up
+        print("\n" if terminal else "", end="", flush=True)
+    if code not in (0, 2):  # 2: benchmarks failed, which the report shows
         last = LOG.read_text().strip().splitlines()[-1:]
-        raise RuntimeError(f"asv {arguments[0]} failed ({' '.join(last)}); all of it is in {LOG}")
+        raise RuntimeError(f"asv failed ({' '.join(last)}); all that it said is in {LOG}")

@@ -143,20 +143,37 @@ def test_asv_finds_exactly_our_suites():
 
 def test_regular_expressions_select_the_cells_that_can_run():
     modules = {"numpy": kernels.load("numpy")}
-    chosen = runner._selection("dense", ["moons"], modules)
+    chosen = [
+        g for g in runner.selection("dense", modules) if {"moons", "dense_forward"} <= g.names
+    ]
     cls = suite.suites("dense")["dense_forward"]
     cells = [
         f"bench_dense.dense_forward.time_call({', '.join(map(repr, values))})"
         for values in itertools.product(*cls.params)
     ]
-    matched = [c for c in cells if any(re.search(pattern, c) for pattern in chosen)]
-    assert len(matched) == 2 * 5 == sum(n for p, n in chosen.items() if "dense_forward" in p)
+    matched = [c for c in cells if any(re.search(group.pattern, c) for group in chosen)]
+    assert len(matched) == 2 * 5 == sum(group.cells for group in chosen)
     assert all("'moons-2x32', 'float32'" in c and c.endswith("'numpy')") for c in matched)
 
 
 def test_unknown_name_is_refused():
-    with pytest.raises(ValueError, match="nothing in the grid is called nonsense"):
+    with pytest.raises(
+        ValueError, match="--only: no nonsense in the grid, but activation_backward, "
+    ):
         runner.run(["nonsense"])
+
+
+@pytest.mark.parametrize(
+    ("source", "complaint"),
+    [
+        ("def dense_forward(:", r"mine.py cannot be imported: SyntaxError: .*"),
+        ("def relu(z): ...", r"mine.py has none of activation_backward, activation_forward, .*"),
+    ],
+)
+def test_unusable_backend_is_refused(monkeypatch, tmp_path, source, complaint):
+    monkeypatch.setenv("FUSEBENCH_BACKEND", str(user_module(tmp_path, source)))
+    with pytest.raises(ValueError, match=complaint):
+        runner.available()
 
 
 # --- timing --------------------------------------------------------------------------------------
@@ -295,7 +312,7 @@ def test_a_wrong_kernel_is_not_timed_but_reported(monkeypatch, house, mistake):
     record(house, "this-machine", function, dict.fromkeys(wrong))
     text = report.render()
     assert "WRONG" in text
-    assert re.search(rf"WRONG mine, {function} .*instead of", text)
+    assert re.search(rf"WRONG mine, {function}\b.*instead of", text)
     assert f"{len(wrong)} cells are wrong or failed" in text
 
 
@@ -389,8 +406,8 @@ def test_report_shows_times_rates_ratios_and_failures(monkeypatch, house):
     assert ["full", "failed", "56.2", "ms", "50.1", "GFLOP/s", "50%", "no", "GPU"] in lines
     assert f"tanh {LAYER} 1 - WRONG no GPU".split() in lines
     assert "GPU       columns are empty: " in text
-    assert "WRONG numba, dense_forward tanh mnist-784x512 float32 batch 1: 3 of 4 wrong" in text
-    assert "failed numpy, dense_forward relu mnist-784x512 float32 batch 3500: it crashed" in text
+    assert "WRONG numba, dense_forward tanh, float32, mnist-784x512 1: 3 of 4 wrong" in text
+    assert "failed numpy, dense_forward relu, float32, mnist-784x512 full: it crashed" in text
     assert "2 cells are wrong or failed" in text
 
 
@@ -412,8 +429,8 @@ def test_report_takes_recorded_gpu_results(monkeypatch, house):
     text = report.render()
     lines = [line.split() for line in text.splitlines()]
     assert "cupy h100, float32: 40000 GFLOP/s" in text
-    assert f"relu {LAYER} 1 - 20.0 us 40.0 us 40.3 GB/s 2% 0.50".split() in lines
-    assert ["full", "-", "60.0", "ms", "1.00", "ms", "2813", "GFLOP/s", "7%", "60.0"] in lines
+    assert f"relu {LAYER} 1 - 20.0 us 40.0 us 40.3 GB/s 2.0% 0.50".split() in lines
+    assert ["full", "-", "60.0", "ms", "1.00", "ms", "2813", "GFLOP/s", "7.0%", "60.0"] in lines
     assert f"cupy h100 dense_forward relu {LAYER} float32 16".split() in lines
 
 
