@@ -14,7 +14,7 @@ from . import workloads
 # in a dense layer one cheap and one transcendental activation stand for all. The losses are
 # timed on the output layers, where they are used, and on one with many classes.
 CORE = {
-    "activations": {"layers": ("digits-64x128", "wide-2048x2048")},
+    "activations": {"layers": ("digits-64x128", "mnist-512x512")},
     "dense": {
         "layers": (
             "moons-2x32",
