@@ -11,6 +11,7 @@ from .suite import suite
 
 SIDE = 2048
 ELEMENTS = (2**12, 2**16, 2**20, 2**24)
+REPEAT = (7, 20, 1.0)  # longer than the rest: everything is measured against these
 
 _operations = {str(operation): operation for family in FAMILIES.values() for operation in family}
 _square = Layer(f"{SIDE}x{SIDE}", SIDE, SIDE)
@@ -28,10 +29,12 @@ product = suite(
     },
     {_square.name: _square},
     lambda layer: (SIDE,),
+    repeat=REPEAT,
 )
 triad = suite(
     "triad",
     {"": _operations["sgd"]},
     {"layer": list(_arrays), "dtype": grid.dtypes(), "backend": grid.backends()},
     _arrays,
+    repeat=REPEAT,
 )

@@ -153,7 +153,7 @@ def table(function, dtype, cells, cpus, gpus, why):
                 *column.against_roof(cell),
                 ratio(fastest, column.seconds(cell)),
             ]
-        row += ["no GPU", ""] if why else []
+        row += ["n/a", ""] if why else []
         group = (cell.variant, cell.layer)
         if above is not None:
             row[0] = "" if group[0] == above[0] else row[0]
@@ -231,7 +231,7 @@ def ratio(slow, fast):
 
 def number(value):
     """Three significant digits without an exponent."""
-    digits = 2 if value < 10 else 1 if value < 100 else 0
+    digits = 2 if value < 9.995 else 1 if value < 99.95 else 0
     return f"{value:.{digits}f}"
 
 

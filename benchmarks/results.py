@@ -31,7 +31,8 @@ class Cell:
 class Run:
     """The results of one commit on one machine.
 
-    times: median seconds by (cell, backend); verdicts: the word and the reason of each failure.
+    By (cell, backend): times, the median seconds; fastest, the lower end of the median's 99 %
+    interval, for ceilings; verdicts, the word and the reason of each failure.
     """
 
     machine: str
@@ -42,6 +43,7 @@ class Run:
     commit: str
     finished: datetime
     times: dict = field(default_factory=dict)
+    fastest: dict = field(default_factory=dict)
     verdicts: dict = field(default_factory=dict)
 
     def backends(self):
@@ -89,10 +91,12 @@ def read(path):
         function = name.split(".")[-2]
         combinations = [tuple(map(_value, c)) for c in itertools.product(*record["params"])]
         values = record["result"] or [None] * len(combinations)
-        for combination, seconds in zip(combinations, values, strict=True):
+        lower = record.get("stats_ci_99_a") or values
+        for combination, seconds, low in zip(combinations, values, lower, strict=True):
             key = _key(function, combination)
             if isinstance(seconds, float | int) and math.isfinite(seconds):
                 run.times[key] = seconds
+                run.fastest[key] = low
             elif seconds is None:
                 verdict = suite.read_verdict(function, combination) if local else (suite.FAILED, "")
                 if verdict:  # what has none was never run

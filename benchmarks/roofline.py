@@ -35,7 +35,7 @@ class Roof:
     def measured(cls, run, backends, dtype):
         """The best of these backends in a run's roofline; None where it was not timed."""
         products, triads = [], {}
-        for (cell, backend), seconds in run.times.items():
+        for (cell, backend), seconds in run.fastest.items():
             if backend not in backends or cell.dtype != dtype:
                 continue
             if cell.function == "product":

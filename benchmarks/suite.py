@@ -141,13 +141,14 @@ def read_verdict(function, values):
     return word, reason
 
 
-def suite(name, operations, axes, layers, batches=grid.batches):
+def suite(name, operations, axes, layers, batches=grid.batches, **attributes):
     """An asv benchmark class of one function: `operations` by variant, over the product of `axes`.
 
     `layers` are found by their names in axes["layer"]; batches(layer) are the batch sizes of one of
     them, because the product of the axes also pairs a layer with the full batches of others.
+    Further attributes are asv's.
     """
-    attributes = {
+    attributes |= {
         "operations": operations,
         "axes": axes,
         "layers": layers,

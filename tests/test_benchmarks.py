@@ -401,10 +401,10 @@ def test_report_shows_times_rates_ratios_and_failures(monkeypatch, house):
     assert "100 GFLOP/s (matrix product by numpy); GB/s (triad): 80.0 up to 48 KiB, 40.0" in text
     assert "Abacus, 2 cores, 2 GiB" in text
     # 0.81 MFLOP and 1.6 MB in 20 us; at 40 GB/s the bytes take twice as long as the operations.
-    assert f"relu {LAYER} 1 60.0 us 20.0 us 80.6 GB/s 202% 3.00 no GPU".split() in lines
+    assert f"relu {LAYER} 1 60.0 us 20.0 us 80.6 GB/s 202% 3.00 n/a".split() in lines
     # 2.8 GFLOP in 56.2 ms is half of 100 GFLOP/s.
-    assert ["full", "failed", "56.2", "ms", "50.1", "GFLOP/s", "50%", "no", "GPU"] in lines
-    assert f"tanh {LAYER} 1 - WRONG no GPU".split() in lines
+    assert ["full", "failed", "56.2", "ms", "50.1", "GFLOP/s", "50%", "n/a"] in lines
+    assert f"tanh {LAYER} 1 - WRONG n/a".split() in lines
     assert "GPU       columns are empty: " in text
     assert "WRONG numba, dense_forward tanh, float32, mnist-784x512 1: 3 of 4 wrong" in text
     assert "failed numpy, dense_forward relu, float32, mnist-784x512 full: it crashed" in text
