@@ -40,7 +40,8 @@ class Column:
         if seconds is None or roof is None:
             return "", ""
         rate, unit, share = roof.rate(cell, seconds)
-        return f"{number(rate / 1e9)} G{unit}", f"{share:.{0 if share >= 0.1 else 1}%}"
+        prefix, scale = ("G", 1e9) if rate >= 1e9 else ("M", 1e6)
+        return f"{number(rate / scale)} {prefix}{unit}", f"{share:.{0 if share >= 0.1 else 1}%}"
 
 
 def render(machine=None):
@@ -124,8 +125,8 @@ def head(run, cpus, gpus, why):
     ]
     lines += [
         "",
-        "Median times of a warm call; G = 10^9. roof: the share of the ceiling that binds, that of",
-        "arithmetic (FLOP/s) or of memory (B/s). "
+        "Median times of a warm call; G is 10^9, M 10^6. roof: share of the ceiling that binds,",
+        "that of arithmetic (FLOP/s) or of memory (B/s). "
         f"x {BASELINE}: times faster than {BASELINE}. CPU/GPU: above 1 the GPU wins.",
     ]
     return "\n".join(lines)
