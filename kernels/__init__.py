@@ -12,6 +12,7 @@ import os
 import shutil
 import sys
 import time
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -28,18 +29,23 @@ DEVICE_FUNCTIONS = {
 }
 
 
+def cache_folder(name):
+    """The folder for what is compiled at run time, or None where this checkout is read-only."""
+    return HERE.parent / ".cache" / name if os.access(HERE.parent, os.W_OK) else None
+
+
 def _use_own_cache():
     """Give Numba a cache folder named by the content of this package, and drop older ones.
 
     Numba's own check sees only the file of the function that it compiles, not those of the
     functions it calls, and would return stale code.
     """
-    if "NUMBA_CACHE_DIR" in os.environ or not os.access(HERE.parent, os.W_OK):
-        return
     digest = hashlib.sha256()
     for source in sorted(HERE.rglob("*.py")):
         digest.update(source.read_bytes())
-    folder = HERE.parent / ".cache" / f"numba-{digest.hexdigest()[:16]}"
+    folder = cache_folder(f"numba-{digest.hexdigest()[:16]}")
+    if "NUMBA_CACHE_DIR" in os.environ or not folder:
+        return
     os.environ["NUMBA_CACHE_DIR"] = str(folder)
     for old in folder.parent.glob("numba-*"):
         if old != folder:
@@ -49,11 +55,17 @@ def _use_own_cache():
 _use_own_cache()
 
 
-def load(name):
+def load(name, *, simulate=False, order="forward"):
     """The backend "numpy", "numba" or "cupy", or the module in the Python file `name`.
 
+    With `simulate` the kernels of "cupy" run on the CPU, on NumPy arrays: for tests, far too slow
+    for more. Their threads then run in the `order` "forward", "reversed" or "rotated".
     Raises Unavailable where it cannot run here and ValueError where there is no such backend.
     """
+    if simulate:
+        if name != "cupy":
+            raise ValueError(f"simulate must be False for {name!r}: only cupy is simulated")
+        return _simulated(order)
     if str(name).endswith(".py"):
         module = _from_file(Path(name))
     elif name in BACKENDS:
@@ -67,6 +79,17 @@ def load(name):
         known = ", ".join(BACKENDS)
         raise ValueError(f"backend must be one of {known} or a path to a .py file, got {name!r}")
     module.synchronize()  # a backend whose device is missing says so here
+    return module
+
+
+@cache
+def _simulated(order):
+    """The package of the backend "cupy" imported once more, with a simulator for its device."""
+    twin = f"kernels.cupy_simulated_{order}"
+    spec = importlib.util.spec_from_file_location(twin, HERE / "cupy_gpu" / "__init__.py")
+    module = sys.modules[twin] = importlib.util.module_from_spec(spec)
+    module.device = importlib.import_module(f"{twin}.simulator").Device(order)
+    spec.loader.exec_module(module)
     return module
 
 

@@ -5,24 +5,30 @@ import pytest
 
 import kernels
 
-BACKENDS = ("numpy", "numba", pytest.param("cupy", marks=pytest.mark.gpu))
-FAST_BACKENDS = BACKENDS[1:]
+# Each of these has a name for `-k`. The simulated GPU runs the threads in three orders, and stays
+# out of tests on whole workloads, for which it is too slow: they take NATIVE or FAST_NATIVE.
+NATIVE = ("numpy", "numba", pytest.param("cupy", marks=pytest.mark.gpu))
+FAST_NATIVE = NATIVE[1:]
+SIMULATED = ("simulated-forward", "simulated-reversed", "simulated-rotated")
 
 
 def backend_or_skip(name):
+    kind, _, order = name.partition("-")
     try:
+        if kind == "simulated":
+            return kernels.load("cupy", simulate=True, order=order)
         return kernels.load(name)
     except kernels.Unavailable as reason:
         pytest.skip(str(reason))
 
 
-@pytest.fixture(scope="session", params=BACKENDS)
+@pytest.fixture(scope="session", params=NATIVE + SIMULATED)
 def backend(request):
     """Every backend that can run here, the reference among them."""
     return backend_or_skip(request.param)
 
 
-@pytest.fixture(scope="session", params=FAST_BACKENDS)
+@pytest.fixture(scope="session", params=FAST_NATIVE + SIMULATED)
 def fast_backend(request):
     """The backends that check their arguments: all but the reference."""
     return backend_or_skip(request.param)

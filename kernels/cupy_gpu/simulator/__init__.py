@@ -1,0 +1,87 @@
+"""A device that executes the kernels on the CPU, for tests where there is no GPU.
+
+It stands in for device.py: g++ compiles the text of the .cu files against cuda.h, one fiber runs
+for every CUDA thread (scheduler.cpp), and the launches come from the same table. So the backend is
+executed as a whole, its Python code, grids, argument types and shared memory included; only NumPy's
+product takes the place of cuBLAS. It shows what the kernels compute, not how fast.
+"""
+
+import ctypes
+import time
+
+import numpy as np
+
+from ...interface import label_out_of_range
+from .. import table
+from . import build
+
+ORDERS = ("forward", "reversed", "rotated")  # as in cuda.h
+
+
+class Device:
+    """The names of device.py for NumPy arrays; threads and blocks run in the given order.
+
+    `sanitizer` "address" (which looks for undefined behaviour as well) or "thread" has the kernels
+    checked as they run, in a process that was started with libasan or libtsan preloaded.
+    """
+
+    ndarray = np.ndarray
+    matmul = staticmethod(np.matmul)
+    timer = staticmethod(time.perf_counter)
+
+    def __init__(self, order):
+        if order not in ORDERS:
+            raise ValueError(f"order must be one of {', '.join(ORDERS)}, got {order!r}")
+        build.require_compiler()
+        self.order = ORDERS.index(order)
+        self.sanitizer = ""
+        self.fault_word = np.zeros((), np.int32)
+
+    @staticmethod
+    def asarray(host):
+        """A copy, C-contiguous."""
+        return np.array(host, order="C")
+
+    @staticmethod
+    def to_host(array):
+        """A copy."""
+        return array.copy()
+
+    @staticmethod
+    def empty(shape, dtype):
+        """An array of NaN, so that an element which is never written shows."""
+        return np.full(shape, np.nan, dtype)
+
+    def synchronize(self):
+        """Raises ValueError for labels out of range in the work since the last call."""
+        classes = int(self.fault_word)
+        self.fault_word[...] = 0
+        if classes:
+            raise label_out_of_range("labels", classes)
+
+    def fault(self):
+        """Where kernels leave the number of classes that a label did not fit."""
+        return self.fault_word
+
+    def launch(self, name, work, *arguments):
+        """Run the kernel `name`, its grid sized by `work`. Raises RuntimeError if it gets stuck."""
+        file, dtype, grid, block, arguments = table.plan(name, work, arguments)
+        if not grid:
+            return
+        function = getattr(build.library(file, dtype, self.sanitizer), f"launch_{name}")
+        function.restype = ctypes.c_char_p
+        values = [_value(argument) for argument in arguments]
+        addresses = (ctypes.c_void_p * len(values))(*(value.ctypes.data for value in values))
+        failure = function(_uint3(grid), _uint3(block), self.order, addresses)
+        if failure:
+            raise RuntimeError(f"{name}: {failure.decode()}")
+
+
+def _value(argument):
+    """The bytes that the kernel takes: an array's address, or the number itself."""
+    is_array = isinstance(argument, np.ndarray)
+    return np.array(argument.ctypes.data, np.uint64) if is_array else np.array(argument)
+
+
+def _uint3(sizes):
+    return (ctypes.c_uint * 3)(*sizes, *(1,) * (3 - len(sizes)))

@@ -1,0 +1,99 @@
+"""The simulated GPU itself; what it computes is tested with the other backends."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import SIMULATED, backend_or_skip, verify
+
+import kernels
+import reference
+from reference import Layer
+
+ROOT = Path(__file__).resolve().parents[1]
+OPERATIONS = [operation for family in reference.FAMILIES.values() for operation in family]
+
+
+@pytest.fixture
+def simulated():
+    return backend_or_skip(SIMULATED[0])
+
+
+def python(code, folder=ROOT, **environment):
+    """(stdout, stderr) of a process that has the project's packages from `folder`."""
+    environment = {**os.environ, "PYTHONPATH": str(folder), **environment}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, env=environment, capture_output=True, text=True
+    )
+    return done.stdout, done.stderr
+
+
+def test_one_backend_for_every_order():
+    loaded = [backend_or_skip(name) for name in SIMULATED]
+    assert [backend.activations.device.order for backend in loaded] == [0, 1, 2]
+    assert loaded[0] is kernels.load("cupy", simulate=True)
+
+
+def test_arguments():
+    with pytest.raises(ValueError, match="order must be one of forward, reversed, rotated"):
+        kernels.load("cupy", simulate=True, order="sideways")
+    with pytest.raises(ValueError, match="simulate must be False for 'numba'"):
+        kernels.load("numba", simulate=True)
+
+
+def test_needs_no_cupy(simulated):
+    code = """
+import sys
+sys.modules["cupy"] = None  # importing it fails
+import kernels, numpy
+gpu = kernels.load("cupy", simulate=True)
+print(gpu.activation_forward(numpy.float32([[-1, 2]]), "relu"))
+"""
+    assert python(code) == ("[[0. 2.]]\n", "")
+
+
+def test_missing_compiler_is_named_in_one_line():
+    code = """
+import kernels
+try: kernels.load("cupy", simulate=True)
+except kernels.Unavailable as error: print(error)
+"""
+    line = "backend cupy simulated: g++ is missing (Debian, Ubuntu: apt install g++)\n"
+    assert python(code, PATH="") == (line, "")
+
+
+def test_cache_is_never_stale(simulated, tmp_path):
+    """After a change in a header the new code runs, and the old library is gone."""
+    shutil.copytree(ROOT / "kernels", tmp_path / "kernels")
+    header = tmp_path / "kernels" / "cupy_gpu" / "activations.cuh"
+    code = """
+import kernels, numpy
+gpu = kernels.load("cupy", simulate=True)
+print(gpu.activation_forward(numpy.float32([[-1, 2]]), "relu"))
+"""
+    assert python(code, tmp_path) == ("[[0. 2.]]\n", "")
+    relu = "return z <= 0 ? real(0) : z;"
+    assert relu in header.read_text()
+    header.write_text(header.read_text().replace(relu, "return z <= 0 ? real(7) : z;"))
+    assert python(code, tmp_path) == ("[[7. 2.]]\n", "")
+    (library,) = (tmp_path / ".cache" / "simulator").iterdir()
+    assert library.name.startswith("activations-float32-plain-")
+
+
+def test_what_is_never_written_is_nan(simulated):
+    assert np.isnan(simulated.device.empty((2, 3), "float32")).all()
+
+
+@pytest.mark.parametrize("operation", OPERATIONS, ids=str)
+def test_size_of_the_grid_is_a_matter_of_speed_alone(simulated, operation, monkeypatch):
+    """With few blocks every loop that strides over the grid goes round more than once."""
+    monkeypatch.setattr(simulated.table, "BLOCKS", 2)
+    rng = np.random.default_rng(0)
+    for batch, fan_out in ((5, 600), (700, 3), (70, 70)):
+        verify(
+            simulated, operation, operation.sample(rng, Layer("test", 9, fan_out), batch, "float32")
+        )
