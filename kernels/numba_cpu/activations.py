@@ -148,9 +148,9 @@ def _row(act, z, a, y):
 
 
 @register_jitable
-def _biased_row(act, z, bias, a, y):
+def _row_in_place(act, y, a):
     for j in range(y.size):
-        y[j] = act(z[j] + bias[j], a)
+        y[j] = act(y[j], a)
 
 
 @register_jitable
@@ -170,13 +170,15 @@ def forward_row(way, z, alpha, y):
 
 
 @kernel
-def forward_biased_row(way, z, bias, alpha, y):
-    """y = act(z + bias) of 1-D arrays: one row."""
+def activate_row(way, y, alpha):
+    """y = act(y). Given one array for both, forward_row falls back to a scalar loop: LLVM guards
+    its vector loops by a check that z and y do not overlap.
+    """
     if way == SLOPES:
         for j in range(y.size):
-            y[j] = _slope(z[j] + bias[j], alpha[j])
+            y[j] = _slope(y[j], alpha[j])
     else:
-        _forward(_biased_row, way, z, bias, alpha[0], y)
+        _forward(_row_in_place, way, y, alpha[0])
 
 
 @kernel

@@ -20,6 +20,7 @@ def dense_forward(x, weight, bias, activation="identity", alpha=None, *, out=Non
     else:
         interface.written("out", out, np.ndarray, x.dtype, (len(x), units))
         interface.apart({"out": out}, {"x": x, "weight": weight})
+    gemm.ready(x.dtype)
     gemm.forward(x, weight, bias, way, slopes, out)
     return out
 
@@ -43,7 +44,10 @@ def dense_backward(dy, x, weight, saved, activation="identity", alpha=None, *, o
             interface.written(f"out[{k}]", array, np.ndarray, dy.dtype, shape)
             interface.apart({f"out[{k}]": array}, inputs)
         out = tuple(out)
-    gemm.backward(dy, x, weight, saved, way, slopes, out[0], out[1], out[2])
-    if activation == "prelu":
-        slope_gradient(dy, saved, out[3])
+    dx, dweight, dbias, *dalpha = out
+    gemm.ready(dy.dtype)
+    gemm.backward_input(dy, weight, saved, way, slopes, dx)
+    gemm.backward_weight(dy, x, saved, way, slopes, dweight, dbias)
+    if dalpha:
+        slope_gradient(dy, saved, *dalpha)
     return out
