@@ -10,7 +10,7 @@ from . import grid
 from .suite import suite
 
 SIDE = 2048
-ELEMENTS = (2**12, 2**16, 2**20, 2**24)
+ELEMENTS = (2**12, 2**16, 2**20, 2**21, 2**22, 2**24)
 REPEAT = (7, 20, 1.0)  # longer than the rest: everything is measured against these
 
 _operations = {str(operation): operation for family in FAMILIES.values() for operation in family}
