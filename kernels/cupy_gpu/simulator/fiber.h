@@ -34,9 +34,10 @@ inline size_t home_stack_size;
 // Makes the fiber, whose stack is given, begin with entry(); entry ends by leave(fiber, true).
 inline void prepare(Fiber& fiber, void (*entry)()) {
   fiber.begun = false;
+#if defined(SANITIZE_ADDRESS)
   fiber.sanitizer = nullptr;
-#if defined(SANITIZE_THREAD)
-  fiber.sanitizer = __tsan_create_fiber(0);
+#elif defined(SANITIZE_THREAD)
+  if (!fiber.sanitizer) fiber.sanitizer = __tsan_create_fiber(0);  // slow, so it stays
 #endif
   getcontext(&fiber.context);
   fiber.context.uc_stack.ss_sp = fiber.stack;

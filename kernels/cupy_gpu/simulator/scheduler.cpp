@@ -19,7 +19,6 @@
 #if !defined(SANITIZE_THREAD)
 #define __tsan_acquire(tag)
 #define __tsan_release(tag)
-#define __tsan_destroy_fiber(fiber)
 #endif
 #if defined(__SSE__)
 #include <xmmintrin.h>
@@ -34,11 +33,11 @@ constexpr unsigned WARP = 32, MOST_THREADS = 1024, MOST_VARIABLES = 32;
 constexpr size_t GAP = 64;  // between shared variables, watched by AddressSanitizer
 constexpr size_t SHARED = 48 << 10, ARENA = SHARED + MOST_VARIABLES * GAP;
 #if defined(SANITIZE_THREAD)
-// Every block has memory and fibers of its own until the launch ends: if a block took over those of
-// another, its accesses would look like races, or hide one.
-constexpr unsigned KEPT_BLOCKS = 24;  // ThreadSanitizer knows at most 8128 fibers at a time
+// Every block of a launch has fibers and memory of its own: if it took over those of the block
+// before, its accesses would look like races, or hide one.
+constexpr unsigned SLOTS = 24;  // ThreadSanitizer knows at most 8128 fibers
 #else
-constexpr unsigned KEPT_BLOCKS = 1;
+constexpr unsigned SLOTS = 1;
 #endif
 
 enum State { READY, IN_SHUFFLE, AT_BARRIER, ENDED };
@@ -57,8 +56,8 @@ struct Variable {
   char* address;
 };
 
-Thread kept_threads[KEPT_BLOCKS][MOST_THREADS];
-char* kept_arenas[KEPT_BLOCKS];
+Thread all_threads[SLOTS][MOST_THREADS];
+char* arenas[SLOTS];
 Thread* threads;  // of the block that is running
 unsigned thread_count;
 Thread* current;
@@ -69,7 +68,7 @@ void (*body)(void*);
 void* body_call;
 char message[200];
 const char* failure;
-char barrier_tag[2], end_tag;  // what ThreadSanitizer knows the barriers and the end by
+char barrier_tag[2], begin_tag, end_tag;  // by which ThreadSanitizer knows what orders threads
 
 void fail(const char* format, int first = 0, int second = 0) {
   if (failure) return;
@@ -84,6 +83,7 @@ void wait(State state) {
 
 void run_thread() {
   arrive(current->fiber);
+  __tsan_acquire(&begin_tag);
   body(body_call);
   __tsan_release(&end_tag);
   current->state = ENDED;
@@ -91,7 +91,7 @@ void run_thread() {
 }
 
 void begin_block(unsigned slot, uint3 block) {
-  char*& arena = kept_arenas[slot];
+  char*& arena = arenas[slot];
   if (!arena) arena = static_cast<char*>(malloc(ARENA));
   ASAN_UNPOISON_MEMORY_REGION(arena, ARENA);
   memset(arena, 0xff, ARENA);
@@ -99,7 +99,7 @@ void begin_block(unsigned slot, uint3 block) {
   arena_next = arena;
   arena_end = arena + ARENA;
   variable_count = 0;
-  threads = kept_threads[slot];
+  threads = all_threads[slot];
   for (unsigned k = 0; k < thread_count; ++k) {
     Thread& thread = threads[k];
     thread.index = {k % block.x, k / block.x % block.y, k / (block.x * block.y)};
@@ -109,6 +109,7 @@ void begin_block(unsigned slot, uint3 block) {
     if (!thread.fiber.stack) thread.fiber.stack = static_cast<char*>(malloc(STACK));
     prepare(thread.fiber, run_thread);
   }
+  __tsan_release(&begin_tag);
 }
 
 // Gives each lane that waits in a shuffle its value, if all that the shuffle needs have come.
@@ -184,20 +185,6 @@ void run_block(Order order, unsigned& turn) {
       fail("threads wait for each other at a divergent __syncthreads() or shuffle");
 }
 
-void end_launch(unsigned blocks) {
-  __tsan_acquire(&end_tag);
-  if (KEPT_BLOCKS == 1) return;
-  for (unsigned slot = 0; slot < blocks; ++slot) {
-    for (unsigned k = 0; k < thread_count; ++k) {
-      __tsan_destroy_fiber(kept_threads[slot][k].fiber.sanitizer);
-      free(kept_threads[slot][k].fiber.stack);
-      kept_threads[slot][k].fiber.stack = nullptr;
-    }
-    free(kept_arenas[slot]);
-    kept_arenas[slot] = nullptr;
-  }
-}
-
 }  // namespace
 
 void barrier(int line) {
@@ -235,7 +222,7 @@ const char* run(uint3 grid, uint3 block, Order order, void (*thread)(void*), voi
   failure = nullptr;
   thread_count = block.x * block.y * block.z;
   if (!thread_count || thread_count > MOST_THREADS) return "a block must have 1 to 1024 threads";
-  if (KEPT_BLOCKS > 1 && blocks > KEPT_BLOCKS) return "the grid is too large for ThreadSanitizer";
+  if (SLOTS > 1 && blocks > SLOTS) return "the grid is too large for ThreadSanitizer";
   gridDim = grid;
   blockDim = block;
   body = thread;
@@ -248,13 +235,13 @@ const char* run(uint3 grid, uint3 block, Order order, void (*thread)(void*), voi
   for (unsigned k = 0; k < blocks && !failure; ++k) {
     const unsigned b = order == REVERSED ? blocks - 1 - k : k;
     blockIdx = {b % grid.x, b / grid.x % grid.y, b / (grid.x * grid.y)};
-    begin_block(k % KEPT_BLOCKS, block);
+    begin_block(k % SLOTS, block);
     run_block(order, turn);
   }
 #if defined(__SSE__)
   _mm_setcsr(mode);
 #endif
-  end_launch(blocks);
+  __tsan_acquire(&end_tag);
   return failure;
 }
 

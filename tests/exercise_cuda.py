@@ -1,0 +1,61 @@
+"""Runs the simulated kernels under a sanitizer: exercise_cuda.py SANITIZER DTYPE [OPERATION ...]
+
+A process of its own, started with the sanitizer's library preloaded (test_cuda_sanitizers.py).
+Results are compared with the oracle as in the tests, but for ThreadSanitizer: a race is one
+whatever comes out. Prints FINISHED at the end.
+"""
+
+import sys
+
+import numpy as np
+from conftest import on_device, verify
+
+import kernels
+import reference
+from reference import Layer
+
+SHAPES = {  # of (batch, fan_in, fan_out)
+    "": [(7, 5, 9), (3, 2, 600)],
+    # Around the 16 bytes of a vector and the 32 lanes of a warp.
+    "address": [(1, 1, 1), (3, 4, 5), (9, 7, 8), (33, 31, 32), (65, 63, 65), (4, 2, 1025)],
+    # Enough for several blocks, and for loops over the grid that go round twice.
+    "thread": [(9, 7, 8), (5, 2, 600), (600, 2, 3), (70, 33, 70)],
+}
+MOST_BLOCKS = 2  # in each direction of a grid
+
+
+def shifted(host):
+    """A copy that begins one element off the 16-byte border, and ends where its memory ends."""
+    memory = np.empty(host.size + 1, host.dtype)
+    view = memory[1:].reshape(host.shape)
+    view[...] = host
+    return view
+
+
+def call(backend, operation, inputs):
+    getattr(backend, operation.name)(**on_device(backend, inputs))
+
+
+def main(sanitizer, dtype, *names):
+    backend = kernels.load("cupy", simulate=True, order="rotated")
+    backend.device.sanitizer = sanitizer
+    backend.table.BLOCKS = MOST_BLOCKS
+    operations = [operation for family in reference.FAMILIES.values() for operation in family]
+    check = call if sanitizer == "thread" else verify
+    for asarray in (backend.asarray, shifted):
+        backend.asarray = asarray
+        for operation in operations:
+            if names and operation.name not in names:
+                continue
+            rng = np.random.default_rng(0)
+            for batch, fan_in, fan_out in SHAPES[sanitizer]:
+                layer = Layer("test", fan_in, fan_out)
+                check(backend, operation, operation.sample(rng, layer, batch, dtype))
+            if sanitizer != "thread":  # values at the borders change no order of accesses
+                for _, inputs in operation.edges(dtype):
+                    check(backend, operation, inputs)
+    print("FINISHED")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,235 @@
+"""The simulated kernels under sanitizers, and planted bugs that these checks must catch.
+
+AddressSanitizer and UndefinedBehaviorSanitizer see accesses out of bounds, of shared memory too,
+and misaligned vectors; ThreadSanitizer sees missing barriers and sums that are not atomic. They run
+in a process of their own, with their library preloaded and without Numba.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import pytest
+from conftest import SIMULATED, backend_or_skip
+
+ROOT = Path(__file__).resolve().parents[1]
+CUDA = ROOT / "kernels" / "cupy_gpu"
+LIBRARIES = {"address": "libasan.so", "thread": "libtsan.so"}
+OPTIONS = {
+    "ASAN_OPTIONS": "detect_leaks=0:detect_stack_use_after_return=0",  # Python leaks, fibers jump
+    "TSAN_OPTIONS": "halt_on_error=1:report_thread_leaks=0",
+    "OPENBLAS_NUM_THREADS": "1",
+}
+
+
+def run_python(arguments, sanitizer="", packages=ROOT, prefix=()):
+    environment = {**os.environ, "PYTHONPATH": f"{packages}{os.pathsep}{ROOT}", **OPTIONS}
+    if sanitizer:
+        environment["LD_PRELOAD"] = library(sanitizer)
+    return subprocess.run(
+        [*prefix, sys.executable, *arguments], env=environment, capture_output=True, text=True
+    )
+
+
+def library(sanitizer):
+    name = LIBRARIES[sanitizer]
+    found = subprocess.run(["g++", f"-print-file-name={name}"], capture_output=True, text=True)
+    if not os.path.isabs(found.stdout):  # g++ repeats the name of what it does not find
+        pytest.skip(
+            f"{name} is missing (Debian, Ubuntu: it comes with g++; Fedora: dnf install it)"
+        )
+    return found.stdout.strip()
+
+
+@cache
+def prefix_for(sanitizer):
+    """What a command must begin with for the sanitizer to start. Skips where it does not.
+
+    An older ThreadSanitizer gives up where the kernel randomises addresses more than it expects.
+    """
+    for prefix in ((), ("setarch", "-R")):
+        if prefix and not shutil.which(prefix[0]):
+            continue
+        started = run_python(["-c", "pass"], sanitizer, prefix=prefix)
+        if started.returncode == 0:
+            return prefix
+    reason = (started.stderr.strip().splitlines() or [f"exit status {started.returncode}"])[-1]
+    pytest.skip(f"{sanitizer} sanitizer does not start, try sysctl vm.mmap_rnd_bits=28: {reason}")
+
+
+def exercise(sanitizer, dtype, *operations, packages=ROOT):
+    """(whether all went well, everything printed) by exercise_cuda.py."""
+    backend_or_skip(SIMULATED[0])
+    prefix = prefix_for(sanitizer) if sanitizer else ()
+    script = str(ROOT / "tests" / "exercise_cuda.py")
+    done = run_python([script, sanitizer, dtype, *operations], sanitizer, packages, prefix)
+    said = done.stdout + done.stderr
+    return done.returncode == 0 and "FINISHED" in done.stdout, said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("sanitizer", "dtype"),
+    [("address", "float32"), ("address", "float64"), ("thread", "float32")],
+)
+def test_nothing_is_found(sanitizer, dtype):
+    clean, said = exercise(sanitizer, dtype)
+    assert clean, said
+
+
+@dataclass(frozen=True)
+class Bug:
+    """A change of the source, an operation that meets it, what must catch it and in which words."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    operation: str
+    sanitizer: str
+    caught: str
+
+    def __str__(self):
+        return self.name
+
+
+BUGS = [
+    Bug(
+        *("write out of bounds", "common.cuh"),
+        *("first; i < n; i += stride", "first; i <= n; i += stride"),
+        *("sgd", "address", r"heap-buffer-overflow on address"),
+    ),
+    Bug(
+        *("shared array out of bounds", "common.cuh"),
+        *("sums[warp] = value", "sums[warp + 1] = value"),
+        *("sparse_categorical_cross_entropy", "address", r"index 8 out of bounds for type 'float"),
+    ),
+    Bug(
+        *("shared memory out of bounds", "common.cuh"),
+        *("sums[warp] = value", "*(sums + warp + 1) = value"),
+        *("sparse_categorical_cross_entropy", "address", r"use-after-poison on address"),
+    ),
+    Bug(
+        *("misaligned vector", "common.cuh"),
+        *("return ((reinterpret_cast<size_t>(pointers) | ...) & 15) == 0;", "return true;"),
+        *("activation_forward", "address", r"runtime error: .* misaligned address .* 16 byte"),
+    ),
+    Bug(
+        *("sum that is not atomic", "losses.cu"),
+        *("losses[blockIdx.x] = loss;", "losses[0] += loss;"),
+        *("softmax_cross_entropy", "thread", r"data race .*losses\.cu"),
+    ),
+    Bug(
+        *("divergent barrier", "common.cuh"),
+        *(
+            "  __syncthreads();\n  if (warp > 0) return 0;",
+            "  if (warp > 0) return 0;\n  __syncthreads();",
+        ),
+        *("sparse_categorical_cross_entropy", "", r"divergent __syncthreads\(\) in line \d+"),
+    ),
+    Bug(
+        *("barriers in two branches", "common.cuh"),
+        *(
+            "  __syncthreads();\n  if",
+            "  if (warp)\n    __syncthreads();\n  else __syncthreads();\n  if",
+        ),
+        *("sparse_categorical_cross_entropy", "", r"threads wait in line \d+ and in line \d+"),
+    ),
+    Bug(
+        *("barrier that one lane skips", "common.cuh"),
+        *("  __syncthreads();\n", "  if (lane > 0) __syncthreads();\n"),
+        *("sparse_categorical_cross_entropy", "", r"threads wait for each other at a divergent"),
+    ),
+    Bug(
+        *("mask that excludes a lane", "common.cuh"),
+        *("ALL = 0xffffffffu", "ALL = 0x7fffffffu"),
+        *("softmax", "", r"lane 31 takes part in a shuffle that its mask excludes"),
+    ),
+    Bug(
+        *("wrong argument order of a launch", "losses.py"),
+        *("logits, p, rows, classes, *across", "logits, p, classes, rows, *across"),
+        *("softmax", "", r"softmax, result 0: \d+ of \d+ wrong"),
+    ),
+    Bug(
+        *("wrong argument order of a wrapper", "optimizers.py"),
+        *("settings = rate, correction, beta1", "settings = correction, rate, beta1"),
+        *("adam", "", r"adam, result 0: \d+ of \d+ wrong"),
+    ),
+    Bug(
+        *("arrays of a launch exchanged", "losses.py"),
+        *("given = logits, labels, labels.itemsize, sums", "given = labels, logits, 4, sums"),
+        *("softmax_cross_entropy", "", r"TypeError: .*logits points to real, got int32"),
+    ),
+    Bug(
+        *("grid too small", "table.py"),
+        *("return min(BLOCKS, -(-n // each))", "return min(BLOCKS, n // each)"),
+        *("activation_backward", "", r"activation_backward.* wrong"),
+    ),
+]
+
+
+def planted(folder, file, old, new, occurrence=0):
+    """A copy of the kernels in which one occurrence of `old` is `new`."""
+    shutil.copytree(
+        ROOT / "kernels", folder / "kernels", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    path = folder / "kernels" / "cupy_gpu" / file
+    parts = path.read_text().split(old)
+    assert len(parts) > occurrence + 1, f"{file} does not contain {old!r}: plant this bug anew"
+    head, tail = old.join(parts[: occurrence + 1]), old.join(parts[occurrence + 1 :])
+    path.write_text(head + new + tail)
+    return folder
+
+
+@pytest.mark.parametrize("bug", BUGS, ids=str)
+def test_planted_bug_is_caught(bug, tmp_path):
+    packages = planted(tmp_path, bug.file, bug.old, bug.new)
+    clean, said = exercise(bug.sanitizer, "float32", bug.operation, packages=packages)
+    assert not clean, f"not caught:\n{said}"
+    assert re.search(bug.caught, said), said
+    print(re.search(f".*(?:{bug.caught}).*", said)[0])
+
+
+BARRIER = "__syncthreads();"
+OPERATION = {  # that meets the barriers of a file
+    "common.cuh": "sparse_categorical_cross_entropy",
+    "activations.cu": "activation_backward",
+    "losses.cu": "softmax",
+}
+BARRIERS = [
+    pytest.param(path.name, k, id=f"{path.name}-{k}")
+    for path in sorted(CUDA.glob("*.cu*"))
+    for k in range(path.read_text().count(BARRIER))
+]
+
+
+@pytest.mark.parametrize(("file", "occurrence"), BARRIERS)
+def test_every_barrier_is_missed(file, occurrence, tmp_path):
+    """Without any one of the barriers ThreadSanitizer finds a race: none is there for nothing."""
+    packages = planted(tmp_path, file, BARRIER, ";", occurrence)
+    clean, said = exercise("thread", "float32", OPERATION[file], packages=packages)
+    assert not clean, f"not caught:\n{said}"
+    assert "ThreadSanitizer: data race" in said, said
+    print(re.search("SUMMARY.*", said)[0])
+
+
+def test_sanitizer_that_does_not_start(monkeypatch):
+    """It is tried once more without randomised addresses, then the tests say why they skip."""
+    asked, fatal = [], "FATAL: ThreadSanitizer: unexpected memory mapping"
+
+    def failing(arguments, sanitizer, prefix):
+        asked.append(prefix)
+        return subprocess.CompletedProcess(arguments, 0 if prefix in works else 66, "", fatal)
+
+    monkeypatch.setattr(f"{__name__}.run_python", failing)
+    works = [("setarch", "-R")]
+    assert prefix_for.__wrapped__("thread") == ("setarch", "-R")
+    works = []
+    with pytest.raises(pytest.skip.Exception, match=fatal):
+        prefix_for.__wrapped__("thread")
+    assert asked == [(), ("setarch", "-R")] * 2
