@@ -5,6 +5,7 @@ Results are compared with the oracle as in the tests, but for ThreadSanitizer: a
 whatever comes out. Prints FINISHED at the end.
 """
 
+import itertools
 import sys
 
 import numpy as np
@@ -22,6 +23,7 @@ SHAPES = {  # of (batch, fan_in, fan_out)
     "thread": [(9, 7, 8), (5, 2, 600), (600, 2, 3), (70, 33, 70)],
 }
 MOST_BLOCKS = 2  # in each direction of a grid
+MANY_TILES = 1000, 1  # so that all tiles of a product are small, or all are large
 
 
 def shifted(host):
@@ -42,10 +44,11 @@ def main(sanitizer, dtype, *names):
     backend.table.BLOCKS = MOST_BLOCKS
     operations = [operation for family in reference.FAMILIES.values() for operation in family]
     check = call if sanitizer == "thread" else verify
-    for asarray in (backend.asarray, shifted):
-        backend.asarray = asarray
+    for asarray, many in itertools.product((backend.asarray, shifted), MANY_TILES):
+        backend.asarray, backend.table.MANY_TILES = asarray, many
         for operation in operations:
-            if names and operation.name not in names:
+            chosen = operation.name in names if names else True
+            if not chosen or (many == 1 and not operation.name.startswith("dense")):
                 continue
             rng = np.random.default_rng(0)
             for batch, fan_in, fan_out in SHAPES[sanitizer]:

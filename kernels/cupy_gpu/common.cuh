@@ -20,8 +20,8 @@ template <int N> struct Constant {
   static constexpr int value = N;
 };
 
-// N neighbouring elements, moved by one instruction.
-template <int N> struct alignas(N * sizeof(real)) Piece {
+// N neighbouring elements, moved by one instruction (by more where they are more than 16 bytes).
+template <int N> struct alignas(N < WIDTH ? N * sizeof(real) : 16) Piece {
   real at[N];
 };
 

@@ -51,6 +51,11 @@ class Instant:
         return cupy.cuda.get_elapsed_time(earlier.event, self.event) * 1e-3  # ms
 
 
+def capturing():
+    """Whether the current stream records a graph: cuBLAS through CuPy is forbidden then."""
+    return cupy.cuda.get_current_stream().is_capturing()
+
+
 def fault():
     """The word on the GPU where kernels leave the number of classes that a label did not fit."""
     return _fault_word()

@@ -9,7 +9,7 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ BLOCKS = 4096  # the most in one direction of a grid: threads stride over what i
 ROWS_A_THREAD = 16  # of a sum over rows, before it is split between blocks
 CHUNKS = ROWS_A_THREAD * THREADS // 32  # the most parts of it: one block can add them up
 NARROW = 512  # the most elements of a row that stay in the registers of a warp
+MANY_TILES = 64  # a block for every multiprocessor of most GPUs
 
 FOLDER = Path(__file__).parent
 REALS = {"float32": "float", "float64": "double"}
@@ -58,6 +59,11 @@ def thread_a_row(itemsize, rows):
     return (blocks(rows, THREADS),), (THREADS,)
 
 
+def tiles(side, itemsize, rows, columns):
+    """One block for every square of a matrix."""
+    return (blocks(columns, side), blocks(rows, side)), (THREADS,)
+
+
 def one_block(itemsize):
     """A single block."""
     return (1,), (THREADS,)
@@ -73,6 +79,11 @@ def lanes(width):
     return min(32, 1 << max(0, width - 1).bit_length())
 
 
+def tile(rows, columns):
+    """The side of a product's tiles: the large ones, which load less, where there are many."""
+    return 64 if -(-rows // 64) * -(-columns // 64) >= MANY_TILES else 32
+
+
 def chunks(rows, units):
     """The parts into which a sum over rows is split; it depends on the shape alone."""
     return max(1, min(CHUNKS, blocks(rows, ROWS_A_THREAD * THREADS // lanes(units))))
@@ -85,6 +96,12 @@ KERNELS = {
     "prelu_backward_sums": Kernel("activations", columns),
     "column_sums": Kernel("activations", columns),
     "bias_activation": Kernel("dense", pieces),
+    "dense_forward_32": Kernel("dense", partial(tiles, 32)),
+    "dense_forward_64": Kernel("dense", partial(tiles, 64)),
+    "input_gradient_32": Kernel("dense", partial(tiles, 32)),
+    "input_gradient_64": Kernel("dense", partial(tiles, 64)),
+    "weight_gradient_32": Kernel("dense", partial(tiles, 32)),
+    "weight_gradient_64": Kernel("dense", partial(tiles, 64)),
     "softmax_narrow": Kernel("losses", lanes_a_row),
     "softmax_wide": Kernel("losses", block_a_row),
     "cross_entropy_narrow": Kernel("losses", lanes_a_row),
@@ -138,17 +155,21 @@ def source(file):
     They are not left to the compiler's search path because CuPy keys its cache by this text: after
     a change in a header it would go on using the old code.
     """
-    return _expand(f"{file}.cu")
+    return _expand(f"{file}.cu", set())
 
 
-def _expand(file):
+def _expand(file, included):
+    """The text of a file with its headers, but for those already `included`."""
+    included.add(file)
     lines = [f'#line 1 "{file}"']
     for number, line in enumerate((FOLDER / file).read_text().splitlines(), 1):
         header = re.fullmatch(r'#include "(\w+\.cuh)"', line)
-        if header:
-            lines += [_expand(header[1]), f'#line {number + 1} "{file}"']
-        else:
+        if not header:
             lines.append(line)
+        elif header[1] not in included:
+            lines += [_expand(header[1], included), f'#line {number + 1} "{file}"']
+        else:
+            lines.append("")
     return "\n".join(lines)
 
 

@@ -59,6 +59,11 @@ class Device:
         if classes:
             raise label_out_of_range("labels", classes)
 
+    @staticmethod
+    def capturing():
+        """There are no graphs."""
+        return False
+
     def fault(self):
         """Where kernels leave the number of classes that a label did not fit."""
         return self.fault_word

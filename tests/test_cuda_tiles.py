@@ -1,0 +1,81 @@
+"""The dense layer by tiles of both sizes, also at shapes where cuBLAS would be taken."""
+
+import numpy as np
+import pytest
+from conftest import SIMULATED, backend_or_skip, verify
+from test_operations import SHAPES, over_dtypes
+
+import reference
+from reference import Layer
+
+OPERATIONS = reference.FAMILIES["dense"]
+over_dense = pytest.mark.parametrize("operation", OPERATIONS, ids=str)
+
+
+@pytest.fixture
+def capturing(monkeypatch):
+    """The simulated GPU as it is while a graph is captured: cuBLAS is forbidden."""
+    backend = backend_or_skip(SIMULATED[0])
+
+    def forbidden(*arrays, out):
+        raise RuntimeError("cuBLAS while a graph is captured")
+
+    monkeypatch.setattr(backend.device, "capturing", lambda: True, raising=False)
+    monkeypatch.setattr(backend.device, "matmul", forbidden, raising=False)
+    return backend
+
+
+def launched(backend, monkeypatch):
+    """The names of the kernels that run from now on."""
+    names, launch = [], backend.device.launch
+
+    def recording(name, *arguments):
+        names.append(name)
+        launch(name, *arguments)
+
+    monkeypatch.setattr(backend.device, "launch", recording, raising=False)
+    return names
+
+
+@over_dtypes
+@over_dense
+def test_large_tiles_agree_with_oracle(capturing, operation, dtype, monkeypatch):
+    """The sizes at which the small tiles are tested with every backend."""
+    monkeypatch.setattr(capturing.table, "MANY_TILES", 1)
+    names = launched(capturing, monkeypatch)
+    rng = np.random.default_rng(0)
+    for batch, fan_in, fan_out in SHAPES:
+        layer = Layer("test", fan_in, fan_out)
+        verify(capturing, operation, operation.sample(rng, layer, batch, dtype))
+    for _, inputs in operation.edges(dtype):
+        verify(capturing, operation, inputs)
+    assert not any(name.endswith("_32") or name == "bias_activation" for name in names)
+
+
+@pytest.mark.parametrize("shape", [(300, 40, 20), (3, 700, 65), (40, 3, 520), (520, 17, 500)])
+@pytest.mark.parametrize("operation", [o for o in OPERATIONS if o.variant == "tanh"], ids=str)
+def test_a_captured_layer_needs_no_cublas(capturing, operation, shape):
+    """Deep products, and so many tiles that the large ones are taken."""
+    batch, fan_in, fan_out = shape
+    rng = np.random.default_rng(1)
+    sample = operation.sample(rng, Layer("test", fan_in, fan_out), batch, "float32")
+    verify(capturing, operation, sample)
+
+
+@pytest.mark.parametrize(
+    ("shape", "kernels"),
+    [
+        ((32, 64, 128), ["dense_forward_32"]),  # digits
+        ((500, 50, 500), ["dense_forward_64"]),
+        ((32, 784, 512), ["bias_activation"]),  # too deep
+        ((4000, 256, 128), ["bias_activation"]),  # too much work
+    ],
+)
+def test_what_computes_a_layer(shape, kernels, monkeypatch):
+    backend = backend_or_skip(SIMULATED[0])
+    names = []
+    monkeypatch.setattr(backend.device, "launch", lambda name, *_: names.append(name))
+    batch, fan_in, fan_out = shape
+    arrays = [np.zeros(s, np.float32) for s in ((batch, fan_in), (fan_in, fan_out), fan_out)]
+    backend.dense_forward(*arrays, "relu")
+    assert names == kernels
