@@ -1,15 +1,9 @@
-"""Every CUDA kernel compiled for every architecture, with no GPU: NVRTC needs none.
-
-A kernel must leave room for RESIDENT blocks of THREADS threads (common.cuh) in the 65,536 registers
-of a multiprocessor (CUDA C++ Programming Guide, compute capabilities): 1024 threads in float32, 512
-in float64. It may neither spill registers nor keep arrays in local memory.
-"""
+"""Every CUDA kernel compiled for every architecture within its limits, with no GPU."""
 
 import os
 import re
 import subprocess
 import sys
-from dataclasses import dataclass
 
 import pytest
 
@@ -17,75 +11,57 @@ pytest.importorskip("cupy", reason="CuPy and its CUDA compiler are not installed
 
 from cupy.cuda import nvrtc
 
-from kernels.cupy_gpu import table
+from kernels.cupy_gpu import resources, table
+from kernels.cupy_gpu.resources import Usage, compile_text, usages
 
-ARCHITECTURES = (75, 80, 90, 100, 120)
-REGISTERS = 65536
-RESIDENT_THREADS = {"float32": 1024, "float64": 512}
 FILES = sorted({kernel.file for kernel in table.KERNELS.values()})
-CUPY_OPTIONS = ("-ftz=true", "--device-as-default-execution-space")  # RawModule adds them
 
 
-@dataclass(frozen=True)
-class Usage:
-    """What a thread of a kernel needs: registers, and bytes of stack and of spilled registers."""
-
-    registers: int
-    stack: int
-    spilled: int
-
-    def complaint(self, dtype):
-        """What exceeds the limits, or an empty string."""
-        most = REGISTERS // RESIDENT_THREADS[dtype]
-        exceeded = [
-            f"{got} {what} where {limit} are allowed"
-            for got, what, limit in (
-                (self.registers, "registers", most),
-                (self.stack, "bytes of stack", 0),
-                (self.spilled, "bytes of spills", 0),
-            )
-            if got > limit
-        ]
-        return ", ".join(exceeded)
-
-
-def compile_text(text, target, options):
-    """(program, log) of NVRTC with the options that CuPy passes."""
-    program = nvrtc.createProgram(text, "kernels.cu", (), ())
-    try:
-        nvrtc.compileProgram(
-            program, (*options, *CUPY_OPTIONS, f"-arch={target}", "--ptxas-options=-v")
-        )
-    except nvrtc.NVRTCError:
-        raise AssertionError(nvrtc.getProgramLog(program)) from None
-    return program, nvrtc.getProgramLog(program)
-
-
-def usages(log):
-    """{kernel: Usage} from what ptxas reports."""
-    found = re.findall(
-        r"Compiling entry function '(\w+)'.*?(\d+) bytes stack frame, (\d+) bytes spill stores, "
-        r"(\d+) bytes spill loads.*?Used (\d+) registers",
-        log,
-        re.DOTALL,
-    )
-    return {
-        name: Usage(int(registers), int(stack), int(stores) + int(loads))
-        for name, stack, stores, loads, registers in found
-    }
-
-
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", resources.ARCHITECTURES)
 @pytest.mark.parametrize("dtype", table.REALS)
 @pytest.mark.parametrize("file", FILES)
 def test_resources(file, dtype, architecture):
-    _, log = compile_text(table.source(file), f"sm_{architecture}", table.options(dtype))
+    used, log = resources.measure(file, dtype, architecture)
     assert "warning" not in log, log
-    used = usages(log)
     assert set(used) == {name for name, kernel in table.KERNELS.items() if kernel.file == file}
     for name, usage in used.items():
-        print(f"sm_{architecture:<4} {dtype} {name:25} {usage}")
         assert not usage.complaint(dtype), f"{name}: {usage.complaint(dtype)}"
+        resident = usage.occupancy(architecture) * resources.ARCHITECTURES[architecture].threads
+        assert resident >= resources.RESIDENT_THREADS[dtype], f"{name}: {usage}"
+
+
+@pytest.mark.parametrize(
+    ("registers", "shared", "architecture", "blocks"),
+    [
+        (32, 0, 80, 8),  # all 2048 threads
+        (33, 0, 80, 6),  # 40 registers are handed out: 12 warps in each quarter
+        (64, 0, 80, 4),
+        (65, 0, 80, 3),
+        (32, 0, 75, 4),  # 1024 threads are the most
+        (32, 0, 120, 6),
+        (32, 32 << 10, 80, 4),  # 33 KiB in 164
+        (32, 16 << 10, 75, 4),  # 16 KiB in 64
+    ],
+)
+def test_occupancy(registers, shared, architecture, blocks):
+    """Examples reckoned by hand."""
+    limits = resources.ARCHITECTURES[architecture]
+    share = Usage(registers, 0, 0, shared).occupancy(architecture)
+    assert share * limits.threads == blocks * table.THREADS
+
+
+def test_shared_memory_is_read_off_the_report():
+    used, _ = resources.measure("dense", "float32", 80)
+    assert used["dense_forward_32"].shared == 2 * 32 * (32 + 4) * 4  # two padded panels
+    assert used["bias_activation"].shared == 0
+
+
+def test_table_is_printed(monkeypatch, capsys):
+    monkeypatch.setattr(resources, "ARCHITECTURES", {80: resources.ARCHITECTURES[80]})
+    resources.main()
+    printed = capsys.readouterr().out.splitlines()
+    assert len(printed) == 2 + len(table.KERNELS) * len(table.REALS)
+    assert all(line.endswith("%") for line in printed[2:])
 
 
 SPILLS = """
