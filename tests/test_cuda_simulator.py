@@ -84,6 +84,22 @@ print(gpu.activation_forward(numpy.float32([[-1, 2]]), "relu"))
     assert library.name.startswith("activations-float32-plain-")
 
 
+def test_read_only_checkout(simulated):
+    """The libraries go to a folder that lasts as long as the process."""
+    code = """
+import kernels, numpy, pathlib
+kernels.cache_folder = lambda name: None
+gpu = kernels.load("cupy", simulate=True)
+param = numpy.ones(2)
+gpu.sgd(param, param.copy(), lr=0.5)
+folder = gpu.simulator.build._cache()
+print(param, len(list(folder.glob("*.so"))), folder)
+"""
+    said, complaint = python(code)
+    assert said.startswith("[0.5 0.5] 1 /"), complaint
+    assert not Path(said.split()[-1]).exists()
+
+
 def test_what_is_never_written_is_nan(simulated):
     assert np.isnan(simulated.device.empty((2, 3), "float32")).all()
 

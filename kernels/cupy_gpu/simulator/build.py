@@ -53,7 +53,7 @@ def library(file, dtype, sanitizer):
         for old in path.parent.glob(f"{series}*.so"):
             if old != path:
                 old.unlink(missing_ok=True)
-    return ctypes.CDLL(str(path))
+    return ctypes.PyDLL(str(path))  # which keeps the GIL: the scheduler takes one launch at a time
 
 
 def host_text(file):
@@ -99,13 +99,15 @@ def _version():
     return _compile("--version") + _compile("-dumpmachine")
 
 
-@cache
 def _cache():
     """A folder for the libraries: beside Numba's, or this process's own where that is read-only."""
     folder = cache_folder("simulator")
     if folder is None:
-        temporary = tempfile.TemporaryDirectory()
-        _cache.keep = temporary  # removed when the process ends
-        return Path(temporary.name)
+        return Path(_temporary().name)
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+@cache
+def _temporary():
+    return tempfile.TemporaryDirectory()  # removed when the process ends

@@ -211,7 +211,10 @@ void* shared_memory(const void* key, size_t bytes) {
     if (variables[k].key == key) return variables[k].address;
   char* address = arena_next;
   arena_next += (bytes + 15) / 16 * 16 + GAP;
-  if (variable_count == MOST_VARIABLES || arena_next > arena_end) abort();
+  if (variable_count == MOST_VARIABLES || arena_next > arena_end) {
+    fputs("simulator: more shared variables than 48 KiB or 32 in number\n", stderr);
+    abort();
+  }
   ASAN_UNPOISON_MEMORY_REGION(address, bytes);
   variables[variable_count++] = {key, address};
   return address;
