@@ -1,4 +1,7 @@
-"""python -m benchmarks run | report: time the grid through asv, print what was found."""
+"""python -m benchmarks run | report | peers
+
+Time the grid through asv, print what was found, compare with other libraries.
+"""
 
 import argparse
 import os
@@ -25,6 +28,17 @@ def main(arguments=None):
     report.add_argument("--plot", type=Path, metavar="DIR", help="draw time against batch here")
     for command in (run, report):
         command.add_argument("--machine", metavar="NAME", help="the name of this machine")
+    peers = commands.add_parser("peers", help="time our kernels beside PyTorch, oneDNN and JAX")
+    peers.add_argument(
+        "--only",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="families, functions, variants, workloads or layers",
+    )
+    peers.add_argument("--threads", nargs="+", type=int, default=None, metavar="N")
+    peers.add_argument("--rounds", type=int, default=9, metavar="N", help="of every cell")
+    peers.add_argument("--output", type=Path, metavar="FILE", help="the rounds, as JSON")
     args = parser.parse_args(arguments)
 
     if args.command == "run":
@@ -36,6 +50,11 @@ def main(arguments=None):
     from . import report, runner
 
     try:
+        if args.command == "peers":
+            from . import peers
+
+            peers.compare(args.only, args.threads, args.rounds, args.output or peers.OUTPUT)
+            return 0
         if args.command == "run":
             failed = runner.run(args.only, args.machine or runner.MACHINE)
             print(report.render(args.machine))

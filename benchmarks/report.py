@@ -109,11 +109,9 @@ def head(run, cpus, gpus, why):
     ):
         for dtype, roof in column.roofs.items():
             speed, backend = roof.product
-            reach = {roof.bandwidth(size): size for size, *_ in roof.triads}
-            streams = ", ".join(f"{number(r / 1e9)} up to {_bytes(s)}" for r, s in reach.items())
             lines.append(
                 f"roof      {device}, {dtype}: {number(speed / 1e9)} GFLOP/s "
-                f"(matrix product by {backend}); GB/s (triad): {streams}"
+                f"(matrix product by {backend}), {streams(roof)}"
             )
     gpu = settings.get("GPU") if why is None else None
     lines += [f"GPU       {gpu}"] if gpu else []
@@ -130,6 +128,13 @@ def head(run, cpus, gpus, why):
         f"x {BASELINE}: times faster than {BASELINE}. CPU/GPU: above 1 the GPU wins.",
     ]
     return "\n".join(lines)
+
+
+def streams(roof):
+    """The bandwidth of each memory that the triads reach."""
+    reach = {roof.bandwidth(size): size for size, *_ in roof.triads}
+    rates = ", ".join(f"{number(rate / 1e9)} up to {_bytes(size)}" for rate, size in reach.items())
+    return f"GB/s (triad): {rates}"
 
 
 def table(function, dtype, cells, cpus, gpus, why):

@@ -398,7 +398,7 @@ def test_report_shows_times_rates_ratios_and_failures(monkeypatch, house):
     record(house, "this-machine", "dense_forward", times, others=ROOFS)
     text = report.render()
     lines = [line.split() for line in text.splitlines()]
-    assert "100 GFLOP/s (matrix product by numpy); GB/s (triad): 80.0 up to 48 KiB, 40.0" in text
+    assert "100 GFLOP/s (matrix product by numpy), GB/s (triad): 80.0 up to 48 KiB, 40.0" in text
     assert "Abacus, 2 cores, 2 GiB" in text
     # 0.81 MFLOP and 1.6 MB in 20 us; at 40 GB/s the bytes take twice as long as the operations.
     assert f"relu {LAYER} 1 60.0 us 20.0 us 80.6 GB/s 202% 3.00 n/a".split() in lines

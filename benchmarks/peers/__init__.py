@@ -1,0 +1,95 @@
+"""Our kernels beside PyTorch (eager, torch.compile), oneDNN, jax.jit and NumPy.
+
+Every number of threads gets a process of its own, because libraries read it when they are imported,
+and as many cores.
+"""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from asv.machine import Machine
+
+from .. import workloads
+from . import measure, table
+
+OUTPUT = workloads.ROOT / ".asv" / "peers.json"
+
+
+def compare(only=(), threads=None, rounds=9, output=OUTPUT):
+    """Measures, prints a table for each number of threads, and writes all of it to `output`.
+
+    only: names of families, functions, variants, workloads or layers; threads: numbers of threads,
+    1 and 2 unless given, where there are two cores. Raises ValueError for an
+    unknown name or more threads than cores, RuntimeError where a measurement died.
+    """
+    measure.selected(only)
+    cores = usable_cores()
+    threads = threads or [1, 2][: len(cores)]
+    if rounds < 1:
+        raise ValueError(f"--rounds must be at least 1, got {rounds}")
+    for count in threads:
+        if not 1 <= count <= len(cores):
+            raise ValueError(
+                f"--threads must be from 1 to {len(cores)}, the cores for this process, got {count}"
+            )
+    runs = []
+    for count in threads:
+        runs.append(_measured(only, count, rounds, cores[:count]))
+        print(table.render(runs[-1]), flush=True)
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output.write_text(json.dumps({"hardware": Machine.get_defaults(), "runs": runs}, indent=1))
+    print(f"\nEvery round of every cell is in {output}")
+
+
+def usable_cores():
+    """The numbers of the cores that this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return sorted(affinity(0)) if affinity else list(range(os.cpu_count()))
+
+
+def environment(threads):
+    """The environment of a process whose libraries use so many threads."""
+    names = ("NUMBA", "OMP", "MKL", "OPENBLAS")
+    return {
+        **os.environ,
+        **{f"{name}_NUM_THREADS": str(threads) for name in names},
+        "NPROC": str(threads),  # XLA's pool of threads
+        "XLA_FLAGS": f"--xla_cpu_multi_thread_eigen={str(threads > 1).lower()}",
+        "JAX_PLATFORMS": "cpu",
+        "TORCHINDUCTOR_COMPILE_THREADS": "1",  # no pool of processes beside what is measured
+        "TORCHINDUCTOR_CACHE_DIR": str(workloads.ROOT / ".cache" / "inductor"),
+    }
+
+
+def _measured(only, threads, rounds, cores):
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "run.json"
+        command = [sys.executable, "-m", __name__, path, threads, rounds, *only]
+        with _on(cores):
+            done = subprocess.run(
+                list(map(str, command)), cwd=workloads.ROOT, env=environment(threads)
+            )
+        if not path.is_file():
+            raise RuntimeError(
+                f"the measurement with {threads} threads ended with code {done.returncode}"
+            )
+        return json.loads(path.read_text())
+
+
+@contextlib.contextmanager
+def _on(cores):
+    """What is started meanwhile runs on these cores alone, where the system allows it."""
+    if not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)

@@ -1,0 +1,110 @@
+"""Who is compared. A contender prepares a call of an operation, once its answer has been checked.
+
+prepare(operation, inputs) returns a function without arguments that runs the operation once. It
+raises suite.Wrong where the answer differs from the float64 oracle's and NotImplementedError where
+the contender has no such operation. Our kernels are held to the specification's error bound, other
+libraries to a wider one, because they round in other places and some of their formulas (1 - y^2 for
+the derivative of tanh, exp(z) - 1 for elu) are exact only relative to the largest numbers:
+WIDER times our bound and ULPS units in the last place of the largest number of the result.
+"""
+
+import dataclasses
+import functools
+import importlib.util
+import shutil
+from collections.abc import Callable
+
+import numpy as np
+
+import kernels
+from reference import spec
+
+from .. import suite
+from . import jax_peer, torch_peers
+
+WIDER, ULPS = 2, 8
+INSTALL = ".venv/bin/python -m pip install -e .[peers]"
+
+
+@dataclasses.dataclass(frozen=True)
+class Contender:
+    """A column of the table. `trains` is false for one whose weights cannot change.
+
+    wait() returns when all calls are done; on the CPU a call is done when it returns.
+    """
+
+    name: str
+    prepare: Callable
+    trains: bool = True
+    wait: Callable = lambda: None
+
+
+def available(device="cpu"):
+    """(the contenders that can run here, ours first; one line for each that cannot)."""
+    found = [_ours(backend) for backend in (("numba", "numpy") if device == "cpu" else ("cupy",))]
+    missing = []
+    if importlib.util.find_spec("torch"):
+        wait = torch_peers.wait(device)
+        found.append(_library("torch", torch_peers.eager, device, wait=wait))
+        if device != "cpu" or any(map(shutil.which, ("g++", "clang++", "c++"))):
+            found.append(_library("torch.compile", torch_peers.compiled, device, wait=wait))
+        else:
+            missing.append("torch.compile: no C++ compiler (Debian, Ubuntu: apt install g++)")
+        if device == "cpu" and torch_peers.has_onednn():
+            found.append(_library("oneDNN", torch_peers.onednn, device, trains=False))
+    else:
+        missing.append(f"torch, torch.compile, oneDNN: PyTorch is not installed: {INSTALL}")
+    if importlib.util.find_spec("jax"):
+        found.append(_library("jax.jit", jax_peer.jitted, device, wait=jax_peer.wait))
+    else:
+        missing.append(f"jax.jit: JAX is not installed: {INSTALL}")
+    return found, missing
+
+
+def _ours(backend):
+    module = kernels.load(backend)
+
+    def prepare(operation, inputs):
+        return suite.checked(operation, module, inputs)
+
+    return Contender(backend, prepare, wait=module.synchronize)
+
+
+def _library(name, bind, device, **more):
+    """A contender from bind(operation, inputs, device), which returns (call, results)."""
+
+    def prepare(operation, inputs):
+        call, results = bind(operation, inputs, device)
+        call()
+        complaint = widened(operation, inputs).disagreement(inputs, results())
+        if complaint:
+            raise suite.Wrong(complaint)
+        return call
+
+    return Contender(name, prepare, **more)
+
+
+def widened(operation, inputs):
+    """The operation with the error bound to which other libraries are held."""
+    dtype = spec.floating(inputs)
+    bounds = operation.error_bound(spec.upcast(inputs), dtype)
+    slack = [ULPS * np.finfo(dtype).eps * np.abs(r).max() for r in operation.oracle(inputs)]
+    wider = tuple(WIDER * bound + more for bound, more in zip(bounds, slack, strict=True))
+    return dataclasses.replace(operation, error_bound=lambda *_: wider)
+
+
+def remembered(operation, inputs):
+    """The operation with its float64 results and error bounds on these inputs kept.
+
+    They take longer than many calls and every contender is compared with them.
+    """
+    expected = operation.oracle(inputs)
+    bounds = operation.error_bound(spec.upcast(inputs), spec.floating(inputs))
+
+    @functools.wraps(operation.function)
+    def function(**wide):
+        for name, value in zip(operation.in_place, expected, strict=False):
+            wide[name][...] = value
+        return expected
+
+    return dataclasses.replace(operation, function=function, error_bound=lambda *_: bounds)
