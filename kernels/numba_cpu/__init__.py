@@ -4,6 +4,7 @@ import time
 
 import numpy as np
 
+from . import network as network
 from .activations import activation_backward, activation_forward
 from .dense import dense_backward, dense_forward
 from .losses import softmax, softmax_cross_entropy, sparse_categorical_cross_entropy

@@ -1,0 +1,474 @@
+"""The whole training step against the reference, against its own parts, and on real data."""
+
+import tracemalloc
+
+import numba
+import numpy as np
+import pytest
+from conftest import as_tuple
+
+import reference
+from kernels import interface
+from reference.network import LOSSES, SAVES_INPUT, STATES, initial, step_bound
+
+MIXED = ("prelu", "leaky_relu", "elu", "tanh")
+SMALL = {"sizes": (5, 17, 33, 9, 16, 3), "activations": MIXED}
+# One layer has more weights than a small network's: another path of the CPU's kernels.
+LARGE = {"sizes": (20, 200, 180, 4), "activations": ("prelu", "sigmoid")}
+# A small one with enough to do for two threads.
+BUSY = {"sizes": (16, 64, 48, 10), "activations": ("prelu", "relu")}
+NETWORKS = pytest.mark.parametrize("network", [SMALL, LARGE], ids=["small", "large"])
+STEPS = 200
+
+
+def make(backend, network, *, dtype="float64", **arguments):
+    arguments = {"batch": 16, "lr": 0.01, "dtype": dtype, **network, **arguments}
+    return backend.network.create(arguments.pop("sizes"), **arguments)
+
+
+def sample(network, rows, loss="softmax_cross_entropy", dtype="float64", seed=0):
+    """Host arrays (x, labels); the labels depend on x, so that there is something to learn."""
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal((rows, network["sizes"][0])).astype(dtype)
+    teacher = np.random.default_rng(99).standard_normal((x.shape[1], network["sizes"][-1]))
+    logits = x @ teacher
+    if loss == "softmax_cross_entropy":
+        return x, logits.argmax(axis=1).astype(np.int32)
+    return x, (1 / (1 + np.exp(-logits))).astype(dtype)
+
+
+def put(backend, *arrays):
+    return tuple(backend.asarray(array) for array in arrays)
+
+
+def host(backend, network):
+    return {name: backend.to_host(array) for name, array in network.parameters.items()}
+
+
+# --- the reference ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("activation", reference.activations.ACTIVATIONS[:-1])
+def test_gradients_are_central_differences(activation, loss):
+    shape = {"sizes": (4, 6, 5, 3), "activations": activation}
+    smoothing = 0.0 if loss == "mean_squared_error" else 0.1
+    network = make(reference, shape, loss=loss, label_smoothing=smoothing)
+    x, labels = sample(shape, 7, loss)
+    for name, param in network.parameters.items():
+        if name.endswith("bias"):  # at 0 the unit behind a dead layer sits on the kink
+            param[:] = np.random.default_rng(4).uniform(0.1, 0.5, param.size)
+    _, gradients = network.loss_and_gradients(x, labels)
+    assert set(gradients) == set(network.parameters)
+    h = 1e-5
+    for name, param in network.parameters.items():
+        for place in np.ndindex(param.shape):
+            middle, around = param[place], []
+            for shift in (h, -h):
+                param[place] = middle + shift
+                around.append(network.loss_and_gradients(x, labels)[0])
+            param[place] = middle
+            slope = (around[0] - around[1]) / (2 * h)
+            # h^2 / 6 |L'''| and the rounding u |L| / h, each with an order of magnitude to spare
+            assert abs(slope - gradients[name][place]) < 2e-9, (name, place)
+
+
+def test_nesterov_takes_the_gradient_at_the_lookahead():
+    """The textbook's p and v beside the network, whose parameters are p - beta v."""
+    lr, beta = 0.05, 0.9
+    network = make(reference, SMALL, optimizer="nesterov", lr=lr, beta=beta)
+    at_lookahead = make(reference, SMALL)
+    x, labels = sample(SMALL, 16)
+    p = {name: array.copy() for name, array in network.parameters.items()}
+    v = {name: np.zeros_like(array) for name, array in p.items()}
+    for _ in range(20):
+        for name, array in at_lookahead.parameters.items():
+            array[...] = p[name] - beta * v[name]
+        _, gradients = at_lookahead.loss_and_gradients(x, labels)
+        for name, gradient in gradients.items():
+            v[name] = beta * v[name] + lr * gradient
+            p[name] = p[name] - v[name]
+        network.step(x, labels)
+        for name, array in network.parameters.items():
+            np.testing.assert_allclose(array, p[name] - beta * v[name], rtol=1e-9, atol=1e-12)
+
+
+# --- every backend ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_first_parameters_are_the_same_everywhere(backend, dtype):
+    names = ("relu", "selu", "tanh", "prelu", "identity")
+    shape = {"sizes": (3, 7, 5, 4, 6, 2), "activations": names[:4]}
+    ours = host(backend, make(backend, shape, dtype=dtype, seed=5))
+    expected = initial(shape["sizes"], names, dtype, 5)
+    assert list(ours) == list(expected)
+    for name, array in expected.items():
+        np.testing.assert_array_equal(ours[name], array, strict=True)
+
+
+@pytest.mark.parametrize("optimizer", STATES)
+@pytest.mark.parametrize("loss", LOSSES)
+@NETWORKS
+def test_each_of_many_steps_is_the_references(backend, network, loss, optimizer):
+    """Every step starts from the reference's state; its result lies within the running error."""
+    smoothing = 0.0 if loss == "mean_squared_error" else 0.1
+    options = {"loss": loss, "optimizer": optimizer, "label_smoothing": smoothing, "lr": 0.003}
+    steps = STEPS if (loss, optimizer) == ("softmax_cross_entropy", "adam") else 5
+    options["weight_decay"] = 0.01
+    ours, oracle = (make(b, network, **options) for b in (backend, reference))
+    for step in range(steps):
+        x, labels = sample(network, 16 - step % 3, loss, seed=step)
+        start = {name: array.copy() for name, array in oracle.parameters.items()}
+        loss_bound, bounds = step_bound(oracle, x, labels, "float64")
+        ours.load_state(oracle.state())
+        got, want = ours.step(*put(backend, x, labels)), oracle.step(x, labels)
+        assert isinstance(got, float)
+        assert abs(got - want) <= 2 * loss_bound, step
+        result, expected = ours.state(), oracle.state()
+        assert set(result) == set(expected) == {"steps", *bounds}
+        assert result["steps"] == expected["steps"] == step + 1
+        for name, bound in bounds.items():
+            error = np.abs(result[name] - expected[name])
+            assert (error <= 2 * bound).all(), (step, name, (error / bound).max())
+        np.testing.assert_allclose(ours.gradients, oracle.gradients, rtol=1e-9)
+        # The bound must mean something: most parameters moved by far more.
+        moved = np.concatenate([np.abs(expected[n] - start[n]).ravel() for n in start])
+        allowed = np.concatenate([bounds[n].ravel() for n in start])
+        assert (moved > 1e3 * allowed).mean() > 0.5, step
+
+
+@pytest.mark.parametrize("network", [SMALL, BUSY, LARGE], ids=["small", "busy", "large"])
+def test_any_number_of_rows(backend, network):
+    """One step on batches around the widths of tiles (6, 14), blocks (64) and sweeps (256)."""
+    for rows in (1, 2, 6, 7, 14, 15, 63, 64, 65, 128, 255, 257, 600):
+        ours, oracle = (make(b, network, batch=rows) for b in (backend, reference))
+        x, labels = sample(network, rows)
+        loss_bound, bounds = step_bound(oracle, x, labels, "float64")
+        got, want = ours.step(*put(backend, x, labels)), oracle.step(x, labels)
+        assert abs(got - want) <= 2 * loss_bound, rows
+        result, expected = ours.state(), oracle.state()
+        for name, bound in bounds.items():
+            assert (np.abs(result[name] - expected[name]) <= 2 * bound).all(), (rows, name)
+
+
+@pytest.mark.parametrize("optimizer", STATES)
+@NETWORKS
+def test_trajectory(backend, network, optimizer):
+    """200 steps on their own: what a slip in the state would spoil, rounding does not.
+
+    In float64 a run may amplify rounding by 10^7 before this fails; float32 ends at the same loss.
+    """
+    network = {**network, "activations": "tanh"}
+    options = {"optimizer": optimizer, "lr": 0.01}
+    oracle, wide = (make(b, network, **options) for b in (reference, backend))
+    narrow = make(backend, network, dtype="float32", **options)
+    losses = []
+    for step in range(STEPS):
+        x, labels = sample(network, 16, seed=step % 5)
+        runs = ((oracle, (x, labels)), (wide, put(backend, x, labels)))
+        runs = (*runs, (narrow, put(backend, x.astype(np.float32), labels)))
+        losses.append([run.step(*batch) for run, batch in runs])
+    for name, array in host(backend, wide).items():
+        np.testing.assert_allclose(array, oracle.parameters[name], rtol=1e-9, atol=1e-9)
+    start, end = np.mean(losses[:5], axis=0), np.mean(losses[-5:], axis=0)
+    assert (end < 0.95 * start).all()
+    np.testing.assert_allclose(end[1], end[0], rtol=1e-9)
+    assert abs(end[2] - end[0]) < 1e-3 * (start[0] - end[0])
+
+
+@pytest.mark.parametrize("optimizer", STATES)
+@NETWORKS
+def test_step_is_its_parts(backend, network, optimizer):
+    """The backend's own dense, activation, loss and update functions, called one by one."""
+    lr = 0.01
+    whole = make(backend, network, optimizer=optimizer, lr=lr)
+    param = {k: backend.asarray(v.copy()) for k, v in host(backend, whole).items()}
+    state = {
+        name: [backend.asarray(np.zeros_like(backend.to_host(array))) for _ in STATES[optimizer]]
+        for name, array in param.items()
+    }
+    activations = (*network["activations"], "identity")
+    for step in range(1, 6):
+        x, labels = put(backend, *sample(network, 16, seed=step))
+        inputs, saved = [x], []
+        for n, name in enumerate(activations):
+            alpha = param.get(f"layer{n}.slope")
+            weight, bias = param[f"layer{n}.weight"], param[f"layer{n}.bias"]
+            z = backend.dense_forward(inputs[-1], weight, bias)
+            inputs.append(backend.activation_forward(z, name, alpha))
+            saved.append(z if name in SAVES_INPUT else inputs[-1])
+        loss, dy = backend.softmax_cross_entropy(inputs[-1], labels)
+        for n, name in reversed(list(enumerate(activations))):
+            alpha, weight = param.get(f"layer{n}.slope"), param[f"layer{n}.weight"]
+            results = backend.dense_backward(dy, inputs[n], weight, saved[n], name, alpha)
+            dy, *gradients = as_tuple(results)
+            for part, gradient in zip(("weight", "bias", "slope"), gradients, strict=False):
+                key = f"layer{n}.{part}"
+                count = (step,) if optimizer == "adam" else ()
+                getattr(backend, optimizer)(param[key], gradient, *state[key], *count, lr=lr)
+        assert whole.step(x, labels) == pytest.approx(float(backend.to_host(loss)), rel=1e-12)
+        for name, array in host(backend, whole).items():
+            expected = backend.to_host(param[name])
+            np.testing.assert_allclose(array, expected, rtol=1e-7, atol=1e-10, err_msg=name)
+
+
+@pytest.mark.parametrize("labels_dtype", [np.int32, np.int64])
+@NETWORKS
+def test_epoch_is_its_steps(backend, network, labels_dtype):
+    """37 rows in steps of 16, the last of 5, in a given order: the same bits as step by step."""
+    x, labels = sample(network, 40, dtype="float32")
+    labels = labels.astype(labels_dtype)
+    order = np.random.default_rng(3).permutation(40)[:37]
+    one, other = (make(backend, network, dtype="float32") for _ in range(2))
+    for _ in range(3):
+        mean = one.epoch(*put(backend, x, labels, order))
+        parts = [order[:16], order[16:32], order[32:]]
+        losses = [other.step(*put(backend, x[p], labels[p])) for p in parts]
+        assert mean == pytest.approx(np.average(losses, weights=[16, 16, 5]), rel=1e-6)
+    for name, array in host(backend, one).items():
+        np.testing.assert_array_equal(array, host(backend, other)[name], err_msg=name)
+    assert one.state()["steps"] == 9
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_epoch_gathers_targets(backend, loss):
+    x, labels = sample(SMALL, 20, loss)
+    order = np.arange(20)[::-1].astype(np.int32).copy()
+    one, oracle = (make(b, SMALL, loss=loss) for b in (backend, reference))
+    got, want = one.epoch(*put(backend, x, labels, order)), oracle.epoch(x, labels, order)
+    assert got == pytest.approx(want, rel=1e-9)
+
+
+@pytest.mark.parametrize("rows", [1, 5, 16, 50])
+@pytest.mark.parametrize("loss", LOSSES)
+@NETWORKS
+def test_predict_and_evaluate_any_number_of_rows(backend, network, loss, rows):
+    ours, oracle = (make(b, network, loss=loss) for b in (backend, reference))
+    x, labels = sample(network, rows, loss)
+    logits = backend.to_host(ours.predict(*put(backend, x)))
+    np.testing.assert_allclose(logits, oracle.predict(x), rtol=1e-9, atol=1e-12)
+    (got, share), (want, expected) = (
+        ours.evaluate(*put(backend, x, labels)),
+        oracle.evaluate(x, labels),
+    )
+    assert got == pytest.approx(want, rel=1e-9)
+    assert share == expected if expected is None else share == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("optimizer", STATES)
+@NETWORKS
+def test_a_run_continues_to_the_bit(backend, network, optimizer, tmp_path):
+    def batches(first, last):
+        for step in range(first, last):
+            yield put(backend, *sample(network, 16, dtype="float32", seed=step))
+
+    options = {"optimizer": optimizer, "dtype": "float32", "weight_decay": 0.1}
+    whole = make(backend, network, **options)
+    for batch in batches(0, 5):
+        whole.step(*batch)
+    path = tmp_path / "run.npz"
+    np.savez(path, **whole.state())
+    resumed = make(backend, network, **options, seed=1)
+    resumed.load_state(path)
+    for batch in batches(5, 9):
+        assert whole.step(*batch) == resumed.step(*batch)
+    after, again = whole.state(), resumed.state()
+    for name, array in after.items():
+        np.testing.assert_array_equal(array, again[name], err_msg=name, strict=True)
+    # A copy: what was returned stays as it is.
+    before = {name: array.copy() for name, array in after.items()}
+    whole.step(*next(batches(0, 1)))
+    for name, array in before.items():
+        np.testing.assert_array_equal(array, after[name])
+
+
+# --- arguments ----------------------------------------------------------------
+
+GOOD = {"sizes": (5, 4, 3), "batch": 8, "lr": 0.01}
+BAD = [
+    *[("sizes", bad) for bad in (5, (5,), (5, 0, 3), (5, 4.0, 3), (5, -4, 3), None, "543")],
+    *[("activations", bad) for bad in ("relu6", "rectifier", ("relu", "relu"), (), None, ("x",))],
+    *[("loss", bad) for bad in ("hinge", None)],
+    *[("optimizer", bad) for bad in ("lion", None)],
+    *[("batch", bad) for bad in (0, -1, 1.5, None, True)],
+    *[("lr", bad) for bad in (-0.1, float("nan"), float("inf"), "fast", None)],
+    *[("dtype", bad) for bad in ("float16", "int32", "number", 3)],
+    *[("seed", bad) for bad in (-1, 1.5, None, True)],
+    *[("label_smoothing", bad) for bad in (-0.1, 1.0, "much", None)],
+    *[("weight_decay", bad) for bad in (-0.1, float("nan"), None)],
+    *[("beta1", bad) for bad in (-0.1, 1.0, None)],
+    *[("eps", bad) for bad in (0.0, -1e-8, None)],
+    *[(name, 0.5) for name in ("beta", "rho", "momentum")],
+]
+
+
+@pytest.mark.parametrize(("name", "bad"), BAD, ids=str)
+def test_create_names_the_bad_argument(fast_backend, name, bad):
+    arguments = {**GOOD, name: bad}
+    with pytest.raises((TypeError, ValueError), match=rf"^{name} must "):
+        fast_backend.network.create(arguments.pop("sizes"), **arguments)
+
+
+def test_nothing_is_smoothed_in_a_squared_error(fast_backend):
+    with pytest.raises(ValueError, match="label_smoothing must be 0 for mean_squared_error"):
+        fast_backend.network.create(
+            (2, 1), loss="mean_squared_error", label_smoothing=0.1, batch=1, lr=0.1
+        )
+
+
+def bad_batches(backend, loss):
+    """(the argument that is wrong, x, labels, order)"""
+    x, labels = sample(GOOD, 6, loss, "float32")
+    order = np.arange(6)
+    good = put(backend, x, labels, order)
+    wide = np.repeat(x, 2, axis=1)
+    for bad in (x.tolist(), None, *put(backend, x.astype(np.float64), x[:, :4].copy(), x[0])):
+        yield "x", bad, *good[1:]
+    yield "x", backend.asarray(wide)[:, ::2], *good[1:]
+    yield "x", backend.asarray(x[:0]), *good[1:]
+    wrong = [labels.tolist(), None, *put(backend, labels[:-1].copy(), labels.astype(np.float16))]
+    if labels.ndim == 1:
+        outside = [labels.copy(), labels.copy()]
+        outside[0][5], outside[1][0] = -1, 3
+        wrong += put(backend, *outside, labels.astype(np.float32), labels[:, None].copy())
+    else:
+        wrong += put(backend, labels.astype(np.float64), labels[:, :2].copy(), labels[:, 0].copy())
+    for bad in wrong:
+        yield "labels", good[0], bad, good[2]
+    beyond, below = order.copy(), order.copy()
+    beyond[3], below[3] = 6, -1
+    shaped = (order[:0], order.astype(np.float32), order[None].copy(), beyond, below)
+    for bad in (order.tolist(), None, *put(backend, *shaped)):
+        yield "order", *good[:2], bad
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_bad_batches_change_nothing(fast_backend, loss):
+    network = fast_backend.network.create((5, 4, 3), loss=loss, batch=8, lr=0.01)
+    before = network.state()
+    for name, x, labels, order in bad_batches(fast_backend, loss):
+        calls = [lambda x=x, y=labels, o=order: network.epoch(x, y, o)]
+        if name != "order":
+            calls += [lambda x=x, y=labels: network.step(x, y)]
+            calls += [lambda x=x, y=labels: network.evaluate(x, y)]
+        if name == "x":
+            calls.append(lambda x=x: network.predict(x))
+        for call in calls:
+            with pytest.raises((TypeError, ValueError), match=rf"^{name} must "):
+                call()
+    after = network.state()
+    for name, array in before.items():
+        np.testing.assert_array_equal(array, after[name])
+
+
+def test_a_step_takes_no_more_than_batch_rows(fast_backend):
+    network = fast_backend.network.create((5, 4, 3), batch=8, lr=0.01)
+    x, labels = put(fast_backend, *sample(GOOD, 9, dtype="float32"))
+    with pytest.raises(ValueError, match="x must have at most batch = 8 rows, got 9"):
+        network.step(x, labels)
+
+
+def test_a_state_of_another_network(fast_backend):
+    network = fast_backend.network.create((5, 4, 3), batch=8, lr=0.01)
+    state = network.state()
+    other = fast_backend.network.create((5, 6, 3), batch=8, lr=0.01).state()
+    missing = {name: array for name, array in state.items() if name != "layer1.bias"}
+    negative = {**state, "steps": np.array(-1)}
+    wide = {**state, "layer0.bias": state["layer0.bias"].astype(np.float64)}
+    for bad in (other, missing, negative, wide):
+        with pytest.raises(ValueError, match=r"^source must hold"):
+            network.load_state(bad)
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        network.load_state("nowhere.npz")
+    for name, array in network.state().items():
+        np.testing.assert_array_equal(array, state[name])
+
+
+# --- the CPU's kernels --------------------------------------------------------
+
+
+def test_buffers_are_aligned():
+    from kernels import numba_cpu
+
+    for dtype in ("float32", "float64"):
+        network = make(numba_cpu, SMALL, dtype=dtype)
+        for name, array in network.parameters.items():
+            assert array.ctypes.data % interface.ALIGNMENT == 0, name
+
+
+def test_a_step_allocates_nothing():
+    """Neither Python objects that stay nor, in a small network, memory of Numba's own."""
+    from numba.core.runtime import _nrt_python, rtsys
+
+    from kernels import numba_cpu
+
+    network = make(numba_cpu, SMALL, dtype="float32")
+    x, labels = sample(SMALL, 16, dtype="float32")
+    order = np.arange(16)
+    network.step(x, labels)
+    network.epoch(x, labels, order)
+    tracemalloc.start()
+    network.step(x, labels)
+    start, _ = tracemalloc.get_traced_memory()
+    tracemalloc.reset_peak()
+    for _ in range(100):
+        network.step(x, labels)
+    end, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert end - start < 200
+    assert peak - start < 2000  # a few floats and tuples, never an array
+
+    # Numba allocates a handle for every array that it is passed: as many for ten steps as for one.
+    _nrt_python.memsys_enable_stats()
+    counts = [rtsys.get_allocation_stats().alloc]
+    for steps in (1, 10):
+        network.epoch(x, labels, np.resize(order, 16 * steps))
+        counts.append(rtsys.get_allocation_stats().alloc)
+    assert counts[1] - counts[0] == counts[2] - counts[1]
+
+
+@pytest.mark.parametrize("network", [BUSY, LARGE], ids=["busy", "large"])
+def test_threads_change_no_bit(network):
+    from kernels import numba_cpu
+
+    x, labels = sample(network, 300, dtype="float32")
+    results = []
+    for threads in (1, numba.config.NUMBA_NUM_THREADS):
+        numba.set_num_threads(threads)
+        net = make(numba_cpu, network, dtype="float32", batch=300)
+        losses = [net.step(x, labels) for _ in range(5)]
+        results.append((losses, net.state()))
+    numba.set_num_threads(numba.config.NUMBA_NUM_THREADS)
+    assert results[0][0] == results[1][0]
+    for name, array in results[0][1].items():
+        np.testing.assert_array_equal(array, results[1][1][name])
+
+
+# --- training -----------------------------------------------------------------
+
+
+def _train(backend, sizes, x, labels, epochs, **options):
+    """The README's example: 70 % for training, the accuracy on the rest."""
+    x, labels = x.astype(np.float32), labels.astype(np.int32)
+    rng = np.random.default_rng(0)
+    rows = rng.permutation(len(x))
+    train, test = rows[: int(0.7 * len(x))], rows[int(0.7 * len(x)) :]
+    network = backend.network.create(sizes, batch=32, **options)
+    for _ in range(epochs):
+        network.epoch(*put(backend, x, labels, rng.permutation(train)))
+    return network.evaluate(*put(backend, x[test], labels[test]))[1]
+
+
+def test_moons_to_97_percent(fast_backend):
+    from sklearn.datasets import make_moons
+
+    x, labels = make_moons(1000, noise=0.2, random_state=0)
+    assert _train(fast_backend, (2, 32, 16, 2), x, labels, 60, lr=0.01) >= 0.97
+
+
+def test_digits_to_97_percent(fast_backend):
+    from sklearn.datasets import load_digits
+
+    x, labels = load_digits(return_X_y=True)
+    assert _train(fast_backend, (64, 128, 64, 32, 10), x / 16, labels, 40, lr=0.002) >= 0.97
