@@ -8,9 +8,10 @@ from numba import carray
 
 from .. import interface
 from ..interface import ACTIVATIONS, DEFAULT_ALPHA, SLOPES
+from . import gemm
 from .jit import kernel
 from .microkernel import VECTOR_BYTES, address, advance
-from .symbol import compile_all
+from .symbol import ready
 from .training import (
     ALPHA,
     ALPHAS,
@@ -175,7 +176,8 @@ class Network:
     """What `create` returns; see reference.network.Network."""
 
     def __init__(self, spec):
-        compile_all(spec.dtype)
+        gemm.ready(spec.dtype)
+        ready(spec.dtype)
         self._spec, self.sizes, self.batch = spec, spec.sizes, spec.batch
         self._layers, self._plan, elements = _layout(spec)
         self._memory = _aligned(elements, spec.dtype)

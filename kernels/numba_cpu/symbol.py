@@ -4,6 +4,8 @@ Numba compiles a function again into each of its callers, and into theirs. For a
 many others reach, that takes minutes: here it becomes a C function, which callers only name.
 """
 
+from functools import cache
+
 import llvmlite.binding as llvm
 import numba
 from llvmlite import ir
@@ -11,12 +13,11 @@ from numba import cfunc, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-_DTYPES = {"float32": types.float32, "float64": types.float64}
-_FUNCTIONS = []  # in the order of their definitions: callees first
-_COMPILED = {}
+from .jit import OPTIONS
 
-# Fetched from Numba's runtime by name: a Python reference would keep callers out of the cache.
-numba.get_num_threads()
+_FUNCTIONS = []  # in the order of their definitions: callees first
+
+# Numba's own function would keep its callers out of the cache.
 thread_count = types.ExternalFunction("get_num_threads", types.intp())
 
 
@@ -55,16 +56,18 @@ def by_symbol(signature):
     return decorate
 
 
-def compile_all(dtype):
-    """Makes the symbols of all these functions known for a dtype; callers need them."""
-    dtype = _DTYPES[str(dtype)]
+@cache
+def ready(dtype):
+    """Compiles all these functions for a dtype; to be called before the first of their callers.
+
+    Not at import: it takes seconds, and starts Numba's threads in a process that may yet fork.
+    """
+    numba.get_num_threads()  # makes the symbol that thread_count calls known
+    pointer, kept = types.CPointer(numba.from_dtype(dtype)), []
     for function, signature in _FUNCTIONS:
-        name = _name(function, dtype)
-        if name not in _COMPILED:
-            options = {"cache": True, "error_model": "numpy", "fastmath": {"contract"}}
-            compiled = cfunc(signature(types.CPointer(dtype)), **options)(function)
-            llvm.add_symbol(name, compiled.address)
-            _COMPILED[name] = compiled  # keeps the code alive
+        kept.append(cfunc(signature(pointer), **OPTIONS, fastmath={"contract"})(function))
+        llvm.add_symbol(_name(function, pointer.dtype), kept[-1].address)
+    return kept  # the cache keeps the code alive
 
 
 def _name(function, dtype):

@@ -22,8 +22,8 @@ from . import gemm
 from .activations import (
     _backward,
     _backward_rows,
-    _forward,
     _forward_rows,
+    activate_row,
     forward,
     slope_gradient,
 )
@@ -153,14 +153,8 @@ def _update(memory, plan, settings, start, stop):
 
 
 @register_jitable
-def _in_place(act, y, alpha):
-    """With z and y as two arguments that overlap, the loop would not be vectorised."""
-    for k in range(y.size):
-        y[k] = act(y[k], alpha)
-
-
-@register_jitable
 def _d_in_place(derivative, dy, y, alpha):
+    """With dy and dz as two arguments that overlap, the loop would not be vectorised."""
     for k in range(dy.size):
         dy[k] = derivative(dy[k], y[k], alpha)
 
@@ -183,7 +177,7 @@ def _forward_block(memory, layers, x, first, rows):
             y = carray(advance(inputs, first * fan_out), (rows, fan_out))
             _forward_rows(way, carray(z, (rows, fan_out)), alpha, y)
         elif way != IDENTITY:
-            _forward(_in_place, way, carray(z, (rows * fan_out,)), alpha[0])
+            activate_row(way, carray(z, (rows * fan_out,)), alpha)
 
 
 @register_jitable
