@@ -46,8 +46,7 @@ def dense_backward(dy, x, weight, saved, activation="identity", alpha=None, *, o
         out = tuple(out)
     dx, dweight, dbias, *dalpha = out
     gemm.ready(dy.dtype)
-    gemm.backward_input(dy, weight, saved, way, slopes, dx)
-    gemm.backward_weight(dy, x, saved, way, slopes, dweight, dbias)
+    gemm.backward(dy, x, weight, saved, way, slopes, dx, dweight, dbias)
     if dalpha:
         slope_gradient(dy, saved, *dalpha)
     return out

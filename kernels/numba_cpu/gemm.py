@@ -1,5 +1,4 @@
-"""The three matrix products of a dense layer: packing, cache blocking and threads around the
-register tile.
+"""The three matrix products of a dense layer: cache blocking and threads around the register tile.
 
     forward          y = act(x @ weight + bias)
     backward_input   dx = dz @ weight.T                      with dz = dy * act'(saved)
@@ -14,577 +13,292 @@ while the tile is in registers, the activation applied to a strip that is still 
 formed a few rows at a time on its way into a panel. Few rows do not pay for packing `right`:
 forward then reads the weights in place, backward_input takes dot products along their rows.
 
-Each element is summed in the order of depth, in blocks that depend only on the depth: results do
-not depend on the number of threads. Every thread packs what it needs for its own part of `out`;
-nothing is shared and nothing waits.
-
-The work is compiled once for float32 and once for float64 and called by symbol: Numba would
-otherwise compile it again into each caller, and each caller's callers. Hence `ready`, which every
-function that Python may call has to call first.
+Each element is summed in the order of depth, in blocks that depend only on the sizes of the whole
+product: results do not depend on the number of threads. Every thread packs what it needs for its
+own part of `out`; nothing is shared and nothing waits.
 """
 
-import platform
-import subprocess
 from functools import cache
-from pathlib import Path
 
-import llvmlite.binding as llvm
-import numba
 import numpy as np
-from llvmlite import ir
-from numba import carray, cfunc, njit, prange, types
-from numba.core import cgutils
-from numba.extending import intrinsic
+from numba import carray, njit, prange, types
 
-from ..interface import IDENTITY, SLOPES
-from .activations import activate_row, backward_row
-from .jit import OPTIONS
-from .microkernel import (
-    COMBINED,
-    DOT_HEIGHT,
-    HEIGHT,
-    LOW_HEIGHT,
-    VECTOR_BYTES,
-    address,
-    advance,
-    aligned,
-    combine,
-    copy,
-    dot,
-    nowhere,
-    tile,
-    transpose,
-)
+from ..interface import IDENTITY
+from . import caches, symbol
+from .jit import INTERNAL, OPTIONS
+from .microkernel import COMBINED, DOT_HEIGHT, HEIGHT, LOW_HEIGHT, combine, dot, tile
+from .packing import FORMED, activate, form, pack_left, pack_right
+from .product import FORWARD, INPUT, WEIGHT, Product, part, product_type, slopes
+from .symbol import by_symbol, loaded, stored, thread_count
+from .vectors import VECTOR_BYTES, Matrix, address, advance, aligned, at, keep, nowhere
 
-FORWARD, INPUT, WEIGHT = range(3)
+# How: tiles over both operands packed, or over weights in place; dot products; one row.
+PACKED, IN_PLACE, DOTS, ONE_ROW = range(4)
 
-
-def _cache_bytes(level, fallback):
-    """One thread's share of the data cache of a level."""
-    if platform.system() == "Darwin":
-        name = f"hw.perflevel0.l{level}{'d' if level == 1 else ''}cachesize"
-        answer = subprocess.run(["sysctl", "-n", name], check=False, capture_output=True, text=True)
-        return int(answer.stdout) if answer.returncode == 0 else fallback
-    for index in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*"):
-        try:
-            if int((index / "level").read_text()) != level:
-                continue
-            if (index / "type").read_text().strip() == "Instruction":
-                continue
-            size = int((index / "size").read_text().strip().removesuffix("K")) * 1024
-            sharers = (index / "shared_cpu_map").read_text().replace(",", "")
-            return size // max(1, int(sharers, 16).bit_count())
-        except (OSError, ValueError):
-            return fallback
-    return fallback
-
-
-_L1 = _cache_bytes(1, 32 << 10)
-_L2 = _cache_bytes(2, 512 << 10)
-_RIGHT_BYTES = max(_L2, _cache_bytes(3, 2 << 20) // 2)
-RAW_ROWS = 128
-"""Rows up to which forward reads the weights in place: packing them would not pay."""
-RAW_DEPTH = 128
-"""Rows of the weights that pass at a time then: their lines must fit L2 even a power of two apart.
-"""
+# Bytes of the packed block of `right`.
+RIGHT_BYTES = max(caches.L2, caches.L3 // 2)
+# Rows up to which forward reads the weights in place: packing them would not pay. So many rows of
+# the weights pass at a time then: their lines must fit L2 even a power of two apart.
+IN_PLACE_ROWS = 128
+IN_PLACE_DEPTH = 128
+# Rows up to which backward_input takes dot products along the rows of the weights, where these are
+# long against the sum at their end, and rows of the weights that stay in cache meanwhile.
 DOT_ROWS = 32
-"""Rows up to which backward_input takes dot products along the rows of the weights, where these
-are long enough.
-"""
-WAITING_DEPTH = 64
-"""Depth of a product from which time goes into multiplying, not into writing the gradient in
-order.
-"""
+DOT_DEPTH = 32
 DOT_CHUNK = 64
-"""Rows of the weights that stay in cache while dz's rows are multiplied with them."""
-FORM_SIZE = 4096
-"""Elements of dz that are formed before they are packed."""
+# Depth of a product from which time goes into multiplying, not into writing the gradient in order.
+WAITING_DEPTH = 64
+# Multiply-adds that are worth a thread: what one does while a parallel region begins and ends,
+# several times over.
 THREAD_WORK = 500_000
-"""Multiply-adds that are worth a thread: what one does while a parallel region begins and ends,
-several times over.
-"""
-
-_internal = njit(**OPTIONS, no_cpython_wrapper=True, no_cfunc_wrapper=True)
 
 
-@_internal
+@njit(**INTERNAL)
 def _round_up(count, unit):
     return (count + unit - 1) // unit * unit
 
 
-@_internal
-def _tile(a, a_step, b, b_step, c, c_step, depth, rows, cols, accumulate, bias, ahead):
-    tile(a, a_step, b, b_step, c, c_step, depth, rows, cols, accumulate, bias, ahead)
+@njit(**INTERNAL)
+def _strip(rows, s, strips):
+    """First row and number of rows of a strip; all have about the same height."""
+    i = rows * s // strips
+    return i, rows * (s + 1) // strips - i
 
 
-@_internal
-def _transpose(a, a_step, rows, cols, packed, packed_step):
-    transpose(a, a_step, rows, cols, packed, packed_step)
+@njit(**INTERNAL)
+def _itemsize(product):
+    return carray(product.out.data, 1).itemsize
 
 
-@_internal
-def _copy(a, a_step, rows, cols, packed, packed_step):
-    copy(a, a_step, rows, cols, packed, packed_step)
+@njit(**INTERNAL)
+def _workspace(product, size):
+    return np.empty(size, carray(product.out.data, 1).dtype)
 
 
-@_internal
-def _keep(array):
-    """Numba frees an array after its last mention, pointers into it or not: this mentions it."""
+@njit(**INTERNAL)
+def _tiles(product, in_place, blocks):
+    """The product by tiles, the right operand packed or in place, its depth in so many blocks."""
+    kind, rows, cols = product.kind, product.rows, product.cols
+    way, out, bias = product.way, product.out, product.bias
+    itemsize = _itemsize(product)
+    lanes = VECTOR_BYTES // itemsize
+    height = _round_up(min(rows, HEIGHT), lanes)
+    width = (4 if in_place and rows <= LOW_HEIGHT else 2) * lanes
+    strips = (rows + HEIGHT - 1) // HEIGHT
+    depth = _round_up((product.depth + blocks - 1) // blocks, lanes)
+    strip = depth * height
+    panel = depth * width + lanes  # a whole number of pages apart they would share few cache lines
 
-
-@_internal
-def _activate(way, alpha, y, y_step, rows, j0, j1):
-    """y[:rows, j0:j1] = act(y[:rows, j0:j1])."""
-    if way == IDENTITY:
-        return
-    whole = j1 - j0 == y_step and way != SLOPES
-    slopes = alpha[j0:j1] if way == SLOPES else alpha
-    for i in range(1 if whole else rows):
-        row = carray(advance(y, i * y_step + j0), rows * y_step if whole else j1 - j0)
-        activate_row(way, row, slopes)
-
-
-@_internal
-def _form(way, alpha, dy, saved, dy_step, rows, j0, j1, dz):
-    """dz = dy * act'(saved) of rows of dy[:, j0:j1]; the rows of dz lie end to end."""
-    whole = j1 - j0 == dy_step and way != SLOPES
-    slopes = alpha[j0:j1] if way == SLOPES else alpha
-    size = rows * dy_step if whole else j1 - j0
-    for i in range(1 if whole else rows):
-        place = i * dy_step + j0
-        backward_row(
-            way,
-            carray(advance(dy, place), size),
-            carray(advance(saved, place), size),
-            slopes,
-            carray(advance(dz, i * size), size),
-        )
-
-
-@_internal
-def _pack_right(
-    product, way, alpha, right, right_step, saved, p0, p1, j0, j1, packed, step, panel, dz
-):
-    """right[p0:p1, j0:j1] into panels of `step` columns; panel n begins at packed + n * panel."""
-    if product == INPUT:
-        for j in range(j0, j1, step):
-            source = advance(right, j * right_step + p0)
-            _transpose(source, right_step, min(step, j1 - j), p1 - p0, packed, step)
-            packed = advance(packed, panel)
-        return
-    formed = product == WEIGHT and way != IDENTITY
-    chunk = max(1, FORM_SIZE // (j1 - j0)) if formed else max(1, p1 - p0)
-    for p in range(p0, p1, chunk):
-        rows = min(chunk, p1 - p)
-        source, source_step = advance(right, p * right_step + j0), right_step
-        if formed:
-            place = p * right_step
-            _form(
-                way,
-                alpha,
-                advance(right, place),
-                advance(saved, place),
-                right_step,
-                rows,
-                j0,
-                j1,
-                dz,
-            )
-            source, source_step = dz, j1 - j0
-        target = advance(packed, (p - p0) * step)
-        for j in range(0, j1 - j0, step):
-            _copy(advance(source, j), source_step, rows, min(step, j1 - j0 - j), target, step)
-            target = advance(target, panel)
-
-
-@_internal
-def _pack_left(product, way, alpha, left, left_step, saved, i, rows, p0, p1, packed, step, dz):
-    """One strip of the left operand, rows i to i + rows, as p1 - p0 columns."""
-    if product == WEIGHT:
-        _copy(advance(left, p0 * left_step + i), left_step, p1 - p0, rows, packed, step)
-    elif product == INPUT and way != IDENTITY:
-        place = i * left_step
-        _form(way, alpha, advance(left, place), advance(saved, place), left_step, rows, p0, p1, dz)
-        _transpose(dz, p1 - p0, rows, p1 - p0, packed, step)
-    else:
-        _transpose(advance(left, i * left_step + p0), left_step, rows, p1 - p0, packed, step)
-
-
-@_internal
-def _takes_dots(batch, fan_out):
-    """Whether backward_input takes dot products: for few rows, if they are long against the sum at
-    their end.
-    """
-    return batch <= DOT_ROWS and fan_out > 32
-
-
-@_internal
-def _one_row(way, x, weight, alpha, bias, y, fan_in, fan_out, j0, j1):
-    """y[j0:j1] for a batch of one: the weights pass by once, row after row."""
-    total = carray(advance(y, j0), j1 - j0)
-    total[:] = 0
-    p = 0
-    while p < fan_in:
-        count = COMBINED if fan_in - p >= COMBINED else 1
-        combine(
-            advance(x, p),
-            advance(weight, p * fan_out + j0),
-            fan_out,
-            count,
-            advance(y, j0),
-            j1 - j0,
-        )
-        p += count
-    for j, b in enumerate(carray(advance(bias, j0), j1 - j0)):
-        total[j] += b
-    _activate(way, alpha, y, fan_out, 1, j0, j1)
-
-
-@_internal
-def _dots(way, dy, weight, saved, alpha, dx, batch, fan_in, fan_out, j0, j1, one):
-    """dx[:, j0:j1] = dz @ weight[j0:j1].T for few rows."""
-    space = np.empty(0 if way == IDENTITY else batch * fan_out, one.dtype)
-    dz = dy
-    if way != IDENTITY:
-        dz = address(space, 0)
-        _form(way, alpha, dy, saved, fan_out, batch, 0, fan_out, dz)
-    strips = (batch + DOT_HEIGHT - 1) // DOT_HEIGHT
-    for j in range(j0, j1, DOT_CHUNK):
-        b = advance(weight, j * fan_out)
-        for s in range(strips):
-            i = batch * s // strips
-            a, c = advance(dz, i * fan_out), advance(dx, i * fan_in + j)
-            rows = batch * (s + 1) // strips - i
-            dot(a, fan_out, b, fan_out, fan_out, c, fan_in, rows, min(DOT_CHUNK, j1 - j))
-    _keep(space)
-
-
-def _product_part(
-    product,
-    way,
-    left,
-    right,
-    saved,
-    alpha,
-    slopes,
-    bias,
-    out,
-    batch,
-    fan_in,
-    fan_out,
-    i0,
-    i1,
-    j0,
-    j1,
-):
-    """out[i0:i1, j0:j1] of one product."""
-    one = np.ones(1, carray(out, 1).dtype)
-    alpha = carray(alpha, slopes)
-    if product == INPUT and _takes_dots(batch, fan_out):
-        _dots(way, left, right, saved, alpha, out, batch, fan_in, fan_out, j0, j1, one)
-        return
-    if product == FORWARD and batch == 1:
-        _one_row(way, left, right, alpha, bias, out, fan_in, fan_out, j0, j1)
-        return
-    left_step = fan_out if product == INPUT else fan_in
-    right_step = fan_out
-    out_step = fan_in if product == INPUT else fan_out
-    depth = batch if product == WEIGHT else left_step
-
-    lanes = VECTOR_BYTES // one.itemsize
-    raw = product == FORWARD and batch <= RAW_ROWS
-    right_width = 4 * lanes if raw and i1 - i0 <= LOW_HEIGHT else 2 * lanes
-    strips = (i1 - i0 + HEIGHT - 1) // HEIGHT
-    left_width = _round_up(min(i1 - i0, HEIGHT), lanes)
-
-    # Blocks of about equal depth, so that a strip fills L1; the fewer, the less often `out` is read
-    # and written.
-    shallow = raw or (product == WEIGHT and fan_out <= right_width)
-    most = RAW_DEPTH if shallow else _L1 // (_round_up(HEIGHT, lanes) * one.itemsize)
-    blocks = max(1, (depth + most // 2) // most)
-    block = _round_up((depth + blocks - 1) // blocks, lanes)
-    strip = block * left_width
-    panel = (
-        block * right_width + lanes
-    )  # Panels a whole number of pages apart would share few cache lines.
-    # Few rows: all strips are packed and wait in L2 while the panels of `right` come by one at a
-    # time.
-    few = strips * strip * one.itemsize <= _L2 // 2 and (
-        product != WEIGHT or depth >= WAITING_DEPTH
-    )
-    at_once = max(1, strips) if few else 1
-    most_cols = right_width
-    if product == WEIGHT or not few:
-        most_cols = max(
-            right_width, _RIGHT_BYTES // (max(1, block) * one.itemsize) // right_width * right_width
-        )
-    packed_cols = 0 if raw else _round_up(min(j1 - j0, most_cols), right_width)
+    # Where all strips fit L2 they wait there, while panels of `right` come by one at a time;
+    # otherwise one strip at a time stays in L1, while a block of panels comes by.
+    waiting = strips * strip * itemsize <= caches.L2 // 2
+    waiting = waiting and (kind != WEIGHT or product.depth >= WAITING_DEPTH)
+    group = max(1, strips) if waiting else 1
+    block = width
+    if kind == WEIGHT or not waiting:
+        block *= max(1, RIGHT_BYTES // (max(1, depth) * itemsize) // width)
+    panels = 0 if in_place else (min(cols, block) + width - 1) // width
     formed = 0
-    if way != IDENTITY and product != FORWARD:
-        formed = HEIGHT * block if product == INPUT else max(FORM_SIZE, packed_cols)
+    if product.way != IDENTITY and kind != FORWARD:
+        formed = HEIGHT * depth if kind == INPUT else max(FORMED, panels * width)
 
-    space = np.empty(
-        lanes + at_once * strip + packed_cols // right_width * panel + formed, one.dtype
-    )
-    left_packed = aligned(address(space, 0))
-    right_packed = advance(left_packed, at_once * strip)
-    dz = advance(right_packed, packed_cols // right_width * panel)
-    nothing = nowhere(dz)
+    space = _workspace(product, 1 + lanes + group * strip + panels * panel + formed)
+    space[0] = 1
+    one = Matrix(address(space), 0)
+    lefts = aligned(advance(one.data, 1))
+    packed = Matrix(advance(lefts, group * strip), width)
+    dz = advance(packed.data, panels * panel)
     for d in range(blocks):
-        p0, p1 = depth * d // blocks, depth * (d + 1) // blocks
-        last = product == FORWARD and d == blocks - 1
-        for jc in range(j0, j1, most_cols):
-            je = min(jc + most_cols, j1)
-            if not raw:
-                _pack_right(
-                    product,
-                    way,
-                    alpha,
-                    right,
-                    right_step,
-                    saved,
-                    p0,
-                    p1,
-                    jc,
-                    je,
-                    right_packed,
-                    right_width,
-                    panel,
-                    dz,
-                )
-            if product == WEIGHT and i0 == 0:
-                for j in range(
-                    jc, je, right_width
-                ):  # Sums of columns: a product with a column of ones.
-                    b = advance(right_packed, (j - jc) // right_width * panel)
-                    cols = min(right_width, je - j)
-                    _tile(
-                        address(one, 0),
-                        0,
-                        b,
-                        right_width,
-                        advance(bias, j),
-                        0,
-                        p1 - p0,
-                        1,
-                        cols,
-                        d > 0,
-                        nothing,
-                        0,
-                    )
-            for sc in range(0, strips, at_once):
-                se = min(sc + at_once, strips)
-                if not few or jc == j0:
-                    for s in range(sc, se):
-                        i = i0 + (i1 - i0) * s // strips
-                        rows = i0 + (i1 - i0) * (s + 1) // strips - i
-                        a = advance(left_packed, (s - sc) * strip)
-                        _pack_left(
-                            product,
-                            way,
-                            alpha,
-                            left,
-                            left_step,
-                            saved,
-                            i,
-                            rows,
-                            p0,
-                            p1,
-                            a,
-                            left_width,
-                            dz,
-                        )
-                for j in range(jc, je, right_width):
-                    cols = min(right_width, je - j)
-                    if raw:
-                        b, b_step, ahead = (
-                            advance(right, p0 * right_step + j),
-                            right_step,
-                            right_width,
-                        )
-                    else:
-                        b, b_step = (
-                            advance(right_packed, (j - jc) // right_width * panel),
-                            right_width,
-                        )
-                        ahead = 8 * right_width
-                    for s in range(sc, se):
-                        i = i0 + (i1 - i0) * s // strips
-                        rows = i0 + (i1 - i0) * (s + 1) // strips - i
-                        a = advance(left_packed, (s - sc) * strip)
-                        c = advance(out, i * out_step + j)
-                        added = advance(bias, j) if last else nothing
-                        _tile(
-                            a,
-                            left_width,
-                            b,
-                            b_step,
-                            c,
-                            out_step,
-                            p1 - p0,
-                            rows,
-                            cols,
-                            d > 0,
-                            added,
-                            ahead,
-                        )
-                if last and not few:
-                    start, end = i0 + (i1 - i0) * sc // strips, i0 + (i1 - i0) * se // strips
-                    _activate(
-                        way, alpha, advance(out, start * out_step), out_step, end - start, jc, je
-                    )
-    if product == FORWARD and few:
-        _activate(way, alpha, advance(out, i0 * out_step), out_step, i1 - i0, j0, j1)
-    _keep(space)
-    _keep(one)
+        p0, p1 = product.depth * d // blocks, product.depth * (d + 1) // blocks
+        last = kind == FORWARD and d == blocks - 1
+        for j0 in range(0, cols, block):
+            j1 = min(cols, j0 + block)
+            if not in_place:
+                pack_right(product, p0, p1, j0, j1, packed, panel, dz)
+            for s0 in range(0, max(1, strips), group):
+                s1 = min(strips, s0 + group)
+                if not waiting or j0 == 0:
+                    for s in range(s0, s1):
+                        a = Matrix(advance(lefts, (s - s0) * strip), height)
+                        i, count = _strip(rows, s, strips)
+                        pack_left(product, i, count, p0, p1, a, dz)
+                for j in range(j0, j1, width):
+                    b, ahead = at(packed, 0, (j - j0) // width * panel), 8 * width
+                    if in_place:
+                        b, ahead = at(product.right, p0, j), width
+                    n = min(width, j1 - j)
+                    if product.sums and s0 == 0:
+                        dbias = Matrix(advance(bias, j), 0)
+                        tile(one, b, dbias, p1 - p0, 1, n, d > 0, nowhere(bias), 0)
+                    added = advance(bias, j) if last else nowhere(bias)
+                    for s in range(s0, s1):
+                        a = Matrix(advance(lefts, (s - s0) * strip), height)
+                        i, count = _strip(rows, s, strips)
+                        tile(a, b, at(out, i, j), p1 - p0, count, n, d > 0, added, ahead)
+                if last and not waiting:
+                    i, count = _strip(rows, s0, strips)
+                    activate(way, slopes(product, j0), at(out, i, j0), count, j1 - j0)
+    if kind == FORWARD and waiting:
+        activate(way, product.alpha, out, rows, cols)
+    keep(space)
 
 
-def _signature(pointer):
-    n = types.intp
-    return types.void(
-        n, n, pointer, pointer, pointer, pointer, n, pointer, pointer, n, n, n, n, n, n, n
-    )
+@njit(**INTERNAL)
+def _one_row(product):
+    """A forward product with a batch of one: the weights pass by once, row after row."""
+    y = carray(product.out.data, product.cols)
+    y[:] = carray(product.bias, product.cols)
+    p = 0
+    while p < product.depth:
+        count = COMBINED if product.depth - p >= COMBINED else 1
+        x = at(product.left, 0, p).data
+        combine(x, at(product.right, p, 0), product.out.data, count, product.cols)
+        p += count
+    activate(product.way, product.alpha, product.out, 1, product.cols)
 
 
-def _symbol(dtype):
-    return f"fusebench_product_part_{dtype}"
+@njit(**INTERNAL)
+def _dots(product):
+    """dx = dz @ weight.T for few rows: dot products along the rows of the weights."""
+    rows, depth, dz = product.rows, product.depth, product.left
+    space = _workspace(product, 0 if product.way == IDENTITY else rows * depth)
+    if product.way != IDENTITY:
+        dz = Matrix(address(space), depth)
+        form(product.way, product.alpha, product.left, product.saved, rows, depth, dz.data)
+    strips = (rows + DOT_HEIGHT - 1) // DOT_HEIGHT
+    for j in range(0, product.cols, DOT_CHUNK):
+        weights = at(product.right, j, 0)
+        for s in range(strips):
+            i, count = _strip(rows, s, strips)
+            cols = min(DOT_CHUNK, product.cols - j)
+            dot(at(dz, i, 0), weights, at(product.out, i, j), depth, count, cols)
+    keep(space)
+
+
+@njit(**INTERNAL)
+def _plan(product):
+    """How to compute the product, and in how many blocks of depth of about equal size, so that a
+    strip fills L1: the fewer, the less often `out` is read and written.
+    """
+    kind, rows = product.kind, product.rows
+    if kind == FORWARD and rows == 1:
+        return ONE_ROW, 1
+    if kind == INPUT and rows <= DOT_ROWS and product.depth > DOT_DEPTH:
+        return DOTS, 1
+    in_place = kind == FORWARD and rows <= IN_PLACE_ROWS
+    itemsize = _itemsize(product)
+    lanes = VECTOR_BYTES // itemsize
+    most = caches.L1 // (_round_up(HEIGHT, lanes) * itemsize)
+    if in_place or (kind == WEIGHT and product.cols <= 2 * lanes):
+        most = IN_PLACE_DEPTH
+    blocks = max(1, (product.depth + most // 2) // most)
+    return IN_PLACE if in_place else PACKED, blocks
+
+
+@njit(**INTERNAL)
+def _grid(product, how):
+    """Into how many parts, downwards and across, the threads cut `out`: those that pack least
+    twice. Forming dz makes its side of the product twice as dear.
+    """
+    # Fewer than 16 rows cost as much as 16: the time to read or write the weights.
+    rows, cols, kind = product.rows, product.cols, product.kind
+    batch = product.depth if kind == WEIGHT else rows
+    work = product.rows * cols * product.depth // max(1, batch) * max(batch, 16)
+    threads = max(1, min(thread_count(), work // THREAD_WORK))
+    best, least = (1, threads), np.inf
+    for down in range(1, threads + 1):
+        across = threads // down
+        twice = down * cols * (1 + (kind == WEIGHT)) + across * rows * (1 + (kind == INPUT))
+        if down * across == threads and twice < least and (down == 1 or how != DOTS):
+            best, least = (down, across), twice
+    return best
+
+
+def _arguments(pointer):
+    """The types of a pointer to elements, a pointer to a Product, and six numbers."""
+    return pointer, types.CPointer(product_type(pointer)), *[types.intp] * 6
+
+
+@by_symbol(lambda pointer: types.void(*_arguments(pointer)))
+def _part(elements, place, how, blocks, i0, i1, j0, j1):
+    """out[i0:i1, j0:j1] by the calling thread."""
+    product = part(loaded(place), i0, i1, j0, j1)
+    if how == ONE_ROW:
+        _one_row(product)
+    elif how == DOTS:
+        _dots(product)
+    else:
+        _tiles(product, how == IN_PLACE, blocks)
+
+
+@njit(**INTERNAL, parallel=True)
+def _parts(elements, place, how, blocks, rows, cols, down, across):
+    units = (cols + 15) // 16  # parts begin at whole vectors
+    for t in prange(down * across):
+        r, c = t // across, t % across
+        _part(
+            elements, place, how, blocks, rows * r // down, rows * (r + 1) // down,
+            min(cols, units * c // across * 16), min(cols, units * (c + 1) // across * 16),
+        )  # fmt: skip
+
+
+@by_symbol(lambda pointer: types.void(*_arguments(pointer)[:2]))
+def _product(elements, place):
+    product = loaded(place)
+    how, blocks = _plan(product)
+    down, across = _grid(product, how)
+    if down * across == 1:
+        _part(elements, place, how, blocks, 0, product.rows, 0, product.cols)
+    else:
+        _parts(elements, place, how, blocks, product.rows, product.cols, down, across)
 
 
 @cache
 def ready(dtype):
-    """Compiles the work for this dtype; to be called before the first product of its kind.
-
-    Not at import: it takes seconds, and starts Numba's threads in a process that may yet fork.
-    """
-    numba.get_num_threads()  # makes the symbol that _thread_count calls known
-    pointer = types.CPointer(numba.from_dtype(dtype))
-    compiled = cfunc(_signature(pointer), **OPTIONS)(_product_part)
-    llvm.add_symbol(_symbol(pointer.dtype), compiled.address)
-    return compiled  # the cache keeps the code alive
+    """Compiles the products for a dtype, which has to be done before the first of its kind."""
+    symbol.ready(dtype, _part, _product)
 
 
-@intrinsic
-def _part(
-    typingctx,
-    product,
-    way,
-    left,
-    right,
-    saved,
-    alpha,
-    slopes,
-    bias,
-    out,
-    batch,
-    fan_in,
-    fan_out,
-    i0,
-    i1,
-    j0,
-    j1,
-):
-    """out[i0:i1, j0:j1] of one product, by the calling thread."""
-    signature = _signature(left)
-
-    def codegen(context, builder, _, args):
-        arguments = [context.get_value_type(argument) for argument in signature.args]
-        kind = ir.FunctionType(ir.VoidType(), arguments)
-        builder.call(
-            cgutils.get_or_insert_function(builder.module, kind, _symbol(left.dtype)), args
-        )
-        return context.get_dummy_value()
-
-    return signature, codegen
-
-
-# Numba's own function would keep its callers out of the cache.
-_thread_count = types.ExternalFunction("get_num_threads", types.intp())
-
-
-@njit(**OPTIONS, parallel=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
-def _product(product, way, left, right, saved, alpha, slopes, bias, out, batch, fan_in, fan_out):
-    rows = fan_in if product == WEIGHT else batch
-    cols = fan_in if product == INPUT else fan_out
-    # Fewer than 16 rows cost as much as 16: the time to read or write the weights.
-    threads = max(1, min(_thread_count(), max(batch, 16) * fan_in * fan_out // THREAD_WORK))
-    # The grid of parts that packs least twice. Forming dz makes its side of the product twice as
-    # dear.
-    dots = product == INPUT and _takes_dots(batch, fan_out)
-    down, across, least = 1, threads, np.inf
-    for d in range(1, threads + 1):
-        twice = d * cols * (2 if product == WEIGHT else 1) + threads // d * rows * (
-            2 if product == INPUT else 1
-        )
-        if threads % d == 0 and twice < least and (d == 1 or not dots):
-            down, across, least = d, threads // d, twice
-    units = (cols + 15) // 16  # Parts begin at whole vectors.
-    if threads == 1:
-        _part(
-            product, way, left, right, saved, alpha, slopes, bias, out, batch, fan_in, fan_out,
-            0, rows, 0, cols,
-        )  # fmt: skip
-    else:
-        for t in prange(threads):
-            r, c = t // across, t % across
-            _part(
-                product, way, left, right, saved, alpha, slopes, bias, out, batch, fan_in, fan_out,
-                rows * r // down, rows * (r + 1) // down,
-                min(cols, units * c // across * 16), min(cols, units * (c + 1) // across * 16),
-            )  # fmt: skip
+@njit(**INTERNAL)
+def _matrix(array):
+    return Matrix(address(array), array.shape[1])
 
 
 @njit(**OPTIONS)
 def forward(x, weight, bias, way, alpha, y):
     """y = act(x @ weight + bias)."""
-    _product(
-        FORWARD,
-        way,
-        address(x, 0),
-        address(weight, 0),
-        address(x, 0),
-        address(alpha, 0),
-        alpha.size,
-        address(bias, 0),
-        address(y, 0),
-        x.shape[0],
-        x.shape[1],
-        y.shape[1],
-    )
+    (batch, fan_in), fan_out = x.shape, y.shape[1]
+    product = Product(
+        FORWARD, batch, fan_out, fan_in, _matrix(x), _matrix(weight), _matrix(y),
+        address(bias), False, way, address(alpha), _matrix(y),
+    )  # fmt: skip
+    _product(address(y), stored(product))
 
 
 @njit(**OPTIONS)
 def backward_input(dy, weight, saved, way, alpha, dx):
     """dx = dz @ weight.T with dz = dy * act'(saved)."""
-    _product(
-        INPUT,
-        way,
-        address(dy, 0),
-        address(weight, 0),
-        address(saved, 0),
-        address(alpha, 0),
-        alpha.size,
-        address(dy, 0),
-        address(dx, 0),
-        dx.shape[0],
-        dx.shape[1],
-        dy.shape[1],
-    )
+    (batch, fan_in), fan_out = dx.shape, dy.shape[1]
+    product = Product(
+        INPUT, batch, fan_in, fan_out, _matrix(dy), _matrix(weight), _matrix(dx),
+        address(dy), False, way, address(alpha), _matrix(saved),
+    )  # fmt: skip
+    _product(address(dx), stored(product))
 
 
 @njit(**OPTIONS)
 def backward_weight(dy, x, saved, way, alpha, dweight, dbias):
     """dweight = x.T @ dz and dbias = dz.sum(0) with dz = dy * act'(saved)."""
-    _product(
-        WEIGHT,
-        way,
-        address(x, 0),
-        address(dy, 0),
-        address(saved, 0),
-        address(alpha, 0),
-        alpha.size,
-        address(dbias, 0),
-        address(dweight, 0),
-        x.shape[0],
-        x.shape[1],
-        dy.shape[1],
-    )
+    (batch, fan_in), fan_out = x.shape, dy.shape[1]
+    product = Product(
+        WEIGHT, fan_in, fan_out, batch, _matrix(x), _matrix(dy), _matrix(dweight),
+        address(dbias), True, way, address(alpha), _matrix(saved),
+    )  # fmt: skip
+    _product(address(dbias), stored(product))
+
+
+@njit(**OPTIONS)
+def backward(dy, x, weight, saved, way, alpha, dx, dweight, dbias):
+    """Both backward products."""
+    backward_input(dy, weight, saved, way, alpha, dx)
+    backward_weight(dy, x, saved, way, alpha, dweight, dbias)

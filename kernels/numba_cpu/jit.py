@@ -7,6 +7,8 @@ from numba.extending import register_jitable
 
 # No division checks: they forbid vectorisation. a * b + c may be rounded once (multiply-add).
 OPTIONS = {"cache": True, "nogil": True, "error_model": "numpy"}
+# For functions that only compiled functions call; their code is cached with that of their callers.
+INTERNAL = OPTIONS | {"cache": False, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 kernel = partial(njit, **OPTIONS, fastmath={"contract"})
 threaded = partial(njit, **OPTIONS, fastmath={"contract"}, parallel=True)
 # For loops that add up: the compiler may keep several partial sums.

@@ -8,10 +8,7 @@ from numba import carray
 
 from .. import interface
 from ..interface import ACTIVATIONS, DEFAULT_ALPHA, SLOPES
-from . import gemm
 from .jit import kernel
-from .microkernel import VECTOR_BYTES, address, advance
-from .symbol import ready
 from .training import (
     ALPHA,
     ALPHAS,
@@ -49,8 +46,10 @@ from .training import (
     Z,
     infer,
     loss_part,
+    ready,
     train,
 )
+from .vectors import VECTOR_BYTES, address, advance
 
 PLACES = {"lr": LR, "beta": BETA, "rho": RHO, "beta1": BETA1, "beta2": BETA2, "eps": EPS}
 SMALL_LAYER = 1 << 15  # weights: what a core keeps at hand while it goes over the rows
@@ -77,11 +76,11 @@ def _fill_labels(labels, order, first, rows, classes, chosen, targets):
 @kernel
 def _pointers(memory, layers, plan, settings):
     return (
-        address(memory, 0),
-        address(layers, 0),
+        address(memory),
+        address(layers),
         len(layers),
-        address(plan, 0),
-        address(settings, 0),
+        address(plan),
+        address(settings),
     )
 
 
@@ -92,7 +91,7 @@ def _step(memory, layers, plan, settings, chosen, x, labels):
     if not _fill_labels(labels, nothing, 0, len(x), classes, chosen, targets):
         return -1.0
     network = _pointers(memory, layers, plan, settings)
-    return train(*network, address(x, 0), address(chosen, 0), len(x))
+    return train(*network, address(x), address(chosen), len(x))
 
 
 @kernel
@@ -116,7 +115,7 @@ def _epoch(memory, layers, plan, settings, chosen, x, labels, order):
             for j in range(fan_in):
                 gathered[i * fan_in + j] = x[row, j]
         _fill_labels(labels, order, first, rows, classes, chosen, targets)
-        total += rows * train(*network, address(gathered, 0), address(chosen, 0), rows)
+        total += rows * train(*network, address(gathered), address(chosen), rows)
     return total / order.size
 
 
@@ -125,8 +124,8 @@ def _predict(memory, layers, plan, settings, chosen, x, out):
     network, fan_in = _pointers(memory, layers, plan, settings), x.shape[1]
     for first in range(0, len(x), chosen.size):
         rows = min(chosen.size, len(x) - first)
-        infer(*network, address(x, first * fan_in), address(chosen, 0), rows)
-        logits = advance(address(memory, 0), layers[-1, Y])
+        infer(*network, advance(address(x), first * fan_in), address(chosen), rows)
+        logits = advance(address(memory), layers[-1, Y])
         out[first : first + rows] = carray(logits, (rows, out.shape[1]))
 
 
@@ -141,9 +140,9 @@ def _evaluate(memory, layers, plan, settings, chosen, x, labels):
         part = labels[first : first + rows]
         if not _fill_labels(part, nothing, 0, rows, classes, chosen, targets):
             return -1.0, 0
-        infer(*network, address(x, first * fan_in), address(chosen, 0), rows)
-        total += rows * loss_part(*network, address(chosen, 0), 0, rows, rows)
-        logits = carray(advance(address(memory, 0), layers[-1, Y]), (rows, classes))
+        infer(*network, advance(address(x), first * fan_in), address(chosen), rows)
+        total += rows * loss_part(*network, address(chosen), 0, rows, rows)
+        logits = carray(advance(address(memory), layers[-1, Y]), (rows, classes))
         for i in range(rows):
             if plan[LOSS] == SOFTMAX:
                 right += logits[i].argmax() == chosen[i]
@@ -176,7 +175,6 @@ class Network:
     """What `create` returns; see reference.network.Network."""
 
     def __init__(self, spec):
-        gemm.ready(spec.dtype)
         ready(spec.dtype)
         self._spec, self.sizes, self.batch = spec, spec.sizes, spec.batch
         self._layers, self._plan, elements = _layout(spec)

@@ -1,10 +1,8 @@
-"""Functions compiled once for each dtype and called by their symbols.
+"""Functions that are compiled once for each dtype and called by their symbols.
 
 Numba compiles a function again into each of its callers, and into theirs. For a large function that
 many others reach, that takes minutes: here it becomes a C function, which callers only name.
 """
-
-from functools import cache
 
 import llvmlite.binding as llvm
 import numba
@@ -15,60 +13,86 @@ from numba.extending import intrinsic
 
 from .jit import OPTIONS
 
-_FUNCTIONS = []  # in the order of their definitions: callees first
-
-# Numba's own function would keep its callers out of the cache.
+# Fetched by name: Numba's own function would keep its callers out of the cache.
 thread_count = types.ExternalFunction("get_num_threads", types.intp())
 
 
+@intrinsic
+def stored(typingctx, value):
+    """Pointer to the value, such as a tuple that a C function is to read; valid until the caller
+    returns.
+    """
+
+    def codegen(context, builder, signature, args):
+        place = cgutils.alloca_once(builder, context.get_data_type(value))
+        context.pack_value(builder, value, args[0], place)
+        return place
+
+    return types.CPointer(value)(value), codegen
+
+
+@intrinsic
+def loaded(typingctx, pointer):
+    """The value that a pointer points to."""
+
+    def codegen(context, builder, signature, args):
+        return context.unpack_value(builder, pointer.dtype, args[0])
+
+    return pointer.dtype(pointer), codegen
+
+
+_DEFINED = {}  # what a caller calls -> (function, signature)
+_COMPILED = {}  # symbol -> the code, which this keeps alive
+
+
 def by_symbol(signature):
-    """Decorates a function whose first argument is a pointer, of which signature(pointer) is."""
+    """Decorates a function of signature(pointer) whose first argument is that pointer, to elements.
+
+    It has to be `ready` for the dtype of the elements before a call.
+    """
 
     def decorate(function):
-        _FUNCTIONS.append((function, signature))
-
         @intrinsic
-        def call(typing_context, *arguments):
-            expected = signature(arguments[0])
+        def call(typingctx, *given):
+            wanted = signature(given[0])
 
             def codegen(context, builder, _, packed):
-                given = cgutils.unpack_tuple(builder, packed[0])
                 values = [
                     context.cast(builder, value, have, want)
-                    for value, have, want in zip(given, arguments, expected.args, strict=True)
+                    for value, have, want in zip(
+                        cgutils.unpack_tuple(builder, packed[0]), given, wanted.args, strict=True
+                    )
                 ]
-                kinds = [context.get_value_type(kind) for kind in expected.args]
-                result = context.get_value_type(expected.return_type)
-                if expected.return_type == types.void:
-                    result = ir.VoidType()
-                callee = cgutils.get_or_insert_function(
-                    builder.module,
-                    ir.FunctionType(result, kinds),
-                    _name(function, arguments[0].dtype),
-                )
+                nothing = wanted.return_type == types.void
+                result = ir.VoidType() if nothing else context.get_value_type(wanted.return_type)
+                kind = ir.FunctionType(result, [value.type for value in values])
+                name = _symbol(function, given[0].dtype)
+                callee = cgutils.get_or_insert_function(builder.module, kind, name)
                 value = builder.call(callee, values)
-                return context.get_dummy_value() if result == ir.VoidType() else value
+                return context.get_dummy_value() if nothing else value
 
-            return expected.return_type(types.StarArgTuple(arguments)), codegen
+            return wanted.return_type(types.StarArgTuple(given)), codegen
 
+        _DEFINED[call] = function, signature
         return call
 
     return decorate
 
 
-@cache
-def ready(dtype):
-    """Compiles all these functions for a dtype; to be called before the first of their callers.
+def ready(dtype, *calls):
+    """Compiles these functions for a dtype, callees first.
 
-    Not at import: it takes seconds, and starts Numba's threads in a process that may yet fork.
+    Not done at import: it takes seconds, and starts Numba's threads in a process that may yet fork.
     """
-    numba.get_num_threads()  # makes the symbol that thread_count calls known
-    pointer, kept = types.CPointer(numba.from_dtype(dtype)), []
-    for function, signature in _FUNCTIONS:
-        kept.append(cfunc(signature(pointer), **OPTIONS, fastmath={"contract"})(function))
-        llvm.add_symbol(_name(function, pointer.dtype), kept[-1].address)
-    return kept  # the cache keeps the code alive
+    numba.get_num_threads()  # makes the symbol of thread_count known
+    pointer = types.CPointer(numba.from_dtype(dtype))
+    for function, signature in (_DEFINED[call] for call in calls):
+        symbol = _symbol(function, pointer.dtype)
+        if symbol not in _COMPILED:
+            compile_ = cfunc(signature(pointer), **OPTIONS, fastmath={"contract"})
+            _COMPILED[symbol] = compile_(function)
+            llvm.add_symbol(symbol, _COMPILED[symbol].address)
 
 
-def _name(function, dtype):
+def _symbol(function, dtype):
     return f"fusebench_{function.__module__}_{function.__name__}_{dtype}".replace(".", "_")

@@ -18,7 +18,7 @@ from numba import carray, prange, types
 from numba.extending import register_jitable
 
 from ..interface import IDENTITY, SLOPES
-from . import gemm
+from . import gemm, symbol
 from .activations import (
     _backward,
     _backward_rows,
@@ -30,7 +30,7 @@ from .activations import (
 from .elementary import exp
 from .jit import CHUNK, chunks, kernel, threaded
 from .losses import _cross_entropy_rows
-from .microkernel import DOT_HEIGHT, advance, dot, transpose
+from .microkernel import DOT_HEIGHT, dot
 from .optimizers import (
     _adagrad_part,
     _adam_part,
@@ -39,8 +39,10 @@ from .optimizers import (
     _rmsprop_part,
     _sgd_part,
 )
+from .packing import transpose
 from .symbol import by_symbol, thread_count
-from .unpacked import product, widest
+from .unpacked import lanes, product
+from .vectors import Matrix, advance
 
 # Columns of `layers`. Y: output; Z: pre-activation, its own place for prelu, else that of Y. DY, DZ
 # are the gradients of the loss with respect to them, DZ likewise. TRANSPOSED: the weights of a
@@ -76,8 +78,7 @@ def _vector(memory, start, size):
 @register_jitable
 def _padded(count, memory):
     """The count rounded up to whole vectors."""
-    lanes = widest(memory) // 2
-    return (count + lanes - 1) // lanes * lanes
+    return (count + lanes(memory) - 1) // lanes(memory) * lanes(memory)
 
 
 # --- loss ---------------------------------------------------------------------
@@ -201,7 +202,8 @@ def _backward_block(memory, layers, plan, first, rows):
             dx = advance(memory, layers[n - 1, DY] + first * fan_in)
             if rows <= DOT_HEIGHT:
                 weight = advance(memory, layer[WEIGHT])
-                dot(dz, fan_out, weight, fan_out, fan_out, dx, fan_in, rows, fan_in)
+                to, by = Matrix(dx, fan_in), Matrix(weight, fan_out)
+                dot(Matrix(dz, fan_out), by, to, fan_out, rows, fan_in)
             else:
                 transposed, width = advance(memory, layer[TRANSPOSED]), _padded(fan_in, memory)
                 product(
@@ -275,7 +277,8 @@ def _small_step(memory, layers, count, plan, settings, x, labels, batch):
             fan_in, fan_out = table[n, FAN_IN], table[n, FAN_OUT]
             weight = advance(memory, table[n, WEIGHT])
             transposed = advance(memory, table[n, TRANSPOSED])
-            transpose(weight, fan_out, fan_in, fan_out, transposed, _padded(fan_in, memory))
+            to = Matrix(transposed, _padded(fan_in, memory))
+            transpose(Matrix(weight, fan_out), fan_in, fan_out, to)
     plan[STEPS] += 1
     if threads == 1 or batch * size < THREAD_WORK:
         loss = 0.0
@@ -355,6 +358,12 @@ def _large_step(memory, table, count, plan, settings, x, labels, batch):
 
 
 # --- both ---------------------------------------------------------------------
+
+
+def ready(dtype):
+    """Compiles what a step calls for a dtype, which has to be done before the first step."""
+    gemm.ready(dtype)
+    symbol.ready(dtype, product, loss_part, _update, _block, _parameters_part)
 
 
 @kernel

@@ -4,81 +4,65 @@ The register tile is that of microkernel, but for the left operand: its elements
 by one, so any two strides will do, and one function serves x W, x^T dz and dz W^T.
 """
 
+from functools import partial
+
 from numba import types
 from numba.extending import intrinsic
 
-from .microkernel import HEIGHT, I64, VECTOR_BYTES, _Emitter, _loop, advance
+from .microkernel import HEIGHT
 from .symbol import by_symbol
+from .vectors import I64, VECTOR_BYTES, advance, emitted
 
 
-def _emit_tile(
-    emit, rows, vectors, a, a_row, a_step, b, b_step, c, c_step, depth, cols, start, start_step
-):
-    builder, width = emit.builder, emit.width
-    masks = [None] * (vectors - 1) + [emit.mask(builder.sub(cols, I64((vectors - 1) * width)))]
-    sums = [
-        emit.load(emit.offset(emit.offset(start, start_step, r), v * width), masks[v])
-        for r in range(rows)
-        for v in range(vectors)
-    ]
-    lines = [emit.offset(a, a_row, r) for r in range(rows)]
-
-    def step(p, carried):
-        b, *sums = carried
-        row = [emit.load(emit.offset(b, v * width), masks[v]) for v in range(vectors)]
-        at = builder.mul(p, a_step)
-        for r in range(rows):
-            factor = emit.broadcast(emit.offset(lines[r], at))
-            for v in range(vectors):
-                sums[r * vectors + v] = emit.multiply_add(factor, row[v], sums[r * vectors + v])
-        return [emit.offset(b, b_step), *sums]
-
-    _, *sums = _loop(builder, depth, [b, *sums], step)
-    for r in range(rows):
-        for v in range(vectors):
-            place = emit.offset(emit.offset(c, c_step, r), v * width)
-            emit.store(sums[r * vectors + v], place, masks[v])
-
-
-@intrinsic
-def widest(typingctx, pointer):
-    """Columns of the tile: the elements of two vectors."""
-    count = 2 * VECTOR_BYTES // (pointer.dtype.bitwidth // 8)
-    return types.intp(pointer), lambda *_: I64(count)
-
-
-@intrinsic
-def _tile(typingctx, a, a_row, a_step, b, b_step, c, c_step, rows, cols, depth, start, start_step):
+@emitted
+def _tile(emit, a, a_row, a_step, b, b_step, c, c_step, rows, cols, depth, start, start_step):
     """`product` for rows <= HEIGHT and cols <= two vectors."""
-    n = types.intp
-    signature = types.void(a, n, n, b, n, c, n, n, n, n, a, n)
+    builder, width = emit.builder, emit.width
 
-    def codegen(context, builder, signature, args):
-        a, a_row, a_step, b, b_step, c, c_step, rows, cols, depth, start, start_step = args
-        emit = _Emitter(context, builder, signature.args[0])
-        wide = builder.zext(builder.icmp_signed(">", cols, I64(emit.width)), I64)
-        case = builder.add(builder.mul(rows, I64(2)), wide)
-        end, unknown = builder.append_basic_block("end"), builder.append_basic_block("unknown")
-        switch = builder.switch(case, unknown)
-        for height in range(1, HEIGHT + 1):
-            for vectors in (1, 2):
-                block = builder.append_basic_block(f"tile_{height}x{vectors}")
-                switch.add_case(I64(2 * height + vectors - 1), block)
-                builder.position_at_end(block)
-                _emit_tile(
-                    emit, height, vectors, a, a_row, a_step, b, b_step, c, c_step, depth, cols,
-                    start, start_step,
-                )  # fmt: skip
-                builder.branch(end)
-        builder.position_at_end(unknown)
-        builder.unreachable()
-        builder.position_at_end(end)
-        return context.get_dummy_value()
+    def row_of(pointer, step, r):
+        return emit.offset(pointer, builder.mul(I64(r), step))
 
-    return signature, codegen
+    def fixed(height, vectors):
+        masks = [None] * (vectors - 1) + [emit.lanes(builder.sub(cols, I64((vectors - 1) * width)))]
+        lines = [row_of(a, a_row, r) for r in range(height)]
+
+        def loaded(row):
+            return [emit.load(emit.offset(row, v * width), masks[v]) for v in range(vectors)]
+
+        def step(p, b_row, *sums):
+            row, place, sums = loaded(b_row), builder.mul(p, a_step), list(sums)
+            for r in range(height):
+                factor = emit.broadcast(emit.offset(lines[r], place))
+                for v in range(vectors):
+                    n = r * vectors + v
+                    sums[n] = emit.multiply_add(factor, row[v], sums[n])
+            return [emit.offset(b_row, b_step), *sums]
+
+        starts = [value for r in range(height) for value in loaded(row_of(start, start_step, r))]
+        _, *sums = emit.loop(depth, step, [b, *starts])
+        for n, value in enumerate(sums):
+            r, v = divmod(n, vectors)
+            emit.store(value, emit.offset(row_of(c, c_step, r), v * width), masks[v])
+
+    wide = builder.zext(emit.less(I64(width), cols), I64)
+    emit.choose(
+        builder.add(builder.mul(rows, I64(2)), wide),
+        {
+            2 * height + vectors - 1: partial(fixed, height, vectors)
+            for height in range(1, HEIGHT + 1)
+            for vectors in (1, 2)
+        },
+    )
 
 
 _N = types.intp
+
+
+@intrinsic
+def lanes(typing_context, pointer):
+    """The number of elements in a vector."""
+    count = VECTOR_BYTES // (pointer.dtype.bitwidth // 8)
+    return types.intp(pointer), lambda *_: I64(count)
 
 
 @by_symbol(lambda p: types.void(p, _N, _N, p, _N, p, _N, _N, _N, _N, p, _N))
@@ -88,7 +72,7 @@ def product(a, a_row, a_step, b, b_step, c, c_step, rows, cols, depth, start, st
     All but the strides are pointers and counts of elements. start_step = 0 adds one row, such as a
     bias, to all; start may be c.
     """
-    width = widest(a)
+    width = 2 * lanes(a)
     strips = (rows + HEIGHT - 1) // HEIGHT
     for j in range(0, cols, width):
         part = min(width, cols - j)
