@@ -52,9 +52,8 @@ def render(machine=None):
     cpus, gpus, why = columns(run, results.recorded())
     parts = [head(run, cpus, gpus, why)]
     cells = dict.fromkeys(cell for cell, _ in [*run.times, *run.verdicts])
-    for function in (
-        o for family in FAMILIES for o in dict.fromkeys(op.name for op in FAMILIES[family])
-    ):
+    functions = dict.fromkeys(op.name for family in FAMILIES.values() for op in family)
+    for function in (*functions, "network_step", "network_epoch"):
         for dtype in ("float32", "float64"):
             chosen = [c for c in cells if c.function == function and c.dtype == dtype]
             if chosen:

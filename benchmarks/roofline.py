@@ -11,11 +11,15 @@ from dataclasses import dataclass
 
 from reference import FAMILIES
 
+from . import bench_network
+
 OPERATIONS = {(op.name, op.variant): op for family in FAMILIES.values() for op in family}
 
 
 def work(cell):
     """(operations, bytes) of one call: the fewest, by the specification."""
+    if cell.function in ("network_step", "network_epoch"):
+        return bench_network.work(cell.function, cell.layer, cell.batch, cell.dtype)
     operation = OPERATIONS[cell.function, cell.variant]
     sizes = (cell.batch or 0, *map(int, re.search(r"(\d+)x(\d+)$", cell.layer).groups()))
     return operation.flops(*sizes), operation.bytes(*sizes, cell.dtype)

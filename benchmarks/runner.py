@@ -36,7 +36,8 @@ def run(only=(), machine=MACHINE):
     for name in THREADS:
         os.environ.setdefault(name, cores())
     modules = available()
-    groups = [group for family in FAMILIES for group in selection(family, modules)]
+    families = (*FAMILIES, "network")
+    groups = [group for family in families for group in selection(family, modules)]
     known = set().union(*(group.names for group in groups))
     if unknown := set(only) - known:
         raise ValueError(

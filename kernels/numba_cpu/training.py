@@ -58,7 +58,7 @@ LR, DECAY, SMOOTHING, BETA, RHO, BETA1, BETA2, EPS, SETTINGS = range(9)
 
 ROWS = 64  # of a block
 DEPTH = 256  # rows of a batch that one sweep over a gradient takes
-THREAD_WORK = 1 << 20  # multiply-adds of a pass that are worth two threads
+THREAD_WORK = 400_000  # multiply-adds of a pass from which two threads pay
 
 _N = types.intp
 _INTEGERS = types.CPointer(types.int64)

@@ -1,0 +1,120 @@
+"""Times a whole training step and a whole epoch: Adam, softmax cross-entropy, relu.
+
+The timed network has a learning rate of 0: the numbers that it computes with stay those of a
+network at its start, however often the step is repeated. That it trains as the reference does is
+checked before, by one step at another rate.
+"""
+
+import functools
+from types import SimpleNamespace
+
+import numpy as np
+
+import reference
+from reference import Layer
+from reference.network import elements, flops, step_bound
+
+from . import grid, workloads
+from .suite import Wrong, _load, _Suite
+
+RATE = 0.001  # of the step that is checked
+
+
+# By name: the workload and its layer sizes, such as "moons-2-32-16-2".
+NETWORKS = {
+    name: Layer(name, workloads.SIZES[workload][0], workloads.SIZES[workload][-1])
+    for workload in ("moons", "digits", "mnist")
+    for name in ["-".join(map(str, (workload, *workloads.SIZES[workload])))]
+}
+
+
+def sizes(name):
+    """The layer sizes of a network, from its name."""
+    return tuple(map(int, name.split("-")[1:]))
+
+
+@functools.cache
+def work(function, name, batch, dtype):
+    """(operations, bytes) of one step or one epoch: the fewest, by the specification."""
+    network = reference.network.create(sizes(name), batch=batch, lr=RATE)
+    rows = workloads.full(name.partition("-")[0]) if function == "network_epoch" else batch
+    parts = [len(range(*part.indices(rows))) for part in workloads.minibatches(rows, batch)]
+    size = np.dtype(dtype).itemsize
+    return sum(flops(network, n) for n in parts), sum(elements(network, n) for n in parts) * size
+
+
+def checked(module, name, x, labels):
+    """Raises Wrong where one step differs from the float64 reference's by more than its bound."""
+    options = {"batch": len(x), "lr": RATE, "dtype": x.dtype.name}
+    network = module.network.create(sizes(name), **options)
+    oracle = reference.network.create(sizes(name), **{**options, "dtype": "float64"})
+    for key, array in oracle.parameters.items():
+        array[...] = module.to_host(network.parameters[key])
+    wide = x.astype(np.float64)
+    loss_bound, bounds = step_bound(oracle, wide, labels, x.dtype)
+    slack = 2 if x.dtype == np.float64 else 1
+    expected = oracle.step(wide, labels)
+    got = network.step(module.asarray(x), module.asarray(labels))
+    if not abs(got - expected) <= slack * loss_bound:
+        raise Wrong(f"loss {got:.9g} instead of {expected:.9g}, allowed error {loss_bound:.3g}")
+    ours, theirs = network.state(), oracle.state()
+    for key, bound in bounds.items():
+        if not (np.abs(ours[key] - theirs[key]) <= slack * bound).all():
+            raise Wrong(f"{key} after one step is outside its error bound")
+
+
+class _Network(_Suite):
+    def _prepared(self, layer, dtype, batch, backend):
+        """(the module, a network that stays as it is, x, labels), once a step was checked."""
+        if batch not in grid.batches(NETWORKS[layer]):
+            raise NotImplementedError(f"{batch} is not a batch size of {layer}")
+        module = _load(backend, "network")
+        x, labels = workloads.training(layer.partition("-")[0])
+        x = np.ascontiguousarray(x, dtype)
+        checked(module, layer, x[:batch], labels[:batch])
+
+        def timer():
+            module.synchronize()
+            return module.timer()
+
+        self.timer = timer
+        network = module.network.create(sizes(layer), batch=batch, lr=0.0, dtype=dtype)
+        return module, network, x, labels
+
+
+class _Step(_Network):
+    """One training step on a batch that is where the network computes."""
+
+    def _prepare(self, *, layer, dtype, batch, backend):
+        module, network, x, labels = self._prepared(layer, dtype, batch, backend)
+        x, labels = module.asarray(x[:batch].copy()), module.asarray(labels[:batch].copy())
+        self.call = functools.partial(network.step, x, labels)
+
+
+class _Epoch(_Network):
+    """One epoch over all training rows in a given order; mnist's takes minutes in NumPy."""
+
+    def _prepare(self, *, layer, dtype, batch, backend):
+        module, network, x, labels = self._prepared(layer, dtype, batch, backend)
+        order = np.random.default_rng(0).permutation(len(x))
+        arrays = (module.asarray(array) for array in (x, labels, order))
+        self.call = functools.partial(network.epoch, *arrays)
+
+
+def _suite(name, base, names):
+    batches = sorted({size for network in names for size in grid.batches(NETWORKS[network])})
+    axes = {"layer": names, "dtype": grid.dtypes(), "batch": batches, "backend": grid.backends()}
+    attributes = {
+        "operations": {"": SimpleNamespace(name="network")},  # what a backend must have
+        "axes": axes,
+        "layers": NETWORKS,
+        "batches": staticmethod(grid.batches),
+        "params": [list(values) for values in axes.values()],
+        "param_names": list(axes),
+        "__doc__": base.__doc__,
+    }
+    return type(name, (base,), attributes)
+
+
+network_step = _suite("network_step", _Step, tuple(NETWORKS))
+network_epoch = _suite("network_epoch", _Epoch, tuple(NETWORKS)[:2])
