@@ -137,6 +137,7 @@ def test_asv_finds_exactly_our_suites():
     found = {b.name: type(b) for b in disc_benchmarks(benchmarks.__path__[0])}
     names = {f"bench_{f}.{o.name}.time_call" for f, ops in FAMILIES.items() for o in ops}
     names |= {"bench_roofline.product.time_call", "bench_roofline.triad.time_call"}
+    names |= {f"bench_network.network_{what}.time_call" for what in ("step", "epoch")}
     assert set(found) == names
     assert set(found.values()) == {benchmarks.Timed}
 

@@ -1,6 +1,7 @@
 """The whole training step against the reference, against its own parts, and on real data."""
 
 import tracemalloc
+from types import SimpleNamespace
 
 import numba
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from conftest import as_tuple
 
 import reference
+from benchmarks import bench_network, suite
 from kernels import interface
 from reference.network import LOSSES, SAVES_INPUT, STATES, initial, step_bound
 
@@ -443,6 +445,24 @@ def test_threads_change_no_bit(network):
     assert results[0][0] == results[1][0]
     for name, array in results[0][1].items():
         np.testing.assert_array_equal(array, results[1][1][name])
+
+
+# --- the benchmark ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_benchmark_refuses_a_wrong_step(dtype):
+    def faster(sizes, **options):
+        return reference.network.create(sizes, **{**options, "lr": 1.01 * options["lr"]})
+
+    wrong = SimpleNamespace(
+        network=SimpleNamespace(create=faster), asarray=np.asarray, to_host=np.asarray
+    )
+    name = next(iter(bench_network.NETWORKS))
+    x, labels = sample({"sizes": bench_network.sizes(name)}, 16, dtype=dtype)
+    bench_network.checked(reference, name, x, labels)
+    with pytest.raises(suite.Wrong, match="after one step is outside its error bound"):
+        bench_network.checked(wrong, name, x, labels)
 
 
 # --- training -----------------------------------------------------------------
