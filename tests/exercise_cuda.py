@@ -10,6 +10,7 @@ import sys
 
 import numpy as np
 from conftest import on_device, verify
+from network_cases import CASES, create, rows, verify_step
 
 import kernels
 import reference
@@ -38,6 +39,26 @@ def call(backend, operation, inputs):
     getattr(backend, operation.name)(**on_device(backend, inputs))
 
 
+def train(backend, sanitizer, dtype):
+    """Networks in one block, in one that takes the rows in chunks, and by a chain of launches."""
+    for case in CASES:
+        for chunk in (32, 12, 0):
+            backend.network.chunk_of = lambda spec, chunk=chunk: chunk
+            trained = create(backend.network, case, 30, dtype)
+            x, labels = rows(case, 45, dtype)
+            on_gpu = [backend.asarray(array) for array in (x, labels, np.arange(45)[::-1])]
+            trained.epoch(*on_gpu)
+            trained.evaluate(*on_gpu[:2])
+            try:
+                trained.epoch(*on_gpu[:2], backend.asarray(np.arange(20, 60)))
+            except ValueError:
+                pass  # rows that are not there are found before any is read
+            else:
+                raise AssertionError("rows out of range were not found")
+            for part in (slice(30), slice(30, 45)) if sanitizer != "thread" else ():
+                verify_step(backend, trained, case, x[part], labels[part], dtype)
+
+
 def main(sanitizer, dtype, *names):
     backend = kernels.load("cupy", simulate=True, order="rotated")
     backend.device.sanitizer = sanitizer
@@ -57,6 +78,8 @@ def main(sanitizer, dtype, *names):
             if sanitizer != "thread":  # values at the borders change no order of accesses
                 for _, inputs in operation.edges(dtype):
                     check(backend, operation, inputs)
+        if many > 1 and (not names or "network" in names):
+            train(backend, sanitizer, dtype)
     print("FINISHED")
 
 

@@ -26,6 +26,8 @@ def test_resources(file, dtype, architecture):
     assert set(used) == {name for name, kernel in table.KERNELS.items() if kernel.file == file}
     for name, usage in used.items():
         assert not usage.complaint(dtype), f"{name}: {usage.complaint(dtype)}"
+        if table.KERNELS[name].geometry is table.one_block:
+            continue  # it may have all of a multiprocessor's shared memory
         resident = usage.occupancy(architecture) * resources.ARCHITECTURES[architecture].threads
         assert resident >= resources.RESIDENT_THREADS[dtype], f"{name}: {usage}"
 

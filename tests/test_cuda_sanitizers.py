@@ -171,6 +171,40 @@ BUGS = [
         *("softmax_cross_entropy", "", r"TypeError: .*logits points to real, got int32"),
     ),
     Bug(
+        *("activations of the minibatch before", "network.cu"),
+        *(
+            "memory[layer.y + place] = activate<WAY>(z, alpha);",
+            "if (rows > 20) memory[layer.y + place] = activate<WAY>(z, alpha);",
+        ),
+        *("network", "", r"moons: (loss|.* wrong)"),
+    ),
+    Bug(
+        *("slope of another layer", "network.cu"),
+        *(
+            "backward(memory, layers[n], layers[n - 1], slopes[n - 1], rows)",
+            "backward(memory, layers[n], layers[n - 1], slopes[n], rows)",
+        ),
+        *("network", "", r"deep: .* wrong"),
+    ),
+    Bug(
+        *("smaller batch as if it were whole", "network.cu"),
+        *(
+            "const int step_rows = count - begin < plan.batch ? count - begin : plan.batch;",
+            "const int step_rows = plan.batch;",
+        ),
+        *("network", "address", r"heap-buffer-overflow on address"),
+    ),
+    Bug(
+        *("mean over whole batches", "network.cu"),
+        *("real(1) / (step_rows * terms)", "real(1) / (plan.batch * terms)"),
+        *("network", "", r"moons: (loss|.* wrong)"),
+    ),
+    Bug(
+        *("update after the first chunk", "network.cu"),
+        *("if (done + rows == step_rows)", "if (done == 0)"),
+        *("network", "", r"moons: (loss|.* wrong)"),
+    ),
+    Bug(
         *("grid too small", "table.py"),
         *("return min(BLOCKS, -(-n // each))", "return min(BLOCKS, n // each)"),
         *("activation_backward", "", r"activation_backward.* wrong"),
@@ -206,6 +240,8 @@ OPERATION = {  # that meets the barriers of a file
     "activations.cu": "activation_backward",
     "losses.cu": "softmax",
     "tiles.cuh": "dense_forward",
+    "network.cu": "network",
+    "network.cuh": "network",
 }
 BARRIERS = [
     pytest.param(path.name, k, id=f"{path.name}-{k}")

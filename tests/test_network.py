@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numba
 import numpy as np
 import pytest
-from conftest import as_tuple
+from conftest import FAST_NATIVE, NATIVE, SIMULATED, as_tuple, backend_or_skip
 
 import reference
 from benchmarks import bench_network, suite
@@ -21,6 +21,27 @@ LARGE = {"sizes": (20, 200, 180, 4), "activations": ("prelu", "sigmoid")}
 BUSY = {"sizes": (16, 64, 48, 10), "activations": ("prelu", "relu")}
 NETWORKS = pytest.mark.parametrize("network", [SMALL, LARGE], ids=["small", "large"])
 STEPS = 200
+
+
+@pytest.fixture(scope="module", params=[*NATIVE, SIMULATED[2]])
+def backend(request):
+    """One order of the simulated threads: all of them are test_cuda_network.py's."""
+    return backend_or_skip(request.param)
+
+
+@pytest.fixture(scope="module", params=[*FAST_NATIVE, SIMULATED[2]])
+def fast_backend(request):
+    return backend_or_skip(request.param)
+
+
+@pytest.fixture(scope="module", params=NATIVE)
+def native(request):
+    return backend_or_skip(request.param)
+
+
+@pytest.fixture(scope="module", params=FAST_NATIVE)
+def fast_native(request):
+    return backend_or_skip(request.param)
 
 
 def make(backend, network, *, dtype="float64", **arguments):
@@ -156,22 +177,22 @@ def test_any_number_of_rows(backend, network):
 
 @pytest.mark.parametrize("optimizer", STATES)
 @NETWORKS
-def test_trajectory(backend, network, optimizer):
+def test_trajectory(native, network, optimizer):
     """200 steps on their own: what a slip in the state would spoil, rounding does not.
 
     In float64 a run may amplify rounding by 10^7 before this fails; float32 ends at the same loss.
     """
     network = {**network, "activations": "tanh"}
     options = {"optimizer": optimizer, "lr": 0.01}
-    oracle, wide = (make(b, network, **options) for b in (reference, backend))
-    narrow = make(backend, network, dtype="float32", **options)
+    oracle, wide = (make(b, network, **options) for b in (reference, native))
+    narrow = make(native, network, dtype="float32", **options)
     losses = []
     for step in range(STEPS):
         x, labels = sample(network, 16, seed=step % 5)
-        runs = ((oracle, (x, labels)), (wide, put(backend, x, labels)))
-        runs = (*runs, (narrow, put(backend, x.astype(np.float32), labels)))
+        runs = ((oracle, (x, labels)), (wide, put(native, x, labels)))
+        runs = (*runs, (narrow, put(native, x.astype(np.float32), labels)))
         losses.append([run.step(*batch) for run, batch in runs])
-    for name, array in host(backend, wide).items():
+    for name, array in host(native, wide).items():
         np.testing.assert_allclose(array, oracle.parameters[name], rtol=1e-9, atol=1e-9)
     start, end = np.mean(losses[:5], axis=0), np.mean(losses[-5:], axis=0)
     assert (end < 0.95 * start).all()
@@ -487,8 +508,8 @@ def test_moons_to_97_percent(fast_backend):
     assert _train(fast_backend, (2, 32, 16, 2), x, labels, 60, lr=0.01) >= 0.97
 
 
-def test_digits_to_97_percent(fast_backend):
+def test_digits_to_97_percent(fast_native):
     from sklearn.datasets import load_digits
 
     x, labels = load_digits(return_X_y=True)
-    assert _train(fast_backend, (64, 128, 64, 32, 10), x / 16, labels, 40, lr=0.002) >= 0.97
+    assert _train(fast_native, (64, 128, 64, 32, 10), x / 16, labels, 40, lr=0.002) >= 0.97

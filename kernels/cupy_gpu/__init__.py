@@ -5,7 +5,7 @@ work is queued; `synchronize` waits for it. Products are taken in full float32; 
 TF32 where CUPY_TF32=1 is set, and then they miss the error bounds.
 """
 
-from . import device
+from . import device, network
 from .activations import activation_backward, activation_forward
 from .dense import dense_backward, dense_forward
 from .losses import softmax, softmax_cross_entropy, sparse_categorical_cross_entropy
@@ -24,6 +24,7 @@ __all__ = [
     "dense_forward",
     "momentum",
     "nesterov",
+    "network",
     "rmsprop",
     "sgd",
     "softmax",

@@ -8,11 +8,17 @@ from .table import chunks
 def activation_forward(z, activation, alpha=None, *, out=None):
     """y = act(z), elementwise. `out` may be z."""
     interface.floating("z", z, device.ndarray, 2)
-    units, dtype = z.shape[1], z.dtype
-    way, slope, slopes = interface.activation(activation, alpha, units, device.ndarray, dtype)
-    y = output("out", out, z.shape, dtype)
-    device.launch("activation_forward", (z.size,), way, z, slopes, y, slope, z.size, units)
+    way, slope, slopes = interface.activation(
+        activation, alpha, z.shape[1], device.ndarray, z.dtype
+    )
+    y = output("out", out, z.shape, z.dtype)
+    forward(z, way, slope, slopes, y)
     return y
+
+
+def forward(z, way, slope, slopes, y):
+    """y = act(z), on arguments that have been checked."""
+    device.launch("activation_forward", (z.size,), way, z, slopes, y, slope, z.size, z.shape[1])
 
 
 def activation_backward(dy, saved, activation, alpha=None, *, out=None):

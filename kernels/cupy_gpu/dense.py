@@ -30,13 +30,7 @@ def dense_forward(x, weight, bias, activation="identity", alpha=None, *, out=Non
     way, slope, slopes = interface.activation(activation, alpha, units, device.ndarray, dtype)
     y = output("out", out, (len(x), units), dtype)
     interface.apart({"out": y}, {"x": x, "weight": weight})
-    rows, depth = x.shape
-    if _by_tiles(rows, units, depth):
-        given = way, x, weight, bias, slopes, y, slope, rows, depth, units
-        device.launch(f"dense_forward_{tile(rows, units)}", (rows, units), *given)
-        return y
-    device.matmul(x, weight, out=y)
-    device.launch("bias_activation", (y.size,), way, y, bias, slopes, slope, y.size, units)
+    forward(x, weight, bias, way, slope, slopes, y)
     return y
 
 
@@ -55,25 +49,56 @@ def dense_backward(dy, x, weight, saved, activation="identity", alpha=None, *, o
     inputs = {"dy": dy, "x": x, "weight": weight, "saved": saved}
     interface.apart({f"out[{k}]": result for k, result in enumerate(results)}, inputs)
     dx, dweight, dbias, *dalpha = results
-    dz = dy if way == interface.IDENTITY else device.empty(dy.shape, dtype)
-    if dalpha:
-        prelu_backward_sums(dy, saved, slopes, dz, dbias, *dalpha)
+    dz = sums_gradient(dy, saved, way, slope, slopes, dbias, *dalpha)
+    input_gradient(dz, weight, dx)
+    weight_gradient(x, dz, dweight)
+    return results
+
+
+# The parts of both, on arguments that have been checked.
+
+
+def forward(x, weight, bias, way, slope, slopes, y):
+    """y = act(x W + b)."""
+    (rows, depth), units = x.shape, y.shape[1]
+    if _by_tiles(rows, units, depth):
+        given = way, x, weight, bias, slopes, y, slope, rows, depth, units
+        device.launch(f"dense_forward_{tile(rows, units)}", (rows, units), *given)
+    else:
+        device.matmul(x, weight, out=y)
+        device.launch("bias_activation", (y.size,), way, y, bias, slopes, slope, y.size, units)
+
+
+def sums_gradient(dy, saved, way, slope, slopes, dbias, dalpha=None):
+    """dz = dy act'(z), which is returned, dbias and, where it is given, dalpha."""
+    dz = dy if way == interface.IDENTITY else device.empty(dy.shape, dy.dtype)
+    if dalpha is not None:
+        prelu_backward_sums(dy, saved, slopes, dz, dbias, dalpha)
     elif dz is dy:
         column_sums(dy, dbias)
     else:
         backward_sums(dy, saved, way, slope, slopes, dz, dbias)
-    sizes = batch, fan_in, units
+    return dz
+
+
+def input_gradient(dz, weight, dx):
+    """dx = dz W^T."""
+    (batch, units), fan_in = dz.shape, dx.shape[1]
     if _by_tiles(batch, fan_in, units):
         kernel = f"input_gradient_{tile(batch, fan_in)}"
-        device.launch(kernel, (batch, fan_in), dz, weight, dx, *sizes)
+        device.launch(kernel, (batch, fan_in), dz, weight, dx, batch, fan_in, units)
     else:
         device.matmul(dz, weight.T, out=dx)
+
+
+def weight_gradient(x, dz, dweight):
+    """dW = x^T dz."""
+    (batch, units), fan_in = dz.shape, x.shape[1]
     if _by_tiles(fan_in, units, batch):
         kernel = f"weight_gradient_{tile(fan_in, units)}"
-        device.launch(kernel, (fan_in, units), x, dz, dweight, *sizes)
+        device.launch(kernel, (fan_in, units), x, dz, dweight, batch, fan_in, units)
     else:
         device.matmul(x.T, dz, out=dweight)
-    return results
 
 
 def _by_tiles(rows, columns, depth):

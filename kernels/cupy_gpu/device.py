@@ -51,9 +51,43 @@ class Instant:
         return cupy.cuda.get_elapsed_time(earlier.event, self.event) * 1e-3  # ms
 
 
+def capture(work):
+    """A CUDA graph of the kernels that work() launches; its launch() queues them all at once.
+
+    work() runs twice, the first time to load its kernels. Arrays that it allocates stay the
+    graph's own: they come from a pool that no one else takes from.
+    """
+    global _in_capture
+    pool, stream = cupy.cuda.MemoryPool(), cupy.cuda.Stream(non_blocking=True)
+    cupy.cuda.runtime.deviceSynchronize()  # what work() reads has been written
+    _in_capture = True
+    try:
+        with stream, cupy.cuda.using_allocator(pool.malloc):
+            work()
+            stream.synchronize()
+            stream.begin_capture()
+            try:
+                work()
+            finally:
+                graph = stream.end_capture()
+    finally:
+        _in_capture = False
+    return Graph(graph, pool)
+
+
+_in_capture = False
+
+
+class Graph:
+    """A captured graph and the memory of its temporary arrays."""
+
+    def __init__(self, graph, pool):
+        self.launch, self.pool = graph.launch, pool
+
+
 def capturing():
-    """Whether the current stream records a graph: cuBLAS through CuPy is forbidden then."""
-    return cupy.cuda.get_current_stream().is_capturing()
+    """Whether a graph is being captured: cuBLAS through CuPy is forbidden then."""
+    return _in_capture
 
 
 def fault():

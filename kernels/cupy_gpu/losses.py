@@ -32,7 +32,7 @@ def softmax_cross_entropy(logits, labels, *, label_smoothing=0.0, out=None):
     sums = _partial(loss, kernel, rows, classes)
     given = logits, labels, labels.itemsize, sums, dlogits, device.fault(), rows, classes
     device.launch(kernel, (rows, classes), *given, label_smoothing, 1 / rows, *across)
-    _finish(sums, loss)
+    finish(sums, loss)
     return loss, dlogits
 
 
@@ -46,7 +46,7 @@ def sparse_categorical_cross_entropy(probabilities, labels, *, out=None):
     sums = _partial(loss, "sparse_cross_entropy", rows)
     given = probabilities, labels, labels.itemsize, sums, device.fault(), rows, classes, 1 / rows
     device.launch("sparse_cross_entropy", (rows,), *given)
-    _finish(sums, loss)
+    finish(sums, loss)
     return loss
 
 
@@ -61,6 +61,7 @@ def _partial(loss, kernel, *work):
     return loss if count == 1 else device.empty(count, loss.dtype)
 
 
-def _finish(sums, loss):
+def finish(sums, loss):
+    """Add up what the blocks have left."""
     if sums is not loss:
         device.launch("total", (), sums, loss, sums.size)

@@ -1,6 +1,5 @@
 // Update rules in one pass over memory: parameter, gradient and state move once, in 16-byte pieces.
-// Factors like 1 - beta come from the host in float64: taken in float32 they would lose digits.
-#include "common.cuh"
+#include "rules.cuh"
 
 // Calls rule(param, grad, first, second) on every element; writes back param and STATES states.
 template <int STATES, class Rule>
@@ -22,15 +21,14 @@ __device__ void update(real* param, const real* grad, real* first, real* second,
 extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
 sgd(real* __restrict__ param, const real* __restrict__ grad, long long n, real lr) {
   update<0>(param, grad, nullptr, nullptr, n,
-            [&](real& p, real g, real&, real&) { p -= lr * g; });
+            [&](real& p, real g, real&, real&) { sgd_rule(p, g, lr); });
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
 momentum(real* __restrict__ param, const real* __restrict__ grad, real* __restrict__ velocity,
          long long n, real lr, real beta) {
   update<1>(param, grad, velocity, nullptr, n, [&](real& p, real g, real& v, real&) {
-    v = beta * v + lr * g;
-    p -= v;
+    momentum_rule(p, g, v, lr, beta);
   });
 }
 
@@ -38,8 +36,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
 nesterov(real* __restrict__ param, const real* __restrict__ grad, real* __restrict__ velocity,
          long long n, real lr, real beta) {
   update<1>(param, grad, velocity, nullptr, n, [&](real& p, real g, real& v, real&) {
-    v = beta * v + lr * g;
-    p -= beta * v + lr * g;
+    nesterov_rule(p, g, v, lr, beta);
   });
 }
 
@@ -47,8 +44,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
 adagrad(real* __restrict__ param, const real* __restrict__ grad, real* __restrict__ accumulator,
         long long n, real lr, real eps) {
   update<1>(param, grad, accumulator, nullptr, n, [&](real& p, real g, real& sum, real&) {
-    sum += g * g;
-    p -= lr * g / (sqrt(sum) + eps);
+    adagrad_rule(p, g, sum, lr, eps);
   });
 }
 
@@ -56,19 +52,15 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
 rmsprop(real* __restrict__ param, const real* __restrict__ grad, real* __restrict__ mean_square,
         long long n, real lr, real rho, real one_minus_rho, real eps) {
   update<1>(param, grad, mean_square, nullptr, n, [&](real& p, real g, real& mean, real&) {
-    mean = rho * mean + one_minus_rho * (g * g);
-    p -= lr * g / (sqrt(mean) + eps);
+    rmsprop_rule(p, g, mean, lr, rho, one_minus_rho, eps);
   });
 }
 
-// rate = lr / (1 - beta1^t) and correction = 1 / (1 - beta2^t).
 extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
 adam(real* __restrict__ param, const real* __restrict__ grad, real* __restrict__ mean,
      real* __restrict__ variance, long long n, real rate, real correction, real beta1,
      real one_minus_beta1, real beta2, real one_minus_beta2, real eps) {
   update<2>(param, grad, mean, variance, n, [&](real& p, real g, real& m, real& v) {
-    m = beta1 * m + one_minus_beta1 * g;
-    v = beta2 * v + one_minus_beta2 * (g * g);
-    p -= rate * m / (sqrt(v * correction) + eps);
+    adam_rule(p, g, m, v, rate, correction, beta1, one_minus_beta1, beta2, one_minus_beta2, eps);
   });
 }

@@ -55,7 +55,7 @@ def block_a_row(itemsize, rows, classes):
 
 
 def thread_a_row(itemsize, rows):
-    """One thread for every row."""
+    """One thread for every row, or for every one of other things."""
     return (blocks(rows, THREADS),), (THREADS,)
 
 
@@ -108,6 +108,12 @@ KERNELS = {
     "cross_entropy_wide": Kernel("losses", block_a_row),
     "sparse_cross_entropy": Kernel("losses", thread_a_row),
     "total": Kernel("losses", one_block),
+    "train": Kernel("network", one_block),
+    "begin_rows": Kernel("chain", one_block),
+    "gather_rows": Kernel("chain", thread_a_row),
+    "target_loss": Kernel("chain", thread_a_row),
+    "right_decisions": Kernel("chain", thread_a_row),
+    "update_all": Kernel("chain", thread_a_row),
     "sgd": Kernel("optimizers", pieces),
     "momentum": Kernel("optimizers", pieces),
     "nesterov": Kernel("optimizers", pieces),

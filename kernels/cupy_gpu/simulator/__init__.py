@@ -26,7 +26,6 @@ class Device:
     """
 
     ndarray = np.ndarray
-    matmul = staticmethod(np.matmul)
     timer = staticmethod(time.perf_counter)
 
     def __init__(self, order):
@@ -36,6 +35,7 @@ class Device:
         self.order = ORDERS.index(order)
         self.sanitizer = ""
         self.fault_word = np.zeros((), np.int32)
+        self.captured = None  # the calls of a graph that is being captured
 
     @staticmethod
     def asarray(host):
@@ -59,10 +59,24 @@ class Device:
         if classes:
             raise label_out_of_range("labels", classes)
 
-    @staticmethod
-    def capturing():
-        """There are no graphs."""
-        return False
+    def matmul(self, a, b, *, out):
+        """NumPy's product; forbidden, as cuBLAS is, while a graph is captured."""
+        if self.capturing():
+            raise RuntimeError("a product by cuBLAS while a graph is captured")
+        np.matmul(a, b, out=out)
+
+    def capture(self, work):
+        """A graph of the kernels that work() launches, with all that it allocates."""
+        self.captured = calls = []
+        try:
+            work()
+        finally:
+            self.captured = None
+        return Graph(calls)
+
+    def capturing(self):
+        """Whether a graph is being captured."""
+        return self.captured is not None
 
     def fault(self):
         """Where kernels leave the number of classes that a label did not fit."""
@@ -77,9 +91,27 @@ class Device:
         function.restype = ctypes.c_char_p
         values = [_value(argument) for argument in arguments]
         addresses = (ctypes.c_void_p * len(values))(*(value.ctypes.data for value in values))
-        failure = function(_uint3(grid), _uint3(block), self.order, addresses)
-        if failure:
-            raise RuntimeError(f"{name}: {failure.decode()}")
+
+        def run(arrays=arguments, values=values):  # both must outlive the call
+            failure = function(_uint3(grid), _uint3(block), self.order, addresses)
+            if failure:
+                raise RuntimeError(f"{name}: {failure.decode()}")
+
+        if self.captured is None:
+            run()
+        else:
+            self.captured.append(run)
+
+
+class Graph:
+    """The calls that were captured."""
+
+    def __init__(self, calls):
+        self.calls = calls
+
+    def launch(self):
+        for call in self.calls:
+            call()
 
 
 def _value(argument):

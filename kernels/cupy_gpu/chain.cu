@@ -1,0 +1,85 @@
+// What a chain of launches that trains a larger network needs beside its dense layers.
+#include "network.cuh"
+
+// The fault of `count` rows that are about to be trained on, and no loss yet; one block.
+extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
+begin_rows(int data_rows, const void* labels, int label_bytes, const void* order, int order_bytes,
+           int count, int loss, int outputs, int* fault, real* outcome) {
+  const Rows data = {order, order_bytes, labels, label_bytes};
+  const int found = data.fault(count, data_rows, loss, outputs);
+  if (threadIdx.x > 0) return;
+  *fault = found;
+  outcome[0] = 0;
+  outcome[1] = found;
+}
+
+// Rows first ... first + rows of the order to where the chain reads them: x to `input`, labels to
+// `chosen`, or targets to `targets`; and what else this step has of its own to `clock`: Adam's rate
+// and correction, and the share of its loss in the outcome.
+extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
+gather_rows(const real* x, const void* labels, int label_bytes, const void* order, int order_bytes,
+            int first, int rows, int fan_in, int outputs, int loss, const int* fault, real* input,
+            int* chosen, real* targets, real* clock, real rate, real correction, real share) {
+  if (*fault) return;
+  const Rows data = {order, order_bytes, labels, label_bytes};
+  const long long start = blockIdx.x * THREADS + threadIdx.x, stride = gridDim.x * THREADS;
+  if (start == 0) {
+    clock[0] = rate;
+    clock[1] = correction;
+    clock[2] = share;
+  }
+  for (long long i = start; i < (long long)rows * fan_in; i += stride)
+    input[i] = x[data.row(first + i / fan_in) * fan_in + i % fan_in];
+  if (loss == SOFTMAX_CROSS_ENTROPY)
+    for (long long i = start; i < rows; i += stride) chosen[i] = data.label(first + i);
+  else
+    for (long long i = start; i < (long long)rows * outputs; i += stride)
+      targets[i] = data.target(first + i / outputs, i % outputs, outputs);
+}
+
+// losses[block] = the block's share of the mean loss of n logits, and its gradient.
+extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
+target_loss(int loss, const real* logits, const real* targets, real* losses, real* dlogits,
+            long long n, real smoothing, real scale) {
+  real sum = 0;
+  for (long long i = blockIdx.x * THREADS + threadIdx.x; i < n; i += gridDim.x * THREADS)
+    sum += term(loss, logits[i], targets[i], smoothing, scale, dlogits[i]);
+  sum = block_sum(sum * scale);
+  if (threadIdx.x == 0) losses[blockIdx.x] = sum;
+}
+
+// counts[block] = how many decisions of the block's are right: a row's largest logit (the first of
+// equals) against its label, or each logit's sign against target > 1/2.
+extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
+right_decisions(int loss, const real* logits, const void* labels, int label_bytes, real* counts,
+                long long n, int outputs) {
+  real right = 0;
+  for (long long i = blockIdx.x * THREADS + threadIdx.x; i < n; i += gridDim.x * THREADS) {
+    if (loss == SOFTMAX_CROSS_ENTROPY) {
+      int largest = 0;
+      for (int j = 1; j < outputs; ++j)
+        if (logits[i * outputs + j] > logits[i * outputs + largest]) largest = j;
+      right += Rows::integer(labels, label_bytes, i) == largest;
+    } else {
+      right += (logits[i] > 0) == (static_cast<const real*>(labels)[i] > real(0.5));
+    }
+  }
+  right = block_sum(right);
+  if (threadIdx.x == 0) counts[blockIdx.x] = right;
+}
+
+// The update rule on all `size` parameters, and this step's loss into the outcome. After a fault
+// nothing changes.
+extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
+update_all(int rule, const real* settings_numbers, const real* clock, const int* fault, real* state,
+           int size, const real* loss, real* outcome) {
+  if (*fault) return;
+  const Settings settings = *reinterpret_cast<const Settings*>(settings_numbers);
+  const real rate = clock[0], correction = clock[1];
+  const int start = blockIdx.x * THREADS + threadIdx.x;
+  if (start == 0) outcome[0] += clock[2] * *loss;
+  for (int p = start; p < size; p += gridDim.x * THREADS) {
+    real *param = state + p, *grad = param + size, *first = grad + size;
+    apply(rule, settings, rate, correction, *param, *grad, *first, first[size]);
+  }
+}

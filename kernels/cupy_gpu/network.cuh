@@ -1,0 +1,74 @@
+// What the training of small and of larger networks shares: which rows a step takes, the update of a
+// parameter by the rule of the network, and the losses that take targets.
+#include "rules.cuh"
+
+// The numbers are those of kernels/interface.py.
+enum Loss { SOFTMAX_CROSS_ENTROPY, SIGMOID_CROSS_ENTROPY, MEAN_SQUARED_ERROR };
+enum Rule { SGD, MOMENTUM, NESTEROV, ADAGRAD, RMSPROP, ADAM };
+enum Fault { NONE, BAD_LABEL, BAD_ROW };
+
+// beta: also rho and beta1; decay: lr times the weight decay.
+struct Settings {
+  real lr, decay, smoothing, eps, beta, one_minus_beta, beta2, one_minus_beta2;
+};
+
+// The rows order[0] ... of the data, or 0 ... where there is no order, and their labels.
+struct Rows {
+  const void* order;
+  int order_bytes;
+  const void* labels;
+  int label_bytes;
+
+  __device__ static long long integer(const void* from, int bytes, long long i) {
+    return bytes == 8 ? static_cast<const long long*>(from)[i] : static_cast<const int*>(from)[i];
+  }
+  __device__ long long row(int i) const { return order ? integer(order, order_bytes, i) : i; }
+  __device__ long long label(int i) const { return integer(labels, label_bytes, row(i)); }
+  __device__ real target(int i, int j, int outputs) const {
+    return static_cast<const real*>(labels)[row(i) * outputs + j];
+  }
+
+  // What is out of range among `count` rows, the same for every thread of the block.
+  __device__ int fault(int count, int data_rows, int loss, int outputs) const {
+    __shared__ int found;
+    if (threadIdx.x == 0) found = NONE;
+    __syncthreads();
+    for (int i = threadIdx.x; i < count; i += THREADS) {
+      if (row(i) < 0 || row(i) >= data_rows)
+        atomicExch(&found, BAD_ROW);
+      else if (loss == SOFTMAX_CROSS_ENTROPY && (label(i) < 0 || label(i) >= outputs))
+        atomicExch(&found, BAD_LABEL);
+    }
+    __syncthreads();
+    return found;
+  }
+};
+
+// One parameter and its state by the rule; rate and correction are Adam's of this step.
+__device__ inline void apply(int rule, const Settings& s, real rate, real correction, real& p,
+                             real g, real& first, real& second) {
+  if (s.decay > 0) p -= s.decay * p;
+  switch (rule) {
+    case SGD: return sgd_rule(p, g, s.lr);
+    case MOMENTUM: return momentum_rule(p, g, first, s.lr, s.beta);
+    case NESTEROV: return nesterov_rule(p, g, first, s.lr, s.beta);
+    case ADAGRAD: return adagrad_rule(p, g, first, s.lr, s.eps);
+    case RMSPROP: return rmsprop_rule(p, g, first, s.lr, s.beta, s.one_minus_beta, s.eps);
+    default:
+      return adam_rule(p, g, first, second, rate, correction, s.beta, s.one_minus_beta, s.beta2,
+                       s.one_minus_beta2, s.eps);
+  }
+}
+
+// One term of a loss that takes targets, and its derivative times `scale`.
+__device__ inline real term(int loss, real x, real target, real smoothing, real scale, real& dx) {
+  if (loss == MEAN_SQUARED_ERROR) {
+    const real difference = x - target;
+    dx = 2 * difference * scale;
+    return difference * difference;
+  }
+  target = (1 - smoothing) * target + smoothing / 2;
+  const real e = exp(-fabs(x));  // never overflows
+  dx = ((x >= 0 ? real(1) : e) / (1 + e) - target) * scale;
+  return (x <= 0 ? real(0) : x) - target * x + log1p(e);  // NaN stays NaN
+}

@@ -1,0 +1,239 @@
+"""How networks are trained on the GPU: small ones by one block, larger ones by a chain of launches.
+
+- A small network trains in one launch of one block, steps and epochs alike, which holds everything
+  in shared memory (network.cu). It has the 48 KiB that every GPU gives without being asked: for
+  2-32-16-2 under Adam in float32, 11 KiB for parameters, gradients and state. More would not carry
+  the next larger networks either: 64-128-64-32-10 needs 300 KiB, above any GPU's 227.
+- A larger one is a chain of launches: products by cuBLAS (in TF32 where CUPY_TF32=1 is set) or by
+  tiles (dense.py), and one update over all layers. Where there is not much to compute, the host
+  needs longer to queue it than the GPU to compute it: a step of at most MOST_CAPTURED operations
+  is captured once as a CUDA graph, all of its products by tiles, and launched at once.
+
+Where the limits lie is reckoned, not measured: no GPU was at hand. A multiprocessor takes some 16
+multiply-adds a cycle out of shared memory, 27e9 a second, and a graph of 16 launches some 30 us:
+about as long as 3 * MOST_PRODUCTS multiply-adds. To queue a chain from Python takes some 150 us
+longer than to launch its graph; as much is lost by the tiles over MOST_CAPTURED operations, at 5
+instead of 10 TFLOP/s.
+"""
+
+import itertools
+
+import numpy as np
+
+from .. import interface
+from ..interface import ACTIVATIONS, DEFAULT_ALPHA, LOSSES, RULES, SLOPES
+from . import dense, device, losses
+from .activations import forward as activation_forward
+from .table import blocks_of
+
+MOST_PRODUCTS = 1 << 19  # weights times rows of a step in one block
+MOST_CAPTURED = 1.5e9
+SHARED = 46 << 10  # bytes, as MEMORY in network.cu
+MOST_LAYERS = 16  # as in network.cu
+GROUP = 4  # rows that a thread takes at once, as in network.cu
+FEWEST_ROWS = 16  # of a chunk, for the sake of the threads
+RATES = 1024  # steps for which Adam's rates are at hand
+BAD_LABEL, BAD_ROW = 1, 2
+
+
+class Block:
+    """Trains a small network, `chunk` rows at a time, in one launch."""
+
+    def __init__(self, network, chunk):
+        spec = self._spec = network._spec
+        self._memory, flats = network._memory, len(network._memory)
+        end = flats * spec.size
+
+        def place(units):
+            nonlocal end
+            start, end = end, end + chunk * _stride(units)
+            return start
+
+        plan = [len(spec.sizes) - 1, flats, spec.size, chunk, *_rule_and_loss(spec), spec.batch]
+        x = place(spec.sizes[0])
+        for n, (fan_in, fan_out) in enumerate(itertools.pairwise(spec.sizes)):
+            names = (f"layer{n}.{part}" for part in ("weight", "bias", "slope"))
+            places = [spec.places.get(name, (spec.size,))[0] for name in names]
+            way, y, dz = ACTIVATIONS[spec.activations[n]], place(fan_out), place(fan_out)
+            z, dy = (place(fan_out), place(fan_out)) if way == SLOPES else (y, dz)
+            plan += [fan_in, fan_out, way, *places, x, z, y, dy, dz]
+            x = y
+        self._plan = device.asarray(np.array(plan, np.int32))
+        slopes = [DEFAULT_ALPHA.get(name, 0.0) for name in spec.activations]
+        self._slopes = device.asarray(np.array(slopes, spec.dtype))
+        self._settings = device.asarray(_settings(spec))
+        self._outcome = device.empty(2, spec.dtype)
+        self._rates, self._first_rate = None, 0
+
+    def train(self, x, labels, order, count, steps):
+        """All steps on these rows; returns (mean loss, fault)."""
+        rates = self._rates_from(steps, -(-count // self._spec.batch))
+        given = self._plan, self._slopes, self._settings, rates, self._memory, x, len(x)
+        chosen = labels, labels.itemsize, *_order(order)
+        device.launch("train", (), *given, *chosen, count, self._outcome)
+        return self._outcome
+
+    def _rates_from(self, steps, count):
+        """Adam's rates of `count` steps, or None; most calls find them on the GPU."""
+        if self._spec.optimizer != "adam":
+            return None
+        first = steps - self._first_rate
+        if self._rates is None or first < 0 or first + count > len(self._rates):
+            later = range(steps, steps + max(count, RATES))
+            rates = np.array([_rate(self._spec, step) for step in later], self._spec.dtype)
+            self._rates, self._first_rate, first = device.asarray(rates), steps, 0
+        return self._rates[first:]
+
+
+class Chain:
+    """Trains a larger network by a chain of launches, or by a graph of them."""
+
+    def __init__(self, network):
+        spec = self._spec = network._spec
+        self._network = network
+        self._layers = layers_of(spec, network.parameters)
+        gradients = spec.views(network._grad)
+        self._gradients = [
+            [gradients.get(f"layer{n}.{part}") for part in ("weight", "bias", "slope")]
+            for n in range(len(self._layers))
+        ]
+
+        def rows(units):
+            return device.asarray(np.zeros((spec.batch, units), spec.dtype))
+
+        self._x, self._targets = rows(spec.sizes[0]), rows(spec.sizes[-1])
+        self._y = [rows(units) for units in spec.sizes[1:]]
+        self._z = [
+            rows(y.shape[1]) if way == SLOPES else y
+            for y, (_, _, way, _, _) in zip(self._y, self._layers, strict=True)
+        ]
+        self._dy = [rows(units) for units in spec.sizes[1:]]
+        self._chosen = device.asarray(np.zeros(spec.batch, np.int32))
+        self._settings = device.asarray(_settings(spec))
+        self._clock, self._loss = (
+            device.asarray(np.zeros(3, spec.dtype)),
+            device.empty((), spec.dtype),
+        )
+        self._outcome = device.asarray(np.zeros(2, spec.dtype))
+        self._fault = device.asarray(np.ones(1, np.int32))  # so that capturing changes nothing
+        weights = sum(fan_in * fan_out for fan_in, fan_out in itertools.pairwise(spec.sizes))
+        captured = 6 * spec.batch * weights <= MOST_CAPTURED
+        self._graph = device.capture(lambda: self._queue(spec.batch)) if captured else None
+
+    def train(self, x, labels, order, count, steps):
+        """All steps on these rows; returns (mean loss, fault)."""
+        spec, loss = self._spec, LOSSES.index(self._spec.loss)
+        chosen = labels, labels.itemsize, *_order(order)
+        outputs, fault = spec.sizes[-1], self._fault
+        begin = len(x), *chosen, count, loss, outputs, fault, self._outcome
+        device.launch("begin_rows", (), *begin)
+        for step, first in enumerate(range(0, count, spec.batch), steps):
+            rows = min(spec.batch, count - first)
+            given = x, *chosen, first, rows, spec.sizes[0], outputs, loss, fault
+            into = self._x, self._chosen, self._targets, self._clock
+            rates = _rate(spec, step) if spec.optimizer == "adam" else (0, 0)
+            work = rows * max(spec.sizes[0], outputs)
+            device.launch("gather_rows", (work,), *given, *into, *rates, rows / count)
+            if self._graph and rows == spec.batch:
+                self._graph.launch()
+            else:
+                self._queue(rows)
+        return self._outcome
+
+    def _queue(self, rows):
+        """Queue a step on the rows that were gathered."""
+        spec, network = self._spec, self._network
+        inputs = [self._x[:rows], *(y[:rows] for y in self._y)]
+        for n, (weight, bias, way, slope, slopes) in enumerate(self._layers):
+            z, y = self._z[n][:rows], inputs[n + 1]
+            if way == SLOPES:
+                dense.forward(inputs[n], weight, bias, interface.IDENTITY, 0.0, None, z)
+                activation_forward(z, way, slope, slopes, y)
+            else:
+                dense.forward(inputs[n], weight, bias, way, slope, slopes, y)
+        softmax = spec.loss == "softmax_cross_entropy"
+        labels = (self._chosen if softmax else self._targets)[:rows]
+        queue_loss(spec, inputs[-1], labels, self._loss, self._dy[-1][:rows])
+        for n in reversed(range(len(self._layers))):
+            weight, _, way, slope, slopes = self._layers[n]
+            dweight, *sums = self._gradients[n]
+            dy, saved = self._dy[n][:rows], self._z[n][:rows]
+            dz = dense.sums_gradient(dy, saved, way, slope, slopes, *sums)
+            dense.weight_gradient(inputs[n], dz, dweight)
+            if n > 0:
+                dense.input_gradient(dz, weight, self._dy[n - 1][:rows])
+        given = _rule_and_loss(spec)[0], self._settings, self._clock, self._fault, network._memory
+        device.launch("update_all", (spec.size,), *given, spec.size, self._loss, self._outcome)
+
+
+def chunk_of(spec):
+    """The rows that one block takes at a time, or 0 where the network is too large for it."""
+    weights = sum(fan_in * fan_out for fan_in, fan_out in itertools.pairwise(spec.sizes))
+    if weights * spec.batch > MOST_PRODUCTS or len(spec.sizes) - 1 > MOST_LAYERS:
+        return 0
+    copies = (4 if name == "prelu" else 2 for name in spec.activations)
+    a_row = _stride(spec.sizes[0])
+    a_row += sum(n * _stride(units) for n, units in zip(copies, spec.sizes[1:], strict=True))
+    free = SHARED // spec.dtype.itemsize - (2 + len(spec.states)) * spec.size
+    wanted = -(-spec.batch // GROUP) * GROUP
+    fitting = max(0, free) // (a_row * GROUP) * GROUP
+    if fitting < min(wanted, FEWEST_ROWS):
+        return 0
+    chunks = -(-spec.batch // fitting)
+    return -(-spec.batch // (chunks * GROUP)) * GROUP
+
+
+def _stride(units):
+    """Of rows in shared memory, as in network.cu."""
+    return units | 1
+
+
+def layers_of(spec, parameters):
+    """(weight, bias, way, slope, slopes) of each layer."""
+    return [
+        (
+            parameters[f"layer{n}.weight"],
+            parameters[f"layer{n}.bias"],
+            ACTIVATIONS[name],
+            DEFAULT_ALPHA.get(name, 0.0),
+            parameters.get(f"layer{n}.slope"),
+        )
+        for n, name in enumerate(spec.activations)
+    ]
+
+
+def queue_loss(spec, logits, labels, loss, dlogits):
+    """The mean loss and its gradient."""
+    if spec.loss == "softmax_cross_entropy":
+        smoothing = spec.label_smoothing
+        losses.softmax_cross_entropy(logits, labels, label_smoothing=smoothing, out=(loss, dlogits))
+        return
+    size, blocks = logits.size, blocks_of("target_loss", spec.dtype, logits.size)
+    sums = loss if blocks == 1 else device.empty(blocks, spec.dtype)
+    given = LOSSES.index(spec.loss), logits, labels, sums, dlogits, size
+    device.launch("target_loss", (size,), *given, spec.label_smoothing, 1 / size)
+    losses.finish(sums, loss)
+
+
+def _rule_and_loss(spec):
+    return list(RULES).index(spec.optimizer), LOSSES.index(spec.loss)
+
+
+def _settings(spec):
+    """As the struct Settings in network.cu; what is no setting of the rule is 0."""
+    given = spec.settings
+    beta = given.get("beta", given.get("rho", given.get("beta1", 0.0)))
+    beta2, decay = given.get("beta2", 0.0), given["lr"] * spec.weight_decay
+    tail = given.get("eps", 0.0), beta, 1 - beta, beta2, 1 - beta2
+    return np.array([given["lr"], decay, spec.label_smoothing, *tail], spec.dtype)
+
+
+def _rate(spec, steps):
+    """Adam's lr / (1 - beta1^t) and 1 / (1 - beta2^t) after so many steps."""
+    given, t = spec.settings, steps + 1
+    return given["lr"] / (1 - given["beta1"] ** t), 1 / (1 - given["beta2"] ** t)
+
+
+def _order(order):
+    """The order and the bytes of a row number, as kernels take them."""
+    return (None, 0) if order is None else (order, order.itemsize)

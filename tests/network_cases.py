@@ -1,0 +1,71 @@
+"""Small networks with every loss, rule and activation between them; a step held to its bound."""
+
+import numpy as np
+
+from reference import network as reference
+
+# (sizes, activations, loss, optimizer, settings)
+CASES = {
+    "moons": ((2, 32, 16, 2), "relu", "softmax_cross_entropy", "adam", {}),
+    "prelu": (
+        *((5, 7, 9, 3), ("prelu", "prelu"), "sigmoid_cross_entropy", "nesterov"),
+        {"label_smoothing": 0.1, "weight_decay": 0.05, "beta": 0.8},
+    ),
+    "one layer": ((5, 37), (), "mean_squared_error", "rmsprop", {"rho": 0.8, "eps": 1e-6}),
+    "wide output": (
+        *((5, 7, 40), "tanh", "softmax_cross_entropy", "momentum"),
+        {"label_smoothing": 0.2},
+    ),
+    "deep": (
+        *((3, 5, 4, 6, 3, 2), ("elu", "selu", "sigmoid", "leaky_relu")),
+        *("mean_squared_error", "adagrad", {"weight_decay": 0.1}),
+    ),
+    "one output": ((1, 33, 1), "identity", "sigmoid_cross_entropy", "sgd", {}),
+}
+
+
+def create(backend, case, batch, dtype="float32", **others):
+    sizes, activations, loss, optimizer, settings = CASES[case]
+    others = {"lr": 0.02, "seed": 1, **settings, **others}
+    return backend.create(
+        sizes,
+        activations=activations,
+        loss=loss,
+        optimizer=optimizer,
+        batch=batch,
+        dtype=dtype,
+        **others,
+    )
+
+
+def rows(case, count, dtype="float32", seed=0):
+    """x and labels, host arrays."""
+    sizes, _, loss, _, _ = CASES[case]
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal((count, sizes[0])).astype(dtype)
+    if loss == "softmax_cross_entropy":
+        return x, rng.integers(0, sizes[-1], count, ("int32", "int64")[count % 2])
+    return x, rng.random((count, sizes[-1])).astype(dtype)
+
+
+def wide(array):
+    return array.astype(np.float64) if array.dtype.kind == "f" else array
+
+
+def verify_step(backend, network, case, x, labels, dtype="float32"):
+    """Hold one step against the reference in float64 from the same state; returns the loss."""
+    oracle = create(reference, case, network.batch, "float64")
+    oracle.load_state({name: wide(array) for name, array in network.state().items()})
+    wide_x, wide_labels = wide(x), wide(labels)
+    loss_bound, bounds = reference.step_bound(oracle, wide_x, wide_labels, dtype)
+    expected = oracle.step(wide_x, wide_labels)
+    loss = network.step(backend.asarray(x), backend.asarray(labels))
+    assert type(loss) is float
+    factor = 2 if dtype == "float64" else 1  # the oracle errs by as much
+    assert abs(loss - expected) <= factor * loss_bound, f"{case}: loss {loss}, not {expected}"
+    after, wanted = network.state(), oracle.state()
+    assert int(after["steps"]) == int(wanted["steps"])
+    for name, bound in bounds.items():
+        wrong = ~(np.abs(after[name] - wanted[name]) <= factor * bound)  # NaN is wrong
+        assert not wrong.any(), f"{case}: {name}: {wrong.sum()} of {wrong.size} wrong"
+    return loss
