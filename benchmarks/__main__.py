@@ -1,6 +1,6 @@
-"""python -m benchmarks run | report | peers
+"""python -m benchmarks run | report | peers | record
 
-Time the grid through asv, print what was found, compare with other libraries.
+Time the grid through asv, print what was found, compare with other libraries, record a GPU.
 """
 
 import argparse
@@ -26,7 +26,8 @@ def main(arguments=None):
     run.add_argument("--backend", type=_module, metavar="FILE", help="a Python file: your backend")
     report = commands.add_parser("report", help="print the results of the last run")
     report.add_argument("--plot", type=Path, metavar="DIR", help="draw time against batch here")
-    for command in (run, report):
+    record = commands.add_parser("record", help="check and time a GPU, keep it under results/")
+    for command in (run, report, record):
         command.add_argument("--machine", metavar="NAME", help="the name of this machine")
     peers = commands.add_parser("peers", help="time our kernels beside PyTorch, oneDNN and JAX")
     peers.add_argument(
@@ -54,6 +55,11 @@ def main(arguments=None):
             from . import peers
 
             peers.compare(args.only, args.threads, args.rounds, args.output or peers.OUTPUT)
+            return 0
+        if args.command == "record":
+            from . import record
+
+            record.record(args.machine)
             return 0
         if args.command == "run":
             failed = runner.run(args.only, args.machine or runner.MACHINE)

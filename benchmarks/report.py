@@ -36,12 +36,7 @@ class Column:
 
     def against_roof(self, cell):
         """The rate by the ceiling that binds, and the share of that ceiling."""
-        seconds, roof = self.seconds(cell), self.roofs.get(cell.dtype)
-        if seconds is None or roof is None:
-            return "", ""
-        rate, unit, share = roof.rate(cell, seconds)
-        prefix, scale = ("G", 1e9) if rate >= 1e9 else ("M", 1e6)
-        return f"{number(rate / scale)} {prefix}{unit}", f"{share:.{0 if share >= 0.1 else 1}%}"
+        return against_roof(self.roofs.get(cell.dtype), cell, self.seconds(cell))
 
 
 def render(machine=None):
@@ -227,6 +222,15 @@ def batch_name(cell):
         return ""
     workload = cell.layer.partition("-")[0]
     return "full" if cell.batch == workloads.full(workload) else str(cell.batch)
+
+
+def against_roof(roof, cell, seconds):
+    """The rate by the ceiling that binds, and the share of that ceiling, as text."""
+    if seconds is None or roof is None:
+        return "", ""
+    rate, unit, share = roof.rate(cell, seconds)
+    prefix, scale = ("G", 1e9) if rate >= 1e9 else ("M", 1e6)
+    return f"{number(rate / scale)} {prefix}{unit}", f"{share:.{0 if share >= 0.1 else 1}%}"
 
 
 def ratio(slow, fast):

@@ -71,9 +71,11 @@ def read(path):
     """The run in one of asv's result files.
 
     asv stores a median, NaN for what was skipped and null for what failed or was not selected;
-    which of these it was stands in the verdicts of this checkout's last run.
+    which of these it was stands in the verdicts of this checkout's last run, or beside a recorded
+    run in its session file.
     """
     data = json.loads(path.read_text())
+    verdicts = {} if LOCAL in path.parents else _recorded_verdicts(path)
     machine_file = path.parent / "machine.json"
     run = Run(
         machine=path.parent.name,
@@ -84,24 +86,42 @@ def read(path):
         commit=data["commit_hash"],
         finished=datetime.fromtimestamp(path.stat().st_mtime),
     )
-    local = LOCAL in path.parents
     columns = data["result_columns"]
     for name, row in data["results"].items():
         record = dict(zip(columns, row, strict=False))
+        if record.get("started_at"):  # in ms; a file's own time is that of its checkout
+            run.finished = datetime.fromtimestamp(record["started_at"] / 1000)
         function = name.split(".")[-2]
         combinations = [tuple(map(_value, c)) for c in itertools.product(*record["params"])]
         values = record["result"] or [None] * len(combinations)
         lower = record.get("stats_ci_99_a") or values
         for combination, seconds, low in zip(combinations, values, lower, strict=True):
-            key = _key(function, combination)
+            key = key_of(function, combination)
             if isinstance(seconds, float | int) and math.isfinite(seconds):
                 run.times[key] = seconds
                 run.fastest[key] = low
             elif seconds is None:
-                verdict = suite.read_verdict(function, combination) if local else (suite.FAILED, "")
+                if LOCAL in path.parents:
+                    verdict = suite.read_verdict(function, combination)
+                else:
+                    verdict = verdicts.get(key[0])
                 if verdict:  # what has none was never run
                     run.verdicts[key] = _failure(*verdict)
     return run
+
+
+def session(path):
+    """Where a recorded result file has its session: clocks, verdicts, cold times, as JSON."""
+    return path.with_suffix(".session")  # not .json: asv would take it for a result file
+
+
+def _recorded_verdicts(path):
+    """{cell: (word, reason)} of a recorded run."""
+    if not session(path).is_file():
+        return {}
+    cells = json.loads(session(path).read_text())["cells"]
+    found = {Cell(**entry["cell"]): entry["verdict"].partition(": ") for entry in cells}
+    return {cell: (word, reason) for cell, (word, _, reason) in found.items()}
 
 
 def _failure(word, reason):
@@ -110,8 +130,8 @@ def _failure(word, reason):
     return word, reason
 
 
-def _key(function, combination):
-    """(cell, backend); the layer is the value with a size in it, the batch the number."""
+def key_of(function, combination):
+    """(cell, backend) of a suite's parameters; the batch is the number among them."""
     *rest, backend = combination
     batch = next((value for value in rest if isinstance(value, int)), None)
     words = [value for value in rest if not isinstance(value, int)]

@@ -92,12 +92,15 @@ class Group:
     cells: int
 
 
+def suites(family):
+    """(function, suite) of a family, or of the roofline."""
+    module = importlib.import_module(f".bench_{family}", __package__)
+    return [(name, cls) for name, cls in vars(module).items() if hasattr(cls, "operations")]
+
+
 def selection(family, modules):
     """The groups of a family's suites, over the backends that run here and have the function."""
-    name = f"bench_{family}"
-    for function, cls in vars(importlib.import_module(f".{name}", __package__)).items():
-        if not hasattr(cls, "operations"):
-            continue
+    for function, cls in suites(family):
         axes = cls.axes
         needed = {operation.name for operation in cls.operations.values()}
         backends = [b for b in axes["backend"] if b in modules and needed <= set(dir(modules[b]))]
@@ -107,7 +110,7 @@ def selection(family, modules):
             yield Group(
                 family,
                 frozenset((family, function, variant, layer, layer.partition("-")[0])) - {""},
-                rf"^{name}\.{function}\.time_call\({', '.join(filter(None, values))}\)$",
+                rf"^bench_{family}\.{function}\.time_call\({', '.join(filter(None, values))}\)$",
                 len(axes["dtype"]) * (len(batches) or 1) * len(backends),
             )
 

@@ -72,18 +72,27 @@ class _Suite:
         if batch and batch not in self.batches(layer):
             raise NotImplementedError(f"{batch} is not a batch size of {layer.name}")
         module = _load(backend, operation.function.__name__)
-        seed = zlib.crc32(f"{operation} {layer.name} {dtype} {batch}".encode())
-        inputs = operation.sample(np.random.default_rng(seed), layer, batch, np.dtype(dtype))
-        for description, border in operation.edges(np.dtype(dtype)):
-            with np.errstate(all="ignore"):
-                checked(operation, module, border, f" ({description})")
-        self.call = checked(operation, module, inputs)
+        check_borders(operation, module, dtype)
+        self.call = checked(operation, module, sampled(operation, layer, dtype, batch))
 
         def timer():
             module.synchronize()
             return module.timer()
 
         self.timer = timer
+
+
+def sampled(operation, layer, dtype, batch):
+    """The inputs of a cell, always the same."""
+    seed = zlib.crc32(f"{operation} {layer.name} {dtype} {batch}".encode())
+    return operation.sample(np.random.default_rng(seed), layer, batch, np.dtype(dtype))
+
+
+def check_borders(operation, module, dtype):
+    """Raises Wrong where the module disagrees with the oracle at a border of the operation."""
+    for description, border in operation.edges(np.dtype(dtype)):
+        with np.errstate(all="ignore"):
+            checked(operation, module, border, f" ({description})")
 
 
 def checked(operation, module, inputs, where=""):

@@ -10,6 +10,7 @@ import time
 import numpy as np
 import pytest
 
+import kernels
 from benchmarks import peers, workloads
 from benchmarks.peers import ceilings, contenders, measure, table
 from benchmarks.peers.contenders import Contender
@@ -17,6 +18,7 @@ from reference import FAMILIES
 
 OPERATIONS = {str(operation): operation for family in FAMILIES.values() for operation in family}
 IN_GRID = sorted({str(operation) for operation, *_ in measure.grid()})
+OURS = {name: kernels.load(name) for name in measure.OURS}
 LAYER = workloads.layers()["moons-32x16"]
 
 
@@ -132,7 +134,7 @@ def test_formulas_of_the_libraries(library, name):
     """Each gives the oracle's answer at once, and its repeated calls go on."""
     package = "jax" if library == "jax.jit" else "torch"
     pytest.importorskip(package, reason=f"{package} is not installed: {contenders.INSTALL}")
-    found, _ = contenders.available()
+    found, _ = contenders.available(OURS)
     (contender,) = (c for c in found if c.name == library)
     operation = OPERATIONS[name]
     if library == "oneDNN" and operation.name != "dense_forward":
@@ -151,7 +153,7 @@ def test_formulas_of_the_libraries(library, name):
 
 def test_missing_packages_are_one_line_each(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    found, missing = contenders.available()
+    found, missing = contenders.available(OURS)
     assert [contender.name for contender in found] == ["numba", "numpy"]
     assert missing == [
         "torch, torch.compile, oneDNN: PyTorch is not installed: "

@@ -16,7 +16,6 @@ from collections.abc import Callable
 
 import numpy as np
 
-import kernels
 from reference import spec
 
 from .. import suite
@@ -39,11 +38,11 @@ class Contender:
     wait: Callable = lambda: None
 
 
-def available(device="cpu"):
-    """(the contenders that can run here, ours first; one line for each that cannot)."""
-    found = [_ours(backend) for backend in (("numba", "numpy") if device == "cpu" else ("cupy",))]
+def available(ours, device="cpu"):
+    """(these backends, by name, and the libraries that run here; a line for each that cannot)."""
+    found = [_ours(name, module) for name, module in ours.items()]
     missing = []
-    if importlib.util.find_spec("torch"):
+    if importlib.util.find_spec("torch") and torch_peers.runs_on(device):
         wait = torch_peers.wait(device)
         found.append(_library("torch", torch_peers.eager, device, wait=wait))
         if device != "cpu" or any(map(shutil.which, ("g++", "clang++", "c++"))):
@@ -53,21 +52,23 @@ def available(device="cpu"):
         if device == "cpu" and torch_peers.has_onednn():
             found.append(_library("oneDNN", torch_peers.onednn, device, trains=False))
     else:
-        missing.append(f"torch, torch.compile, oneDNN: PyTorch is not installed: {INSTALL}")
-    if importlib.util.find_spec("jax"):
+        missing.append(f"torch, torch.compile, oneDNN: {_absent('PyTorch', device)}")
+    if importlib.util.find_spec("jax") and jax_peer.runs_on(device):
         found.append(_library("jax.jit", jax_peer.jitted, device, wait=jax_peer.wait))
     else:
-        missing.append(f"jax.jit: JAX is not installed: {INSTALL}")
+        missing.append(f"jax.jit: {_absent('JAX', device)}")
     return found, missing
 
 
-def _ours(backend):
-    module = kernels.load(backend)
+def _absent(name, device):
+    return f"{name} is not installed: {INSTALL}" if device == "cpu" else f"no {name} with CUDA here"
 
+
+def _ours(name, module):
     def prepare(operation, inputs):
         return suite.checked(operation, module, inputs)
 
-    return Contender(backend, prepare, wait=module.synchronize)
+    return Contender(name, prepare, wait=module.synchronize)
 
 
 def _library(name, bind, device, **more):

@@ -42,6 +42,16 @@ def jitted(operation, inputs, device="cpu"):
     return call, lambda: tuple(map(np.asarray, step(*given)))
 
 
+def runs_on(device):
+    """Whether this build of JAX reaches the device."""
+    import jax
+
+    try:
+        return bool(jax.devices(device))
+    except RuntimeError:
+        return False
+
+
 def wait():
     """Wait until the last call is done."""
     import jax

@@ -11,22 +11,20 @@ import platform
 import sys
 import time
 import timeit
-import zlib
 from datetime import UTC, datetime
 from pathlib import Path
 
-import numpy as np
-
+import kernels
 from reference import FAMILIES, Layer
 
 from .. import results, suite, workloads
 from . import ceilings, contenders, table
 
+OURS = ("numba", "numpy")
 SAMPLE = 0.004  # seconds of calls in a row: one contender in one round
 PAUSE = 0.002  # before them, where there are threads: libraries let theirs spin for a while
 HIDDEN = ("relu", "tanh")  # one cheap activation, one transcendental
 LARGE = Layer("16M-4095x4096", 4095, 4096)  # 2^24 parameters, with the biases
-DTYPE = np.dtype("float32")
 
 
 def grid():
@@ -77,8 +75,7 @@ def _batches(layer):
 
 def cell(found, operation, layer, batch, rounds, pause=0.0):
     """The record of one cell: the seconds of every round by contender, and who was refused why."""
-    seed = zlib.crc32(f"{operation} {layer.name} {batch}".encode())
-    inputs = operation.sample(np.random.default_rng(seed), layer, batch, DTYPE)
+    inputs = suite.sampled(operation, layer, "float32", batch)
     known, calls, refused = contenders.remembered(operation, inputs), {}, {}
     for contender in found:
         try:
@@ -159,7 +156,7 @@ def versions():
 def measure(path, threads, rounds, only):
     """Measures the cells and writes them to `path` as JSON."""
     cells, started, told = selected(only), time.time(), 0.0
-    found, missing = contenders.available()
+    found, missing = contenders.available({name: kernels.load(name) for name in OURS})
     for line in missing:
         print(f"not measured: {line}", flush=True)
     run = {

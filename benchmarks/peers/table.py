@@ -58,7 +58,7 @@ def cells(run, names):
                 operation(record),
                 record["layer"],
                 _where(record),
-                _micro(roof(run["ceilings"]).seconds(_cell(record))),
+                _micro(roof(run["ceilings"]).seconds(cell_of(record))),
                 *(_entry(record, name) for name in names),
                 peer or "",
                 _spread(ratios(record, peer)) if peer else "",
@@ -131,7 +131,7 @@ def quartiles(values):
     return quantiles(values, n=4, method="inclusive") if len(values) > 1 else [values[0]] * 3
 
 
-def _cell(record):
+def cell_of(record):
     """The record's cell, as in the report."""
     names = (record[name] for name in ("operation", "variant", "layer"))
     return results.Cell(*names, "float32", record["batch"] or None)
@@ -139,7 +139,7 @@ def _cell(record):
 
 def _where(record):
     """The batch as reports print it."""
-    return report.batch_name(_cell(record))
+    return report.batch_name(cell_of(record))
 
 
 def _entry(record, name):

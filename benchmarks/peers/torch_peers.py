@@ -51,6 +51,11 @@ def onednn(operation, inputs, device="cpu"):
     return call, lambda: _host([call()], operation)
 
 
+def runs_on(device):
+    """Whether this build of PyTorch reaches the device."""
+    return device == "cpu" or _torch().cuda.is_available()
+
+
 def has_onednn():
     """Whether this build of PyTorch has oneDNN."""
     return _torch().backends.mkldnn.is_available()
