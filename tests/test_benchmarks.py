@@ -1,9 +1,14 @@
 """The benchmarks themselves: their grid, their data, their check of every kernel, the report."""
 
+import configparser
+import importlib.util
 import itertools
 import json
 import math
 import re
+import subprocess
+import sys
+import types
 from textwrap import dedent
 
 import numpy as np
@@ -11,6 +16,7 @@ import pytest
 
 import benchmarks
 import kernels
+import reference
 from benchmarks import grid, report, results, roofline, runner, suite, workloads
 from reference import FAMILIES, Layer
 
@@ -140,6 +146,18 @@ def test_asv_finds_exactly_our_suites():
     names |= {f"bench_network.network_{what}.time_call" for what in ("step", "epoch")}
     assert set(found) == names
     assert set(found.values()) == {benchmarks.Timed}
+
+
+def test_asv_imports_neither_libraries_nor_the_edit_loop():
+    """It imports every module of the package before it forks."""
+    code = "import sys; from asv_runner.discovery import disc_benchmarks as find; "
+    code += f"list(find({benchmarks.__path__[0]!r})); print(*sys.modules)"
+    answer = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=workloads.ROOT, check=True
+    )
+    modules = set(answer.stdout.split())
+    assert "benchmarks.peers.torch_peers" in modules
+    assert not {"torch", "jax", "pytest", "benchmarks.edit", "benchmarks.edit.quick"} & modules
 
 
 def test_regular_expressions_select_the_cells_that_can_run():
@@ -460,3 +478,49 @@ def test_plots_are_drawn(house):
     (path,) = plots.draw(house / "plots")
     assert path.name == "dense_forward-relu-float32.png"
     assert path.read_bytes().startswith(b"\x89PNG")
+
+
+# --- the edit loop -------------------------------------------------------------------------------
+
+QUICK = workloads.ROOT / "benchmarks" / "edit" / "quick.py"
+
+
+@pytest.fixture
+def quick():
+    spec = importlib.util.spec_from_file_location("quick", QUICK)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_quick_times_until_the_device_is_done(monkeypatch, quick):
+    heard = []
+    functions = {name: getattr(kernels.load("numpy"), name) for name in ("asarray", "to_host")}
+    module = types.SimpleNamespace(
+        **functions,
+        sgd=lambda param, grad, lr: heard.append("call") or reference.sgd(param, grad, lr=lr),
+        synchronize=lambda: heard.append("wait"),
+    )
+    monkeypatch.setattr(quick.kernels, "load", lambda name: module)
+    (operation,) = (o for o in quick.OPERATIONS if o.name == "sgd")
+
+    def benchmark(timed):
+        heard.clear()
+        timed()
+
+    quick.test_time(benchmark, operation, "digits-64x128", "numpy")
+    assert heard == ["call", "wait"]
+
+    module.sgd = lambda param, grad, lr: reference.sgd(param, grad, lr=2 * lr)
+    with pytest.raises(suite.Wrong, match="sgd, result 0"):
+        quick.test_time(lambda timed: pytest.fail("timed"), operation, "digits-64x128", "numpy")
+
+
+def test_quick_runs_when_it_is_named_and_only_then():
+    command = [sys.executable, "-m", "pytest", "-q", "--collect-only"]
+    named = ["-k", "sgd and numpy and digits", str(QUICK)]
+    answer = subprocess.run([*command, *named], capture_output=True, text=True, cwd=workloads.ROOT)
+    assert "quick.py::test_time[sgd-digits-64x128-numpy]" in answer.stdout
+    settings = configparser.ConfigParser()
+    settings.read(workloads.ROOT / "setup.cfg")
+    assert settings["tool:pytest"]["testpaths"] == "tests"
