@@ -283,6 +283,23 @@ def test_cublas_is_refused_while_a_graph_is_captured(gpu):
     with pytest.raises(RuntimeError, match="cuBLAS while a graph is captured"):
         gpu.device.capture(lambda: gpu.device.matmul(a, a, out=a))
     assert not gpu.device.capturing()
+    gpu.device.matmul(a, a, out=np.empty_like(a))
+
+
+def test_a_graph_does_its_work_when_it_is_launched(gpu):
+    """Beside once before it is captured, with arrays of its own."""
+    param, grad = gpu.asarray(np.zeros(3)), gpu.asarray(np.ones(3))
+
+    def work():
+        change = gpu.device.empty(3, "float64")
+        gpu.activation_forward(grad[None], "identity", out=change[None])
+        gpu.sgd(param, change, lr=1.0)
+
+    graph = gpu.device.capture(work)
+    np.testing.assert_array_equal(param, -1)
+    graph.launch()
+    graph.launch()
+    np.testing.assert_array_equal(param, -3)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
-// A small network trains in one launch of one block. Parameters, gradients and optimizer state lie in
-// shared memory from the first minibatch to the last, beside a chunk of rows at a time, which passes
-// forward through all layers, to the loss and back. Then each thread takes the gradient of some
-// parameters over the chunk and, if it is the minibatch's last, updates them.
+// A small network trains in one launch of one block. Parameters, gradients and optimizer state lie
+// in shared memory from the first minibatch to the last, beside a chunk of rows at a time, which
+// passes forward through all layers, to the loss and back. Then each thread takes the gradient of
+// some parameters over the chunk and, if it is the minibatch's last, updates them.
 //
 // Every sum is one thread's or one tree's, in the same order at every run.
 #include "activations.cuh"
@@ -61,7 +61,8 @@ __device__ inline void backward(real* memory, const Layer& layer, const Layer& b
   const int in = row_stride(fan_in), out = row_stride(fan_out);
   for (int i = threadIdx.x; i < groups * fan_in; i += THREADS) {
     const int unit = i % fan_in, row = i / fan_in;
-    const real *dz = memory + layer.dz + row * out, *weight = memory + layer.weight + unit * fan_out;
+    const real* dz = memory + layer.dz + row * out;
+    const real* weight = memory + layer.weight + unit * fan_out;
     real sums[GROUP] = {};
     int k = unit % fan_out;  // neighbours begin at different columns: in different banks
 #pragma unroll 4
@@ -153,8 +154,8 @@ __device__ inline real gradient_of(const real* memory, const Layer& layer, int p
 }
 
 // Steps on `batch` rows each until all `count` rows are done. state: parameters, gradients and
-// optimizer state; rates: (rate, correction) of each step, for Adam alone. outcome = (mean loss, fault): where
-// there is a fault, nothing else is written.
+// optimizer state; rates: (rate, correction) of each step, for Adam alone. outcome = (mean loss,
+// fault): where there is a fault, nothing else is written.
 extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
 train(const int* plan_numbers, const real* slopes, const real* settings_numbers, const real* rates,
       real* state, const real* x, int data_rows, const void* labels, int label_bytes,

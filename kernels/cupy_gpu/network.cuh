@@ -1,5 +1,5 @@
-// What the training of small and of larger networks shares: which rows a step takes, the update of a
-// parameter by the rule of the network, and the losses that take targets.
+// What the training of small and of larger networks shares: which rows a step takes, the update of
+// a parameter by the rule of the network, and the losses that take targets.
 #include "rules.cuh"
 
 // The numbers are those of kernels/interface.py.

@@ -110,10 +110,8 @@ class Chain:
         self._dy = [rows(units) for units in spec.sizes[1:]]
         self._chosen = device.asarray(np.zeros(spec.batch, np.int32))
         self._settings = device.asarray(_settings(spec))
-        self._clock, self._loss = (
-            device.asarray(np.zeros(3, spec.dtype)),
-            device.empty((), spec.dtype),
-        )
+        self._clock = device.asarray(np.zeros(3, spec.dtype))
+        self._loss = device.empty((), spec.dtype)
         self._outcome = device.asarray(np.zeros(2, spec.dtype))
         self._fault = device.asarray(np.ones(1, np.int32))  # so that capturing changes nothing
         weights = sum(fan_in * fan_out for fan_in, fan_out in itertools.pairwise(spec.sizes))

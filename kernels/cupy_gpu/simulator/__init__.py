@@ -35,7 +35,8 @@ class Device:
         self.order = ORDERS.index(order)
         self.sanitizer = ""
         self.fault_word = np.zeros((), np.int32)
-        self.captured = None  # the calls of a graph that is being captured
+        self.in_capture = False
+        self.captured = None  # the calls of a graph, where they are not to be made now
 
     @staticmethod
     def asarray(host):
@@ -66,17 +67,19 @@ class Device:
         np.matmul(a, b, out=out)
 
     def capture(self, work):
-        """A graph of the kernels that work() launches, with all that it allocates."""
-        self.captured = calls = []
+        """A graph of the kernels that work() launches; as on a GPU, work() runs twice."""
+        self.in_capture = True
         try:
             work()
+            self.captured = calls = []
+            work()
         finally:
-            self.captured = None
+            self.in_capture, self.captured = False, None
         return Graph(calls)
 
     def capturing(self):
         """Whether a graph is being captured."""
-        return self.captured is not None
+        return self.in_capture
 
     def fault(self):
         """Where kernels leave the number of classes that a label did not fit."""
