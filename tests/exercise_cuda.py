@@ -41,9 +41,10 @@ def call(backend, operation, inputs):
 
 def train(backend, sanitizer, dtype):
     """Networks in one block, in one that takes the rows in chunks, and by a chain of launches."""
+    fitting = backend.training.chunk_of
     for case in CASES:
-        for chunk in (32, 12, 0):
-            backend.network.chunk_of = lambda spec, chunk=chunk: chunk
+        for most in (32, 12, 0):
+            backend.network.chunk_of = lambda spec, most=most: min(most, fitting(spec))
             trained = create(backend.network, case, 30, dtype)
             x, labels = rows(case, 45, dtype)
             on_gpu = [backend.asarray(array) for array in (x, labels, np.arange(45)[::-1])]
