@@ -19,7 +19,7 @@ import numpy as np
 from reference import spec
 
 from .. import suite
-from . import jax_peer, torch_peers
+from . import jax_peer, steps, torch_peers
 
 WIDER, ULPS = 2, 8
 INSTALL = ".venv/bin/python -m pip install -e .[peers]"
@@ -44,9 +44,11 @@ def available(ours, device="cpu"):
     missing = []
     if importlib.util.find_spec("torch") and torch_peers.runs_on(device):
         wait = torch_peers.wait(device)
-        found.append(_library("torch", torch_peers.eager, device, wait=wait))
+        found.append(_library("torch", torch_peers.eager, device, steps.eager, wait=wait))
         if device != "cpu" or any(map(shutil.which, ("g++", "clang++", "c++"))):
-            found.append(_library("torch.compile", torch_peers.compiled, device, wait=wait))
+            found.append(
+                _library("torch.compile", torch_peers.compiled, device, steps.compiled, wait=wait)
+            )
         else:
             missing.append("torch.compile: no C++ compiler (Debian, Ubuntu: apt install g++)")
         if device == "cpu" and torch_peers.has_onednn():
@@ -54,7 +56,7 @@ def available(ours, device="cpu"):
     else:
         missing.append(f"torch, torch.compile, oneDNN: {_absent('PyTorch', device)}")
     if importlib.util.find_spec("jax") and jax_peer.runs_on(device):
-        found.append(_library("jax.jit", jax_peer.jitted, device, wait=jax_peer.wait))
+        found.append(_library("jax.jit", jax_peer.jitted, device, steps.jitted, wait=jax_peer.wait))
     else:
         missing.append(f"jax.jit: {_absent('JAX', device)}")
     return found, missing
@@ -66,20 +68,32 @@ def _absent(name, device):
 
 def _ours(name, module):
     def prepare(operation, inputs):
+        if operation.name == steps.NAME:
+            return steps.checked(operation, module, inputs)
         return suite.checked(operation, module, inputs)
 
     return Contender(name, prepare, wait=module.synchronize)
 
 
-def _library(name, bind, device, **more):
-    """A contender from bind(operation, inputs, device), which returns (call, results)."""
+def _library(name, bind, device, bind_step=None, **more):
+    """A contender from functions that return (call, results).
+
+    bind(operation, inputs, device) is for single operations, bind_step(inputs, lr, device) for the
+    training step.
+    """
 
     def prepare(operation, inputs):
-        call, results = bind(operation, inputs, device)
+        if operation.name == steps.NAME and bind_step:
+            call, results = bind_step(inputs, steps.RATE, device)
+        else:
+            call, results = bind(operation, inputs, device)
         call()
         complaint = widened(operation, inputs).disagreement(inputs, results())
         if complaint:
             raise suite.Wrong(complaint)
+        if operation.name == steps.NAME:
+            call, _ = bind_step(inputs, 0.0, device)
+            call()
         return call
 
     return Contender(name, prepare, **more)

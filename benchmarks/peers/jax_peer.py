@@ -27,17 +27,14 @@ def jitted(operation, inputs, device="cpu"):
         state = [array.copy() for array in arrays.values()]
 
         def call():
-            _last[:] = state[:] = step(*state, grad)
-            if device == "cpu":
-                _last[0].block_until_ready()
+            state[:] = step(*state, grad)
+            finish(state, device)
 
         return call, lambda: tuple(map(np.array, state[: len(operation.in_place)]))
     step, given = jax.jit(formula), tuple(arrays.values())
 
     def call():
-        _last[:] = step(*given)
-        if device == "cpu":
-            _last[0].block_until_ready()
+        finish(step(*given), device)
 
     return call, lambda: tuple(map(np.asarray, step(*given)))
 
@@ -50,6 +47,13 @@ def runs_on(device):
         return bool(jax.devices(device))
     except RuntimeError:
         return False
+
+
+def finish(results, device):
+    """Wait for the results of a call on the CPU; on a GPU leave that to `wait`."""
+    _last[:] = results
+    if device == "cpu":
+        _last[0].block_until_ready()
 
 
 def wait():

@@ -18,7 +18,7 @@ import kernels
 from reference import FAMILIES, Layer
 
 from .. import results, suite, workloads
-from . import ceilings, contenders, table
+from . import ceilings, contenders, steps, table
 
 OURS = ("numba", "numpy")
 SAMPLE = 0.004  # seconds of calls in a row: one contender in one round
@@ -44,17 +44,18 @@ def grid():
         **{f"activation_backward[{name}]": wide for name in ("relu", "elu", "sigmoid", "tanh")},
         **{rule: [*first, LARGE] for rule in ("sgd", "momentum", "adam")},
     }
-    return [
+    cells = [
         (operations[name], layer, batch)
         for name, of_layers in chosen.items()
         for layer in of_layers
         for batch in (_batches(layer) if operations[name].batched else (0,))
     ]
+    return [*cells, *steps.grid()]
 
 
 def names(operation, layer):
     """What selects a cell: its family, function, variant, workload or layer."""
-    found = {results.FAMILY_OF[operation.name], operation.name, operation.variant}
+    found = {results.FAMILY_OF.get(operation.name, "network"), operation.name, operation.variant}
     return {*found, layer.name, layer.name.partition("-")[0]} - {""}
 
 
@@ -86,11 +87,14 @@ def cell(found, operation, layer, batch, rounds, pause=0.0):
             refused[contender.name] = f"{suite.WRONG}: {complaint}"
         except Exception as error:  # of a library: the others are measured all the same
             refused[contender.name] = f"{suite.FAILED}: {type(error).__name__}: {error}"
+    sizes = (batch, layer.fan_in, layer.fan_out)
     return {
         "operation": operation.name,
         "variant": operation.variant,
         "layer": layer.name,
         "batch": batch,
+        "flops": operation.flops(*sizes),
+        "bytes": operation.bytes(*sizes, "float32"),
         "seconds": interleaved(calls, rounds, pause),
         "refused": refused,
     }

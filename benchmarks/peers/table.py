@@ -58,7 +58,7 @@ def cells(run, names):
                 operation(record),
                 record["layer"],
                 _where(record),
-                _micro(roof(run["ceilings"]).seconds(cell_of(record))),
+                _micro(floor(run, record)),
                 *(_entry(record, name) for name in names),
                 peer or "",
                 _spread(ratios(record, peer)) if peer else "",
@@ -107,6 +107,13 @@ def refusals(run):
 def operation(record):
     """Its name and variant."""
     return " ".join(filter(None, (record["operation"], record["variant"])))
+
+
+def floor(run, record):
+    """Seconds that the operations or the bytes take at the ceilings."""
+    least = roof(run["ceilings"])
+    by_bytes = record["bytes"] / least.bandwidth(record["bytes"])
+    return max(record["flops"] / least.product[0], by_bytes)
 
 
 def best(run, record):

@@ -70,12 +70,12 @@ def wait(device):
 def _torch():
     import torch
 
-    torch.set_grad_enabled(False)
     return torch
 
 
 def _tensors(inputs, device):
     """Copies of the arrays; labels are int64, which PyTorch's losses want."""
+    _torch().set_grad_enabled(False)  # from here on: nothing here needs autograd's records
     found = {}
     for name, value in inputs.items():
         if isinstance(value, np.ndarray):

@@ -1,0 +1,229 @@
+"""The whole training step of a network as an operation, and how each contender takes it.
+
+Adam, softmax cross-entropy, relu. The step that is checked has the rate RATE; its loss, parameters
+and both moments must be the reference's to TOLERANCE, relative to the largest number of each array.
+A bound that is derived through all layers and the update allows anything for the largest network:
+Adam's first step is lr sign(g), also where g is lost in rounding. The steps that are timed have a
+rate of 0, which their compilers are not told: the network stays what it is, however often the step
+is repeated.
+"""
+
+import functools
+import math
+
+import numpy as np
+
+import reference
+from reference import Layer, Operation, network, spec
+
+from .. import suite, workloads
+
+NAME = "network_step"
+RATE = 1e-3
+TOLERANCE = 1e-4
+WORKLOADS = ("moons", "digits", "mnist")
+
+
+def grid():
+    """(operation, network, batch) of all cells; the network stands where a layer does."""
+    for workload in WORKLOADS:
+        sizes = workloads.SIZES[workload]
+        name = "-".join(map(str, (workload, *sizes)))
+        for batch in workloads.batches(workload):
+            yield operation(workload, sizes), Layer(name, sizes[0], sizes[-1]), batch
+
+
+def operation(workload, sizes):
+    """The specification: inputs x, labels and parameters; results as in `results_of`."""
+
+    def sample(rng, layer, batch, dtype):
+        x, labels = workloads.training(workload)
+        names = ("relu",) * (len(sizes) - 2) + ("identity",)
+        seed = int(rng.integers(1 << 31))
+        parameters = network.initial(sizes, names, dtype, seed)
+        return {"x": x[:batch].astype(dtype), "labels": labels[:batch], **parameters}
+
+    def work(count, batch):
+        return count(reference.network.create(sizes, batch=batch, lr=RATE), batch)
+
+    return Operation(
+        NAME,
+        _step,
+        sample,
+        lambda batch, fan_in, fan_out: work(network.flops, batch),
+        lambda batch, fan_in, fan_out: work(network.elements, batch),
+        _bounds,
+        lambda dtype: iter(()),
+    )
+
+
+def made(module, inputs, lr):
+    """The module's network with the parameters of the inputs."""
+    weights = [inputs[name] for name in parameters(inputs) if name.endswith("weight")]
+    sizes = [len(weights[0]), *(weight.shape[1] for weight in weights)]
+    dtype = inputs["x"].dtype.name
+    found = module.network.create(sizes, batch=len(inputs["x"]), lr=lr, dtype=dtype)
+    for name in parameters(inputs):
+        found.parameters[name][...] = module.asarray(inputs[name])
+    return found
+
+
+def parameters(inputs):
+    """The names of the parameters among the inputs."""
+    return [name for name in inputs if name.startswith("layer")]
+
+
+def names(inputs):
+    """The names of all results but the loss: parameters, means, variances."""
+    return [f"{name}{state}" for state in ("", ".mean", ".variance") for name in parameters(inputs)]
+
+
+def _step(**inputs):
+    made_here = made(reference, inputs, RATE)
+    loss, state = made_here.step(inputs["x"], inputs["labels"]), made_here.state()
+    return np.asarray(loss), *(state[name] for name in names(inputs))
+
+
+def _bounds(inputs, dtype):
+    """What TOLERANCE allows; a parameter whose gradient is below it may have moved either way."""
+    loss, *arrays = _step(**inputs)
+    count = len(parameters(inputs))
+    params, means, variances = (arrays[k * count : (k + 1) * count] for k in range(3))
+    bounds = [TOLERANCE * max(1.0, abs(loss))]
+    for param, mean in zip(params, means, strict=True):
+        lost = np.abs(mean) <= 2 * TOLERANCE * np.abs(mean).max()
+        rounding = 4 * spec.unit_roundoff(dtype) * np.abs(param)
+        bounds.append(RATE * np.where(lost, 2.1, 0.01) + rounding)
+    bounds += [np.full_like(m, TOLERANCE * np.abs(m).max()) for m in means]
+    bounds += [np.full_like(v, 2 * TOLERANCE * np.abs(v).max()) for v in variances]
+    return tuple(bounds)
+
+
+def checked(operation, module, inputs):
+    """A step of one of our backends, once it agrees with the oracle; raises suite.Wrong."""
+    x, labels = module.asarray(inputs["x"]), module.asarray(inputs["labels"])
+    trained = made(module, inputs, RATE)
+    loss, state = trained.step(x, labels), trained.state()
+    results = (spec.floating(inputs).type(loss), *(state[name] for name in names(inputs)))
+    complaint = operation.disagreement(inputs, results)
+    if complaint:
+        raise suite.Wrong(complaint)
+    return functools.partial(made(module, inputs, 0.0).step, x, labels)
+
+
+def eager(inputs, lr, device="cpu"):
+    """(call, results) of torch.nn, autograd and torch.optim.Adam(fused=True)."""
+    import torch
+
+    torch.set_grad_enabled(True)
+    layers = []
+    for weight, bias in _pairs(inputs):
+        layer = torch.nn.Linear(*weight.shape, device=device)
+        layer.weight.data.copy_(torch.tensor(weight.T))
+        layer.bias.data.copy_(torch.tensor(bias))
+        layers += [layer, torch.nn.ReLU()]
+    model = torch.nn.Sequential(*layers[:-1])
+    rule = torch.optim.Adam(model.parameters(), lr, fused=True)
+    x = torch.tensor(inputs["x"], device=device)
+    labels = torch.tensor(inputs["labels"].astype(np.int64), device=device)
+    last = []
+
+    def call():
+        rule.zero_grad()
+        loss = torch.nn.functional.cross_entropy(model(x), labels)
+        loss.backward()
+        rule.step()
+        last[:] = (loss,)
+
+    def results():
+        params = list(model.parameters())
+        moments = [[rule.state[p][key] for p in params] for key in ("exp_avg", "exp_avg_sq")]
+        tensors = [t.detach().cpu().numpy().T for t in (*last, *params, *moments[0], *moments[1])]
+        return tuple(tensors)
+
+    return call, results
+
+
+def compiled(inputs, lr, device="cpu"):
+    """(call, results) of forward, torch.func's gradient and the update in one torch.compile."""
+    import torch
+
+    torch.set_grad_enabled(True)  # as eager mode, which is called in turn, needs it
+    torch.compiler.reset()
+
+    def loss_of(params, x, labels):
+        for k in range(0, len(params), 2):
+            x = torch.addmm(params[k + 1], x, params[k])
+            x = torch.relu(x) if k < len(params) - 2 else x
+        return torch.nn.functional.cross_entropy(x, labels)
+
+    @functools.partial(torch.compile, dynamic=False, fullgraph=True)
+    def step(params, means, variances, count, rate, x, labels):
+        grads, loss = torch.func.grad_and_value(loss_of)(params, x, labels)
+        first = -torch.expm1(count * math.log(0.9))
+        second = -torch.expm1(count * math.log(0.999))
+        for p, m, v, g in zip(params, means, variances, grads, strict=True):
+            m.mul_(0.9).add_(g, alpha=1 - 0.9)
+            v.mul_(0.999).add_(g * g, alpha=1 - 0.999)
+            p.sub_(rate * (m / first) / (torch.sqrt(v / second) + 1e-8))
+        count.add_(1)
+        return loss
+
+    params = [torch.tensor(array, device=device) for pair in _pairs(inputs) for array in pair]
+    means, variances = ([torch.zeros_like(p) for p in params] for _ in range(2))
+    count, rate = torch.tensor(1.0, device=device), torch.tensor(lr, device=device)
+    x = torch.tensor(inputs["x"], device=device)
+    labels = torch.tensor(inputs["labels"].astype(np.int64), device=device)
+    last = []
+
+    def call():
+        last[:] = (step(params, means, variances, count, rate, x, labels),)
+
+    return call, lambda: tuple(t.cpu().numpy() for t in (*last, *params, *means, *variances))
+
+
+def jitted(inputs, lr, device="cpu"):
+    """(call, results) of one jax.jit of the whole step, parameters and moments donated."""
+    import jax
+    import jax.numpy as jnp
+
+    from . import jax_peer
+
+    def loss_of(params, x, labels):
+        for k in range(0, len(params), 2):
+            x = x @ params[k] + params[k + 1]
+            x = jax.nn.relu(x) if k < len(params) - 2 else x
+        log_p = jax.nn.log_softmax(x)
+        return -jnp.take_along_axis(log_p, labels[:, None], axis=1).mean()
+
+    @functools.partial(jax.jit, donate_argnums=(0, 1, 2, 3))
+    def step(params, means, variances, count, rate, x, labels):
+        loss, grads = jax.value_and_grad(loss_of)(params, x, labels)
+        means = [0.9 * m + (1 - 0.9) * g for m, g in zip(means, grads, strict=True)]
+        variances = [0.999 * v + (1 - 0.999) * g * g for v, g in zip(variances, grads, strict=True)]
+        first, second = -jnp.expm1(count * math.log(0.9)), -jnp.expm1(count * math.log(0.999))
+        params = [
+            p - rate * (m / first) / (jnp.sqrt(v / second) + 1e-8)
+            for p, m, v in zip(params, means, variances, strict=True)
+        ]
+        return params, means, variances, count + 1, loss
+
+    place = jax.devices(device)[0]
+    put = functools.partial(jax.device_put, device=place)
+    params = [put(np.array(array)) for pair in _pairs(inputs) for array in pair]
+    state = [params, *([jnp.zeros_like(p) for p in params] for _ in range(2)), put(np.float32(1))]
+    given = put(np.float32(lr)), put(np.array(inputs["x"])), put(np.array(inputs["labels"]))
+    last = []
+
+    def call():
+        *state[:], loss = step(*state, *given)
+        last[:] = (loss,)
+        jax_peer.finish(last, device)
+
+    return call, lambda: tuple(map(np.array, (*last, *state[0], *state[1], *state[2])))
+
+
+def _pairs(inputs):
+    """(weight, bias) of every layer."""
+    arrays = [inputs[name] for name in parameters(inputs)]
+    return list(zip(arrays[::2], arrays[1::2], strict=True))
