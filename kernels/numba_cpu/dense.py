@@ -34,19 +34,20 @@ def dense_backward(dy, x, weight, saved, activation="identity", alpha=None, *, o
     interface.array("weight", weight, np.ndarray, dy.dtype, (fan_in, units))
     interface.array("saved", saved, np.ndarray, dy.dtype, dy.shape)
     way, slopes = prepared(activation, alpha, units, dy.dtype)
-    shapes = [x.shape, weight.shape, (units,), (units,)][: 4 if activation == "prelu" else 3]
+    shapes = {"out[0]": x.shape, "out[1]": weight.shape, "out[2]": (units,)}
+    if activation == "prelu":
+        shapes["out[3]"] = (units,)
     if out is None:
-        out = tuple(np.empty(shape, dy.dtype) for shape in shapes)
+        out = [np.empty(shape, dy.dtype) for shape in shapes.values()]
     else:
         interface.several("out", out, len(shapes))
-        inputs = {"dy": dy, "x": x, "weight": weight, "saved": saved}
-        for k, (array, shape) in enumerate(zip(out, shapes, strict=True)):
-            interface.written(f"out[{k}]", array, np.ndarray, dy.dtype, shape)
-            interface.apart({f"out[{k}]": array}, inputs)
-        out = tuple(out)
+        outputs = dict(zip(shapes, out, strict=True))
+        for name, array in outputs.items():
+            interface.written(name, array, np.ndarray, dy.dtype, shapes[name])
+        interface.apart(outputs, {"dy": dy, "x": x, "weight": weight, "saved": saved})
     dx, dweight, dbias, *dalpha = out
     gemm.ready(dy.dtype)
     gemm.backward(dy, x, weight, saved, way, slopes, dx, dweight, dbias)
     if dalpha:
         slope_gradient(dy, saved, *dalpha)
-    return out
+    return tuple(out)

@@ -27,7 +27,7 @@ from ..interface import IDENTITY
 from . import caches, symbol
 from .jit import INTERNAL, OPTIONS
 from .microkernel import COMBINED, DOT_HEIGHT, HEIGHT, LOW_HEIGHT, combine, dot, tile
-from .packing import FORMED, activate, form, pack_left, pack_right
+from .packing import FORMED, activate, form, pack_left, pack_right, transpose
 from .product import FORWARD, INPUT, WEIGHT, Product, part, product_type, slopes
 from .symbol import by_symbol, loaded, stored, thread_count
 from .vectors import VECTOR_BYTES, Matrix, address, advance, aligned, at, keep, nowhere
@@ -41,10 +41,13 @@ RIGHT_BYTES = max(caches.L2, caches.L3 // 2)
 # the weights pass at a time then: their lines must fit L2 even a power of two apart.
 IN_PLACE_ROWS = 128
 IN_PLACE_DEPTH = 128
-# Rows up to which backward_input takes dot products along the rows of the weights, where these are
-# long against the sum at their end, and rows of the weights that stay in cache meanwhile.
+# Dot products have a sum over their lanes at the end: they are taken where the depth is so many
+# times the rows or columns that share an operand. These are backward_input's rows, up to DOT_ROWS,
+# and forward's columns, up to so many vectors.
+DEEP = 4
 DOT_ROWS = 32
-DOT_DEPTH = 32
+DOT_VECTORS = 3
+# Rows of the weights that stay in cache while the rows of dz are multiplied with them.
 DOT_CHUNK = 64
 # Depth of a product from which time goes into multiplying, not into writing the gradient in order.
 WAITING_DEPTH = 64
@@ -75,7 +78,7 @@ def _workspace(product, size):
     return np.empty(size, carray(product.out.data, 1).dtype)
 
 
-@njit(**INTERNAL)
+@njit(**INTERNAL, inline="always")  # spares LLVM one more pass over the tile
 def _tiles(product, in_place, blocks):
     """The product by tiles, the right operand packed or in place, its depth in so many blocks."""
     kind, rows, cols = product.kind, product.rows, product.cols
@@ -146,8 +149,9 @@ def _tiles(product, in_place, blocks):
 @njit(**INTERNAL)
 def _one_row(product):
     """A forward product with a batch of one: the weights pass by once, row after row."""
-    y = carray(product.out.data, product.cols)
-    y[:] = carray(product.bias, product.cols)
+    y, bias = carray(product.out.data, product.cols), carray(product.bias, product.cols)
+    for j in range(product.cols):
+        y[j] = bias[j]
     p = 0
     while p < product.depth:
         count = COMBINED if product.depth - p >= COMBINED else 1
@@ -157,21 +161,34 @@ def _one_row(product):
     activate(product.way, product.alpha, product.out, 1, product.cols)
 
 
-@njit(**INTERNAL)
+@njit(**INTERNAL, inline="always")
 def _dots(product):
-    """dx = dz @ weight.T for few rows: dot products along the rows of the weights."""
-    rows, depth, dz = product.rows, product.depth, product.left
-    space = _workspace(product, 0 if product.way == IDENTITY else rows * depth)
-    if product.way != IDENTITY:
-        dz = Matrix(address(space), depth)
-        form(product.way, product.alpha, product.left, product.saved, rows, depth, dz.data)
+    """A product by dot products of rows: of dz and the weights, or of x and the few columns of the
+    weights, which are transposed first.
+    """
+    kind, way, rows, depth = product.kind, product.way, product.rows, product.depth
+    left, right, bias, alpha = product.left, product.right, product.bias, product.alpha
+    lanes = VECTOR_BYTES // _itemsize(product)
+    step = _round_up(depth, lanes)
+    formed = kind == INPUT and way != IDENTITY
+    transposed = kind == FORWARD
+    size = rows * depth * formed + step * _round_up(product.cols, lanes) * transposed
+    space = _workspace(product, size)
+    if formed:
+        form(way, alpha, left, product.saved, rows, depth, address(space))
+        left = Matrix(address(space), depth)
+    if transposed:
+        transpose(right, depth, product.cols, Matrix(address(space), step))
+        right = Matrix(address(space), step)
     strips = (rows + DOT_HEIGHT - 1) // DOT_HEIGHT
     for j in range(0, product.cols, DOT_CHUNK):
-        weights = at(product.right, j, 0)
+        cols = min(DOT_CHUNK, product.cols - j)
+        added = advance(bias, j) if kind == FORWARD else nowhere(bias)
         for s in range(strips):
             i, count = _strip(rows, s, strips)
-            cols = min(DOT_CHUNK, product.cols - j)
-            dot(at(dz, i, 0), weights, at(product.out, i, j), depth, count, cols)
+            dot(at(left, i, 0), at(right, j, 0), at(product.out, i, j), depth, count, cols, added)
+    if kind == FORWARD:
+        activate(way, alpha, product.out, rows, product.cols)
     keep(space)
 
 
@@ -180,18 +197,24 @@ def _plan(product):
     """How to compute the product, and in how many blocks of depth of about equal size, so that a
     strip fills L1: the fewer, the less often `out` is read and written.
     """
-    kind, rows = product.kind, product.rows
-    if kind == FORWARD and rows == 1:
-        return ONE_ROW, 1
-    if kind == INPUT and rows <= DOT_ROWS and product.depth > DOT_DEPTH:
-        return DOTS, 1
-    in_place = kind == FORWARD and rows <= IN_PLACE_ROWS
+    kind, rows, cols, depth = product.kind, product.rows, product.cols, product.depth
     itemsize = _itemsize(product)
     lanes = VECTOR_BYTES // itemsize
+    in_place = kind == FORWARD and rows <= IN_PLACE_ROWS
+    if kind == FORWARD and rows == 1:
+        return ONE_ROW, 1
+    if (
+        kind == FORWARD
+        and cols <= (1 if in_place else DOT_VECTORS) * lanes
+        and depth >= DEEP * cols
+    ):
+        return DOTS, 1
+    if kind == INPUT and rows <= DOT_ROWS and depth >= DEEP * rows:
+        return DOTS, 1
     most = caches.L1 // (_round_up(HEIGHT, lanes) * itemsize)
-    if in_place or (kind == WEIGHT and product.cols <= 2 * lanes):
+    if in_place or (kind == WEIGHT and cols <= 2 * lanes):
         most = IN_PLACE_DEPTH
-    blocks = max(1, (product.depth + most // 2) // most)
+    blocks = max(1, (depth + most // 2) // most)
     return IN_PLACE if in_place else PACKED, blocks
 
 
@@ -209,7 +232,9 @@ def _grid(product, how):
     for down in range(1, threads + 1):
         across = threads // down
         twice = down * cols * (1 + (kind == WEIGHT)) + across * rows * (1 + (kind == INPUT))
-        if down * across == threads and twice < least and (down == 1 or how != DOTS):
+        if how == DOTS and kind == INPUT:
+            twice = down  # every part down reads all weights
+        if down * across == threads and twice < least:
             best, least = (down, across), twice
     return best
 

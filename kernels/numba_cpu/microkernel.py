@@ -30,6 +30,8 @@ LOW_HEIGHT = max(1, (REGISTERS - 5) // 4)
 DOT_HEIGHT = 6 if REGISTERS >= 32 else 3
 # Rows of the matrix that `combine` takes at a time.
 COMBINED = 8
+# Vectors between those that `combine` loads and those that it asks for.
+AHEAD = 16
 
 
 @emitted
@@ -75,8 +77,7 @@ def tile(emit, a, b, c, depth, rows, cols, accumulate, bias, ahead):
             return emit.add(sums, row * height)
 
         sums = emit.changed_if(accumulate, sums, with_old)
-        is_given = builder.icmp_unsigned("!=", bias, bias.type(None))
-        sums = emit.changed_if(is_given, sums, with_bias)
+        sums = emit.changed_if(emit.is_given(bias), sums, with_bias)
         for value, place, mask in zip(sums, places, masks * height, strict=True):
             emit.store(value, place, mask)
 
@@ -97,10 +98,11 @@ def tile(emit, a, b, c, depth, rows, cols, accumulate, bias, ahead):
 
 
 @emitted
-def dot(emit, a, b, c, depth, rows, cols):
-    """c[r, j] = sum_p a[r, p] * b[j, p] for r < rows, j < cols, p < depth.
+def dot(emit, a, b, c, depth, rows, cols, bias):
+    """c[r, j] = sum_p a[r, p] * b[j, p] for r < rows, j < cols, p < depth, then + bias[j].
 
-    1 <= rows <= DOT_HEIGHT, cols any: b is read once, along its rows, a few at a time.
+    1 <= rows <= DOT_HEIGHT, cols any: b is read once, along its rows, a few at a time. `bias` may
+    be `nowhere`.
     """
     builder, width = emit.builder, emit.width
     columns = min(4, width)
@@ -126,9 +128,16 @@ def dot(emit, a, b, c, depth, rows, cols):
 
         sums = emit.loop(whole, step, [emit.zero] * height * columns, width)
         sums = emit.changed_if(emit.less(whole, depth), sums, with_tail)
-        for r in range(height):
-            row = _lane_sums(emit, sums[r * columns : (r + 1) * columns])
-            emit.store(row, emit.at(c, r, first), emit.lanes(left, columns))
+        mask = emit.lanes(left, columns)
+        dots = [_lane_sums(emit, sums[n : n + columns]) for n in range(0, len(sums), columns)]
+
+        def with_bias(dots):
+            row = emit.load(emit.offset(bias, first), mask)
+            return emit.add(dots, [row] * height)
+
+        dots = emit.changed_if(emit.is_given(bias), dots, with_bias)
+        for r, row in enumerate(dots):
+            emit.store(row, emit.at(c, r, first), mask)
 
     def fixed(height):
         emit.loop(cols, partial(strip, height), step=columns)
@@ -172,7 +181,9 @@ def combine(emit, x, w, y, count, cols):
         def step(j, *_, mask=None):
             total = emit.load(emit.offset(y, j), mask)
             for factor, start in zip(factors, starts, strict=True):
-                total = emit.multiply_add(factor, emit.load(emit.offset(start, j), mask), total)
+                place = emit.offset(start, j)
+                emit.prefetch(emit.offset(place, AHEAD * width))
+                total = emit.multiply_add(factor, emit.load(place, mask), total)
             emit.store(total, emit.offset(y, j), mask)
 
         emit.loop(whole, step, step=width)

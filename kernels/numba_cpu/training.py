@@ -42,7 +42,7 @@ from .optimizers import (
 from .packing import transpose
 from .symbol import by_symbol, thread_count
 from .unpacked import lanes, product
-from .vectors import Matrix, advance
+from .vectors import Matrix, advance, nowhere
 
 # Columns of `layers`. Y: output; Z: pre-activation, its own place for prelu, else that of Y. DY, DZ
 # are the gradients of the loss with respect to them, DZ likewise. TRANSPOSED: the weights of a
@@ -203,7 +203,7 @@ def _backward_block(memory, layers, plan, first, rows):
             if rows <= DOT_HEIGHT:
                 weight = advance(memory, layer[WEIGHT])
                 to, by = Matrix(dx, fan_in), Matrix(weight, fan_out)
-                dot(Matrix(dz, fan_out), by, to, fan_out, rows, fan_in)
+                dot(Matrix(dz, fan_out), by, to, fan_out, rows, fan_in, nowhere(dz))
             else:
                 transposed, width = advance(memory, layer[TRANSPOSED]), _padded(fan_in, memory)
                 product(

@@ -153,11 +153,13 @@ class Emitter:
     # memory
 
     def load(self, pointer, mask=None):
-        place = self.builder.bitcast(pointer, self.vector.as_pointer())
+        """A vector, or as many elements as the mask has lanes, 0 where it is not set."""
+        vector = ir.VectorType(self.element, mask.type.count) if mask else self.vector
+        place = self.builder.bitcast(pointer, vector.as_pointer())
         if mask is None:
             return self.builder.load(place, align=self.align)
-        name = self._name("masked.load", self.vector) + ".p0"
-        return self._call(name, self.vector, place, I32(self.align), mask, self.zero)
+        name = self._name("masked.load", vector) + ".p0"
+        return self._call(name, vector, place, I32(self.align), mask, vector(None))
 
     def store(self, value, pointer, mask=None):
         place = self.builder.bitcast(pointer, value.type.as_pointer())
@@ -188,6 +190,9 @@ class Emitter:
         return [self.builder.fadd(a, b) for a, b in zip(values, others, strict=True)]
 
     # control
+
+    def is_given(self, pointer):
+        return self.builder.icmp_unsigned("!=", pointer, pointer.type(None))
 
     def changed_if(self, condition, values, change):
         """change(values) where the condition holds, else values."""
