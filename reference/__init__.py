@@ -8,8 +8,7 @@ import time
 
 import numpy as np
 
-from . import activations, dense, losses, optimizers
-from . import network as network
+from . import activations, dense, losses, network, optimizers
 from .activations import activation_backward, activation_forward
 from .dense import dense_backward, dense_forward
 from .losses import softmax, softmax_cross_entropy, sparse_categorical_cross_entropy
@@ -56,6 +55,7 @@ __all__ = [
     "dense_forward",
     "momentum",
     "nesterov",
+    "network",
     "rmsprop",
     "sgd",
     "softmax",

@@ -4,7 +4,7 @@ import time
 
 import numpy as np
 
-from . import network as network
+from . import network
 from .activations import activation_backward, activation_forward
 from .dense import dense_backward, dense_forward
 from .losses import softmax, softmax_cross_entropy, sparse_categorical_cross_entropy
@@ -40,6 +40,7 @@ __all__ = [
     "dense_forward",
     "momentum",
     "nesterov",
+    "network",
     "rmsprop",
     "sgd",
     "softmax",
