@@ -25,7 +25,7 @@ import kernels
 from reference import FAMILIES
 
 from . import gpu, plugin, report, results, roofline, runner, suite, workloads
-from .peers import contenders, measure, table
+from .peers import contenders, measure, steps, table
 
 GPU = report.GPU
 BUDGET = 420  # seconds after which no further cell is begun
@@ -82,8 +82,10 @@ def timed(module, card, started):
     """
     flush = gpu.Flush(module, card.get("l2CacheSize"))
     cells, outcomes = [], {}
-    for family in ("roofline", *FAMILIES):
+    for family in ("roofline", *FAMILIES, "network"):
         for function, cls in runner.suites(family):
+            if function == "network_epoch":  # steps that are timed already
+                continue
             axes, measured = {**cls.axes, "backend": [GPU]}, {}
             for values in itertools.product(*axes.values()):
                 batch = dict(zip(axes, values, strict=True)).get("batch")
@@ -101,14 +103,17 @@ def timed(module, card, started):
 
 def _timed(module, flush, cls, cell, late):
     operation, layer = cls.operations[cell.variant], cls.layers[cell.layer]
+    check = suite.checked
+    if cell.function == steps.NAME:
+        operation, check = steps.of_network(cell.layer), steps.checked
     entry, samples, number = {"cell": dataclasses.asdict(cell), "cold": None}, None, None
     try:
         if late:
             raise NotImplementedError("no time was left in the session")
-        if not hasattr(module, operation.name):
-            raise NotImplementedError(f"{GPU} has no {operation.name}")
+        if not hasattr(module, needed := cls.operations[cell.variant].name):
+            raise NotImplementedError(f"{GPU} has no {needed}")
         inputs = suite.sampled(operation, layer, cell.dtype, cell.batch or 0)
-        call = suite.checked(operation, module, inputs)
+        call = check(operation, module, inputs)
         entry["cold"] = statistics.median(flush.cold(call))
         samples, number = gpu.warm(module, call)
         entry["verdict"] = suite.CORRECT
@@ -196,7 +201,7 @@ def render(run, session):
     libraries = sorted({name for entry in session["peers"] for name in entry["seconds"]} - {GPU})
     for entry in session["cells"]:
         cell = results.Cell(**entry["cell"])
-        if cell.function in results.FAMILY_OF:
+        if cell.function not in ("product", "triad"):
             warm, cold = run.times.get((cell, GPU)), entry["cold"]
             peers = _beside(beside.get(cell), libraries)
             names = cell.function, cell.variant, cell.layer, cell.dtype, report.batch_name(cell)

@@ -14,7 +14,18 @@ from asv.results import Results
 import kernels
 import reference
 from benchmarks import __main__ as command
-from benchmarks import bench_roofline, gpu, grid, record, report, results, runner, suite, workloads
+from benchmarks import (
+    bench_network,
+    bench_roofline,
+    gpu,
+    grid,
+    record,
+    report,
+    results,
+    runner,
+    suite,
+    workloads,
+)
 from benchmarks.peers import contenders, measure
 from reference import FAMILIES, Layer
 
@@ -39,6 +50,10 @@ def place(monkeypatch, tmp_path):
 
 
 def small_suites(family):
+    if family == "network":
+        axes = {"layer": ["moons-2-32-16-2"], "dtype": ["float32"], "batch": [16, 32, 5]}
+        made = type("network_step", (bench_network.network_step,), {"axes": axes | {"backend": []}})
+        return [("network_step", made), ("network_epoch", None)]
     if family != "roofline":
         return list(suite.suites(family).items())
     square, arrays = Layer("32x32", 32, 32), {str(n): Layer(str(n), n - 1, 1) for n in (64, 4096)}
@@ -67,7 +82,7 @@ def beside(monkeypatch, libraries):
 
 def backend(**changed):
     """NumPy as a backend, some functions changed or (None) missing."""
-    functions = {name: getattr(reference, name) for name in reference.__all__}
+    functions = {name: getattr(reference, name) for name in (*reference.__all__, "network")}
     kept = {name: f for name, f in {**functions, **changed}.items() if f is not None}
     return types.SimpleNamespace(**kept)
 
@@ -87,8 +102,8 @@ def test_session(capsys, place):
     assert "Every operation agrees with the float64 reference, borders included." in text
     assert "not measured: jax.jit: no JAX with CUDA here" in text
     session, run = session_of(path), results.read(path)
-    # A batch: relu twice, dense twice, four losses. Six update rules, three cells of the roofline.
-    assert len(session["cells"]) == len(run.times) == 8 * len(batches()) + 6 + 3
+    # A batch: relu twice, dense twice, four losses. Six update rules, the roofline, two steps.
+    assert len(session["cells"]) == len(run.times) == 8 * len(batches()) + 6 + 3 + 2
     assert session["wrong"] == {}
     for entry in session["cells"]:
         assert entry["verdict"] == suite.CORRECT
@@ -115,6 +130,16 @@ def test_roof_of_a_cold_call_is_that_of_main_memory():
     adam, size = cell("adam", LAYER)[0], 7 * 4 * 330
     assert record._share(run, adam, 2 * size / 10e9) == ("5.00 GB/s", "50%")
     assert record._share(run, adam, None) == ("", "")
+
+
+def test_a_wrong_training_step_is_found(place):
+    def create(sizes, *, lr, **options):
+        return reference.network.create(sizes, lr=1.1 * lr, **options)
+
+    module = backend(network=types.SimpleNamespace(create=create))
+    cells = session_of(record.record(module=module, card=lambda: CARD))["cells"]
+    wrong = [e["cell"]["function"] for e in cells if e["verdict"].startswith(suite.WRONG)]
+    assert wrong == ["network_step"] * 2
 
 
 def test_asv_reads_the_results(place):
@@ -149,7 +174,7 @@ def test_simulated_kernels(capsys, monkeypatch, place):
         pytest.skip(str(reason))
     path = record.record(module=simulated, card=lambda: CARD)
     verdicts = [entry["verdict"] for entry in session_of(path)["cells"]]
-    assert verdicts == [suite.CORRECT] * (4 * len(batches()) + 6 + 3)
+    assert verdicts == [suite.CORRECT] * (4 * len(batches()) + 6 + 3 + 2)
 
 
 def wrong_adam(param, grad, mean, variance, step, *, lr=0.001):

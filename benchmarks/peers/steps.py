@@ -14,23 +14,25 @@ import math
 import numpy as np
 
 import reference
-from reference import Layer, Operation, network, spec
+from reference import Operation, network, spec
 
-from .. import suite, workloads
+from .. import bench_network, suite, workloads
 
 NAME = "network_step"
 RATE = 1e-3
 TOLERANCE = 1e-4
-WORKLOADS = ("moons", "digits", "mnist")
 
 
 def grid():
     """(operation, network, batch) of all cells; the network stands where a layer does."""
-    for workload in WORKLOADS:
-        sizes = workloads.SIZES[workload]
-        name = "-".join(map(str, (workload, *sizes)))
-        for batch in workloads.batches(workload):
-            yield operation(workload, sizes), Layer(name, sizes[0], sizes[-1]), batch
+    for name, layer in bench_network.NETWORKS.items():
+        for batch in workloads.batches(name.partition("-")[0]):
+            yield of_network(name), layer, batch
+
+
+def of_network(name):
+    """The step of a network of bench_network, by its name."""
+    return operation(name.partition("-")[0], bench_network.sizes(name))
 
 
 def operation(workload, sizes):
