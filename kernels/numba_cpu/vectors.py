@@ -18,17 +18,20 @@ from .jit import INTERNAL
 I32, I64 = ir.IntType(32), ir.IntType(64)
 
 
-def _host_features():
+def _features():
+    """Those that Numba compiles for: NUMBA_CPU_FEATURES, or the host's. What a processor that is
+    only named by NUMBA_CPU_NAME can do, Numba does not tell.
+    """
     if config.CPU_FEATURES is not None:
         return {name[1:] for name in config.CPU_FEATURES.split(",") if name.startswith("+")}
-    if config.CPU_NAME == "generic":
+    if config.CPU_NAME not in (None, "host"):
         return set()
     return {name for name, present in llvm.get_host_cpu_features().items() if present}
 
 
 def _vector_unit():
     """Of the host: bytes of a vector register, number of them, whether masked loads are free."""
-    features = _host_features()
+    features = _features()
     if "avx512f" in features:
         return 64, 32, True
     if "avx2" in features and "fma" in features:
