@@ -24,14 +24,15 @@ from tabulate import tabulate
 import kernels
 from reference import FAMILIES
 
-from . import gpu, plugin, report, results, roofline, runner, suite, workloads
+from . import bench_network, gpu, plugin, report, results, roofline, runner, suite, workloads
 from .peers import contenders, measure, steps, table
 
 GPU = report.GPU
 BUDGET = 420  # seconds after which no further cell is begun
 CHECKED_AT = ("digits-64x128", 16)
-PEERS = ("torch", "jax.jit")
-COMPARED = ("mnist-784x512", "mnist-512x10", "mnist-512x512", "wide-2048x2048", "16M-4095x4096")
+PEERS = ("torch", "torch graph", "jax.jit")
+LAYERS = ("mnist-784x512", "mnist-512x10", "mnist-512x512", "wide-2048x2048", "16M-4095x4096")
+COMPARED = (*LAYERS, *bench_network.NETWORKS)
 
 
 def record(machine=None, module=None, card=gpu.card):

@@ -1,5 +1,6 @@
 """The comparison with other libraries: who is timed, who is refused, what the table says."""
 
+import functools
 import importlib.util
 import json
 import math
@@ -7,20 +8,22 @@ import os
 import re
 import time
 import types
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import kernels
 from benchmarks import peers, suite, workloads
-from benchmarks.peers import ceilings, contenders, measure, steps, table
+from benchmarks.peers import apart, ceilings, contenders, measure, steps, table
 from benchmarks.peers.contenders import Contender
 from reference import FAMILIES
 
 OPERATIONS = {str(operation): operation for family in FAMILIES.values() for operation in family}
 STEP = steps.operation("moons", (2, 5, 4, 2))
 IN_GRID = sorted({str(operation) for operation, *_ in measure.grid()} - {steps.NAME})
-OURS = {name: kernels.load(name) for name in measure.OURS}
+BACKENDS = ("numba", "numpy")
+OURS = {name: kernels.load(name) for name in BACKENDS}
 LAYER = workloads.layers()["moons-32x16"]
 
 
@@ -45,9 +48,9 @@ def test_grid_is_what_it_promises():
 
 def test_selection():
     chosen = measure.selected(["moons", "adam"])
-    others = [layer.name for op, layer, _ in chosen if op.name != "adam"]
+    others = [layer.name for op, layer, _ in chosen.values() if op.name != "adam"]
     assert {name.partition("-")[0] for name in others} == {"moons"}
-    assert len([op for op, *_ in chosen if op.name == "adam"]) == 5
+    assert len([op for op, *_ in chosen.values() if op.name == "adam"]) == 5
     with pytest.raises(ValueError, match="--only: no circles in the grid, but 16M, "):
         measure.selected(["circles"])
 
@@ -55,16 +58,45 @@ def test_selection():
 def test_rounds_are_interleaved_and_their_order_rotates(monkeypatch):
     monkeypatch.setattr(measure, "SAMPLE", 0.0)  # one call a round
     heard = []
-    calls = {name: (lambda name=name: heard.append(name), lambda: None) for name in "abc"}
-    seconds = measure.interleaved(calls, 3)
-    assert "".join(heard[-9:]) == "abcbcacab"
+
+    def sampler(name, count):
+        heard.append(name)
+        return 1e-6 * count
+
+    samplers = {name: functools.partial(sampler, name) for name in "abc"}
+    seconds = measure.interleaved(samplers, 3)
+    assert "".join(heard) == "abc" + "abcbcacab"
     assert {name: len(rounds) for name, rounds in seconds.items()} == {"a": 3, "b": 3, "c": 3}
 
 
 def test_waiting_is_timed():
     """On a GPU a call returns before it is done."""
-    (rounds,) = measure.interleaved({"gpu": (lambda: None, lambda: time.sleep(0.01))}, 2).values()
-    assert min(rounds) >= 0.01
+    assert measure.sample(lambda: None, lambda: time.sleep(0.01), 1) >= 0.01
+
+
+@pytest.fixture
+def numpy_apart():
+    library = apart.Library(("numpy",), ())
+    yield library
+    library.close()
+
+
+def test_a_process_of_its_own_answers_and_stops(numpy_apart):
+    assert (numpy_apart.contenders, numpy_apart.missing) == ({"numpy": True}, [])
+    number = next(n for n, (op, *_) in enumerate(measure.grid()) if op.name == "sgd")
+    assert numpy_apart.prepare(number) == (["numpy"], {})
+    assert 0 < numpy_apart.sample("numpy", 3) < 1
+    assert set(numpy_apart.pools())
+    stat = Path(f"/proc/{numpy_apart._process.pid}/stat")
+    if stat.is_file():
+        stopped = "T"
+        assert stat.read_text().rpartition(")")[2].split()[0] == stopped
+
+
+def test_a_process_that_dies_is_told(numpy_apart):
+    numpy_apart._process.kill()
+    with pytest.raises(RuntimeError, match="the process of numpy died at"):
+        numpy_apart.pools()
 
 
 # --- whom to believe -----------------------------------------------------------------------------
@@ -166,7 +198,7 @@ def test_steps_of_the_grid():
     assert products <= step.flops(16, 2, 2) <= products + 20 * 658
 
 
-@pytest.mark.parametrize("backend", measure.OURS)
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_timed_steps_leave_the_network_as_it_is(backend):
     call = steps.checked(STEP, OURS[backend], sampled(STEP))
     network = call.func.__self__

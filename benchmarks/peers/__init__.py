@@ -39,11 +39,22 @@ def compare(only=(), threads=None, rounds=9, output=OUTPUT):
             )
     runs = []
     for count in threads:
-        runs.append(_measured(only, count, rounds, cores[:count]))
-        print(table.render(runs[-1]), flush=True)
-        output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_text(json.dumps({"hardware": Machine.get_defaults(), "runs": runs}, indent=1))
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "run.json"
+            try:
+                _measure(path, only, count, rounds, cores[:count])
+            finally:  # also what was finished before an interruption
+                if path.is_file():
+                    runs.append(json.loads(path.read_text()))
+                    _keep(runs, output)
     print(f"\nEvery round of every cell is in {output}")
+
+
+def _keep(runs, output):
+    """Prints the last run and writes all."""
+    print(table.render(runs[-1]), flush=True)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(json.dumps({"hardware": Machine.get_defaults(), "runs": runs}, indent=1))
 
 
 def usable_cores():
@@ -66,19 +77,14 @@ def environment(threads):
     }
 
 
-def _measured(only, threads, rounds, cores):
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "run.json"
-        command = [sys.executable, "-m", __name__, path, threads, rounds, *only]
-        with _on(cores):
-            done = subprocess.run(
-                list(map(str, command)), cwd=workloads.ROOT, env=environment(threads)
-            )
-        if not path.is_file():
-            raise RuntimeError(
-                f"the measurement with {threads} threads ended with code {done.returncode}"
-            )
-        return json.loads(path.read_text())
+def _measure(path, only, threads, rounds, cores):
+    command = [sys.executable, "-m", __name__, path, threads, rounds, *only]
+    with _on(cores):
+        done = subprocess.run(list(map(str, command)), cwd=workloads.ROOT, env=environment(threads))
+    if done.returncode:
+        raise RuntimeError(
+            f"the measurement with {threads} threads ended with code {done.returncode}"
+        )
 
 
 @contextlib.contextmanager

@@ -38,28 +38,34 @@ class Contender:
     wait: Callable = lambda: None
 
 
-def available(ours, device="cpu"):
+def available(ours, device="cpu", libraries=("torch", "jax")):
     """(these backends, by name, and the libraries that run here; a line for each that cannot)."""
-    found = [_ours(name, module) for name, module in ours.items()]
-    missing = []
-    if importlib.util.find_spec("torch") and torch_peers.runs_on(device):
-        wait = torch_peers.wait(device)
-        found.append(_library("torch", torch_peers.eager, device, steps.eager, wait=wait))
-        if device != "cpu" or any(map(shutil.which, ("g++", "clang++", "c++"))):
-            found.append(
-                _library("torch.compile", torch_peers.compiled, device, steps.compiled, wait=wait)
-            )
-        else:
-            missing.append("torch.compile: no C++ compiler (Debian, Ubuntu: apt install g++)")
-        if device == "cpu" and torch_peers.has_onednn():
-            found.append(_library("oneDNN", torch_peers.onednn, device, trains=False))
-    else:
-        missing.append(f"torch, torch.compile, oneDNN: {_absent('PyTorch', device)}")
-    if importlib.util.find_spec("jax") and jax_peer.runs_on(device):
-        found.append(_library("jax.jit", jax_peer.jitted, device, steps.jitted, wait=jax_peer.wait))
-    else:
-        missing.append(f"jax.jit: {_absent('JAX', device)}")
+    found, missing = [_ours(name, module) for name, module in ours.items()], []
+    for name in libraries:
+        more, absent = {"torch": _torch, "jax": _jax}[name](device)
+        found, missing = found + more, missing + absent
     return found, missing
+
+
+def _torch(device):
+    if not (importlib.util.find_spec("torch") and torch_peers.runs_on(device)):
+        return [], [f"torch, torch.compile, oneDNN: {_absent('PyTorch', device)}"]
+    wait = torch_peers.wait(device)
+    found = [_library("torch", torch_peers.eager, device, steps.eager, wait=wait)]
+    if device != "cpu":
+        found.append(_library("torch graph", None, device, steps.graphed, wait=wait))
+    elif torch_peers.has_onednn():
+        found.append(_library("oneDNN", torch_peers.onednn, device, trains=False))
+    if device == "cpu" and not any(map(shutil.which, ("g++", "clang++", "c++"))):
+        return found, ["torch.compile: no C++ compiler (Debian, Ubuntu: apt install g++)"]
+    compiled = _library("torch.compile", torch_peers.compiled, device, steps.compiled, wait=wait)
+    return [*found, compiled], []
+
+
+def _jax(device):
+    if not (importlib.util.find_spec("jax") and jax_peer.runs_on(device)):
+        return [], [f"jax.jit: {_absent('JAX', device)}"]
+    return [_library("jax.jit", jax_peer.jitted, device, steps.jitted, wait=jax_peer.wait)], []
 
 
 def _absent(name, device):
@@ -79,11 +85,14 @@ def _library(name, bind, device, bind_step=None, **more):
     """A contender from functions that return (call, results).
 
     bind(operation, inputs, device) is for single operations, bind_step(inputs, lr, device) for the
-    training step.
+    training step; a contender may have only one of them.
     """
 
     def prepare(operation, inputs):
-        if operation.name == steps.NAME and bind_step:
+        is_step = operation.name == steps.NAME
+        if not (bind_step if is_step else bind):
+            raise NotImplementedError(f"{name} has no {operation}")
+        if is_step:
             call, results = bind_step(inputs, steps.RATE, device)
         else:
             call, results = bind(operation, inputs, device)
@@ -91,7 +100,7 @@ def _library(name, bind, device, bind_step=None, **more):
         complaint = widened(operation, inputs).disagreement(inputs, results())
         if complaint:
             raise suite.Wrong(complaint)
-        if operation.name == steps.NAME:
+        if is_step:
             call, _ = bind_step(inputs, 0.0, device)
             call()
         return call

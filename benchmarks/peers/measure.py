@@ -4,6 +4,7 @@ Every contender is called in every round, in an order that rotates, so that what
 machine for a while disturbs all of them; they are compared round by round.
 """
 
+import functools
 import importlib.metadata
 import json
 import os
@@ -14,15 +15,15 @@ import timeit
 from datetime import UTC, datetime
 from pathlib import Path
 
-import kernels
+import numba
+
 from reference import FAMILIES, Layer
 
 from .. import results, suite, workloads
-from . import ceilings, contenders, steps, table
+from . import apart, ceilings, contenders, steps, table
 
-OURS = ("numba", "numpy")
 SAMPLE = 0.004  # seconds of calls in a row: one contender in one round
-PAUSE = 0.002  # before them, where there are threads: libraries let theirs spin for a while
+WARMING = 0.002  # seconds of calls before them
 HIDDEN = ("relu", "tanh")  # one cheap activation, one transcendental
 LARGE = Layer("16M-4095x4096", 4095, 4096)  # 2^24 parameters, with the biases
 
@@ -60,22 +61,42 @@ def names(operation, layer):
 
 
 def selected(only):
-    """The cells of the grid that `only` names, or all. Raises ValueError for an unknown name."""
-    cells = grid()
-    known = set().union(*(names(operation, layer) for operation, layer, _ in cells))
+    """{place in the grid: cell} of those that `only` names, or of all.
+
+    Raises ValueError for an unknown name.
+    """
+    cells = dict(enumerate(grid()))
+    known = set().union(*(names(operation, layer) for operation, layer, _ in cells.values()))
     if unknown := set(only) - known:
         raise ValueError(
             f"--only: no {', '.join(sorted(unknown))} in the grid, but {', '.join(sorted(known))}"
         )
-    return [cell for cell in cells if not only or names(*cell[:2]) & set(only)]
+    return {n: cell for n, cell in cells.items() if not only or names(*cell[:2]) & set(only)}
 
 
 def _batches(layer):
     return workloads.batches(layer.name.partition("-")[0])
 
 
-def cell(found, operation, layer, batch, rounds, pause=0.0):
+def cell(found, operation, layer, batch, rounds):
     """The record of one cell: the seconds of every round by contender, and who was refused why."""
+    calls, refused = prepared(found, operation, layer, batch)
+    samplers = {name: functools.partial(sample, *call) for name, call in calls.items()}
+    return record(operation, layer, batch, interleaved(samplers, rounds), refused)
+
+
+def cell_apart(libraries, number, rounds):
+    """The same of a cell of the grid, by contenders in processes of their own."""
+    samplers, refused = {}, {}
+    for library in libraries:
+        ready, not_ready = library.prepare(number)
+        samplers |= {name: functools.partial(library.sample, name) for name in ready}
+        refused |= not_ready
+    return record(*grid()[number], interleaved(samplers, rounds), refused)
+
+
+def prepared(found, operation, layer, batch):
+    """{name: (call, wait)} of the contenders that have the operation, and {name: why refused}."""
     inputs = suite.sampled(operation, layer, "float32", batch)
     known, calls, refused = contenders.remembered(operation, inputs), {}, {}
     for contender in found:
@@ -87,6 +108,11 @@ def cell(found, operation, layer, batch, rounds, pause=0.0):
             refused[contender.name] = f"{suite.WRONG}: {complaint}"
         except Exception as error:  # of a library: the others are measured all the same
             refused[contender.name] = f"{suite.FAILED}: {type(error).__name__}: {error}"
+    return calls, refused
+
+
+def record(operation, layer, batch, seconds, refused):
+    """What is kept of a cell."""
     sizes = (batch, layer.fan_in, layer.fan_out)
     return {
         "operation": operation.name,
@@ -95,47 +121,37 @@ def cell(found, operation, layer, batch, rounds, pause=0.0):
         "batch": batch,
         "flops": operation.flops(*sizes),
         "bytes": operation.bytes(*sizes, "float32"),
-        "seconds": interleaved(calls, rounds, pause),
+        "seconds": seconds,
         "refused": refused,
     }
 
 
-def interleaved(calls, rounds, pause=0.0):
-    """{name: seconds a call, for every round} of {name: (call, wait)}."""
-    timers = {name: timeit.Timer(call) for name, (call, _) in calls.items()}
-    counts = {name: max(1, int(SAMPLE / _once(*call))) for name, call in calls.items()}
-    order, seconds = list(calls), {name: [] for name in calls}
+def interleaved(samplers, rounds):
+    """{name: seconds a call, for every round} of {name: sampler(calls in a row)}."""
+    counts = {name: max(1, int(SAMPLE / take(1))) for name, take in samplers.items()}
+    order, seconds = list(samplers), {name: [] for name in samplers}
     for _ in range(rounds):
         for name in order:
-            call, wait = calls[name]
-            time.sleep(pause)
-            if counts[name] > 1:  # a warm cache; what takes longer than SAMPLE warms its own
-                call()
-            wait()
-            started = time.perf_counter()
-            timers[name].timeit(counts[name])
-            wait()
-            seconds[name].append((time.perf_counter() - started) / counts[name])
+            seconds[name].append(samplers[name](counts[name]))
         order.append(order.pop(0))
     return seconds
 
 
-def _once(call, wait):
-    """The least time of three calls."""
-    times = []
-    for _ in range(3):
-        started = time.perf_counter()
+def sample(call, wait, count):
+    """Seconds a call, of so many in a row, once caches and threads have woken."""
+    started = time.perf_counter()
+    while time.perf_counter() - started < WARMING:
         call()
-        wait()
-        times.append(time.perf_counter() - started)
-        if times[-1] > 10 * SAMPLE:
-            break
-    return min(times)
+    wait()
+    timer = timeit.Timer(call)
+    started = time.perf_counter()
+    timer.timeit(count)
+    wait()
+    return (time.perf_counter() - started) / count
 
 
 def pools():
-    """The threads that each library says it will use."""
-    import numba
+    """The threads that each library of this process says it will use."""
     from threadpoolctl import threadpool_info
 
     found = {"numba": numba.get_num_threads()}
@@ -158,33 +174,43 @@ def versions():
 
 
 def measure(path, threads, rounds, only):
-    """Measures the cells and writes them to `path` as JSON."""
+    """Measures the cells and writes them to `path` as JSON, again after every cell."""
     cells, started, told = selected(only), time.time(), 0.0
-    found, missing = contenders.available({name: kernels.load(name) for name in OURS})
-    for line in missing:
-        print(f"not measured: {line}", flush=True)
+    before = ceilings.measured()
+    libraries = [apart.Library(*share) for share in apart.SHARES]
+    found = {name: trains for lib in libraries for name, trains in lib.contenders.items()}
     run = {
         "threads": threads,
         "rounds": rounds,
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
         "versions": versions(),
-        "contenders": {contender.name: contender.trains for contender in found},
-        "missing": missing,
-        "ceilings": ceilings.measured(),
+        "contenders": found,
+        "missing": [line for library in libraries for line in library.missing],
+        "ceilings": before,
         "cells": [],
+        "pools": {},
     }
+    for line in run["missing"]:
+        print(f"not measured: {line}", flush=True)
     terminal = sys.stdout.isatty()
-    pause = PAUSE if threads > 1 else 0.0
-    for number, (operation, layer, batch) in enumerate(cells, 1):
-        if terminal or time.time() - told > 10:
-            told = time.time()
-            line = f"{number:3} of {len(cells)} cells, {told - started:4.0f} s"
-            line = f"{table.threads(run)}: {line}: {operation} {layer.name} {batch or ''}"
-            print(f"\r\033[K{line}" if terminal else line, end="" if terminal else "\n", flush=True)
-        run["cells"].append(cell(found, operation, layer, batch, rounds, pause))
-    print("\r\033[K" if terminal else "", end="", flush=True)
+    try:
+        for done, (number, (operation, layer, batch)) in enumerate(cells.items(), 1):
+            if terminal or time.time() - told > 10:
+                told = time.time()
+                line = f"{done:3} of {len(cells)} cells, {told - started:4.0f} s"
+                line = f"{table.threads(run)}: {line}: {operation} {layer.name} {batch or ''}"
+                over, end = ("\r\033[K", "") if terminal else ("", "\n")
+                print(f"{over}{line}", end=end, flush=True)
+            run["cells"].append(cell_apart(libraries, number, rounds))
+            run["took"] = time.time() - started
+            Path(path).write_text(json.dumps(run))
+        for library in libraries:
+            run["pools"] |= library.pools()
+    finally:
+        for library in libraries:
+            library.close()
+        print("\r\033[K" if terminal else "", end="", flush=True)
     # Twice, because nothing is faster than the machine, but other work may have slowed it down.
-    run["ceilings"] = ceilings.higher(run["ceilings"], ceilings.measured())
-    run |= {"pools": pools(), "took": time.time() - started}
+    run["ceilings"] = ceilings.higher(before, ceilings.measured())
     Path(path).write_text(json.dumps(run))

@@ -8,6 +8,7 @@ rate of 0, which their compilers are not told: the network stays what it is, how
 is repeated.
 """
 
+import copy
 import functools
 import math
 
@@ -115,6 +116,41 @@ def checked(operation, module, inputs):
 
 def eager(inputs, lr, device="cpu"):
     """(call, results) of torch.nn, autograd and torch.optim.Adam(fused=True)."""
+    model, rule, x, labels = _model(inputs, lr, device)
+    last = []
+
+    def call():
+        rule.zero_grad()
+        last[:] = (_trained(model, rule, x, labels),)
+
+    return call, lambda: _torch_results(last, model, rule)
+
+
+def graphed(inputs, lr, device="cuda"):
+    """(call, results) of the same step captured once as a CUDA graph, which a call replays."""
+    import torch
+
+    model, rule, x, labels = _model(inputs, lr, device, capturable=True)
+    untrained = copy.deepcopy(model.state_dict())
+    torch.cuda.synchronize()
+    # Once outside of a capture: what allocates the optimizer's state and chooses cuBLAS's kernels.
+    with torch.cuda.stream(torch.cuda.Stream()):
+        _trained(model, rule, x, labels)
+        rule.zero_grad()
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        loss = _trained(model, rule, x, labels)
+    # Capturing computed nothing: only the step before it is undone.
+    model.load_state_dict(untrained)
+    for state in rule.state.values():
+        for tensor in state.values():
+            tensor.zero_()
+    return graph.replay, lambda: _torch_results([loss], model, rule)
+
+
+def _model(inputs, lr, device, **options):
+    """(torch's network, its optimizer, x, labels)."""
     import torch
 
     torch.set_grad_enabled(True)
@@ -125,25 +161,26 @@ def eager(inputs, lr, device="cpu"):
         layer.bias.data.copy_(torch.tensor(bias))
         layers += [layer, torch.nn.ReLU()]
     model = torch.nn.Sequential(*layers[:-1])
-    rule = torch.optim.Adam(model.parameters(), lr, fused=True)
+    rule = torch.optim.Adam(model.parameters(), lr, fused=True, **options)
     x = torch.tensor(inputs["x"], device=device)
-    labels = torch.tensor(inputs["labels"].astype(np.int64), device=device)
-    last = []
+    return model, rule, x, torch.tensor(inputs["labels"].astype(np.int64), device=device)
 
-    def call():
-        rule.zero_grad()
-        loss = torch.nn.functional.cross_entropy(model(x), labels)
-        loss.backward()
-        rule.step()
-        last[:] = (loss,)
 
-    def results():
-        params = list(model.parameters())
-        moments = [[rule.state[p][key] for p in params] for key in ("exp_avg", "exp_avg_sq")]
-        tensors = [t.detach().cpu().numpy().T for t in (*last, *params, *moments[0], *moments[1])]
-        return tuple(tensors)
+def _trained(model, rule, x, labels):
+    """The loss of one step."""
+    import torch
 
-    return call, results
+    loss = torch.nn.functional.cross_entropy(model(x), labels)
+    loss.backward()
+    rule.step()
+    return loss
+
+
+def _torch_results(last, model, rule):
+    params = list(model.parameters())
+    moments = [[rule.state[p][key] for p in params] for key in ("exp_avg", "exp_avg_sq")]
+    tensors = [*last, *params, *moments[0], *moments[1]]
+    return tuple(tensor.detach().cpu().numpy().T for tensor in tensors)
 
 
 def compiled(inputs, lr, device="cpu"):

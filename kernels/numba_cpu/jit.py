@@ -1,15 +1,9 @@
 """How every kernel of this backend is compiled, and when it uses threads."""
 
-import os
 from functools import partial
 
 from numba import njit
 from numba.extending import register_jitable
-
-# How often GNU OpenMP, Numba's threading layer on Linux, looks for the other threads before it
-# sleeps: some 30 us long. By default it is milliseconds, and where another process has taken a
-# core, two threads that spin on the same one wait for each other that long at every call.
-os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 # No division checks: they forbid vectorisation. a * b + c may be rounded once (multiply-add).
 OPTIONS = {"cache": True, "nogil": True, "error_model": "numpy"}
