@@ -28,6 +28,12 @@ ACTIVATIONS = {
     "rectifier": SLOPE,
 }
 DEFAULT_ALPHA = {"leaky_relu": 0.01, "elu": 1.0}
+# Activation -> (way, slope) where no alpha is given.
+PLAIN = {
+    name: (way, DEFAULT_ALPHA.get(name, 0.0))
+    for name, way in ACTIVATIONS.items()
+    if name not in ("prelu", "rectifier")
+}
 
 # Klambauer et al., Self-Normalizing Neural Networks, NeurIPS 2017, appendix A1.
 SELU_LAMBDA = 1.0507009873554804934193349852946
@@ -94,11 +100,34 @@ def several(name, value, count):
 
 
 def apart(outputs, inputs):
-    """No output may be one of the inputs: the product would read what it has overwritten."""
-    for out_name, out in outputs.items():
-        for name, value in inputs.items():
-            if out is value:
-                raise ValueError(f"{out_name} must not be the same array as {name}")
+    """No output shares memory with another or an input: it would overwrite what is yet to be read.
+
+    All are arrays as above.
+    """
+    others = dict(inputs)
+    for name, value in outputs.items():
+        for other, array in others.items():
+            if _meet(value, array):
+                raise ValueError(f"{name} must not share memory with {other}")
+        others[name] = value
+
+
+def _meet(one, other):
+    """Whether two C-contiguous arrays share memory."""
+    if isinstance(one, np.ndarray):
+        return np.may_share_memory(one, other)  # compares where they begin and end
+    first, second = one.data.ptr, other.data.ptr
+    return first < second + other.nbytes and second < first + one.nbytes
+
+
+def updated(param, grad, states, kind):
+    """What a rule updates: all arrays are like param, which sets dtype and shape."""
+    floating("param", param, kind)
+    writeable("param", param)
+    array("grad", grad, kind, param.dtype, param.shape)
+    for name, state in states.items():
+        written(name, state, kind, param.dtype, param.shape)
+    apart({"param": param, **states}, {"grad": grad})
 
 
 def labels(name, value, kind, batch):
@@ -166,6 +195,11 @@ def activation(name, alpha, units, kind, dtype):
     # The derivative of leaky_relu and elu is read off the sign of y: alpha cannot be negative.
     lowest = -math.inf if name == "rectifier" else 0.0
     return way, number("alpha", alpha, lowest), None
+
+
+def plain(name, alpha):
+    """(way, slope) of an activation that needs no more than its name; None of any other."""
+    return PLAIN.get(name) if alpha is None and isinstance(name, str) else None
 
 
 @dataclass(frozen=True)
@@ -367,6 +401,8 @@ def _one_of(name, value, allowed):
 def _contiguous(name, value):
     if not value.flags.c_contiguous:
         raise ValueError(f"{name} must be C-contiguous, got strides {value.strides}")
+    if not getattr(value.flags, "aligned", True):  # a GPU's arrays always are
+        raise ValueError(f"{name} must be aligned to its elements, got one that is not")
 
 
 def _type(kind):

@@ -1,6 +1,8 @@
 """Bad input raises an error that names the argument, before anything is written."""
 
 import inspect
+import itertools
+import math
 import re
 
 import numpy as np
@@ -23,8 +25,8 @@ NUMBERS = {
 }
 
 
-def bad_arrays(backend, good, first):
-    """What is wrong, and a bad value in place of `good`; the first array sets the shapes."""
+def bad_arrays(backend, good, sets_shapes):
+    """What is wrong, and a bad value in place of `good`; one array may set the shapes."""
     yield "a list", good.tolist()
     yield "nothing", None
     yield "text", "array"
@@ -33,10 +35,12 @@ def bad_arrays(backend, good, first):
         yield dtype, backend.asarray(good.astype(dtype))
     yield "big-endian", good.astype(good.dtype.newbyteorder(">"))
     yield "strided", backend.asarray(np.repeat(good, 2, axis=-1))[..., ::2]
+    raw = np.zeros(good.nbytes + 1, np.uint8)
+    yield "not aligned", raw[1:].view(good.dtype).reshape(good.shape)
     if good.ndim == 2:
         yield "transposed", backend.asarray(good.T.copy()).T
     yield "of another dimension", backend.asarray(good[None].copy())
-    if not first:
+    if not sets_shapes:
         yield "of another length", backend.asarray(good[:-1].copy())
         yield "of another width", backend.asarray(good[..., :-1].copy())
 
@@ -58,14 +62,20 @@ def test_every_argument_is_checked(fast_backend, name):
     operation = OPERATIONS[name]
     sample = operation.sample(np.random.default_rng(0), Layer("test", 3, 5), 4, "float32")
     parameters = inspect.signature(operation.function).parameters
-    for position, argument in enumerate(parameters):
+    call = getattr(fast_backend, operation.name)
+    # Only once something has succeeded, everything that makes later calls quick is in place.
+    out = call(**on_device(fast_backend, sample))
+    outs = [{}] if operation.in_place else [{}, {"out": out}]
+    for (position, argument), out in itertools.product(enumerate(parameters), outs):
         good = sample.get(argument)
+        fixed = operation.in_place or (out and as_tuple(out["out"])[-1].ndim > 0)
+        sets_shapes = position == 0 and not fixed
         if isinstance(good, np.ndarray):
-            bad_values = list(bad_arrays(fast_backend, good, position == 0))
+            bad_values = list(bad_arrays(fast_backend, good, sets_shapes))
         else:
             bad_values = [(repr(bad), bad) for bad in NUMBERS.get(argument, ())]
         for what, bad in bad_values:
-            arguments = {**on_device(fast_backend, sample), argument: bad}
+            arguments = {**on_device(fast_backend, sample), argument: bad, **out}
             assert_rejected(fast_backend, operation, arguments, argument, what)
 
 
@@ -138,3 +148,63 @@ def test_read_only_output_of_the_cpu():
     out.flags.writeable = False
     with pytest.raises(ValueError, match="out must be writeable"):
         numba_cpu.activation_forward(z, "relu", out=out)
+
+
+def overlapping(backend, *shapes):
+    """Arrays of ones, each of which begins with the last element of the one before it."""
+    flat = backend.asarray(np.ones(sum(map(math.prod, shapes)), np.float32))
+    start, views = 0, []
+    for shape in shapes:
+        views.append(flat[start : start + math.prod(shape)].reshape(shape))
+        start += math.prod(shape) - 1
+    return views
+
+
+@pytest.mark.parametrize("times", [1, 2])  # the first call compiles what checks the second
+def test_shared_memory_is_refused(fast_backend, times):
+    """One element that is written and yet to be read is enough."""
+    x, weight, y = overlapping(fast_backend, (4, 3), (3, 5), (4, 5))
+    apart = [fast_backend.asarray(np.ones(shape, np.float32)) for shape in ((4, 3), (3, 5), (4, 5))]
+    bias, dbias = (fast_backend.asarray(np.ones(5, np.float32)) for _ in range(2))
+    dx, dweight, dy = apart
+    for _ in range(times):
+        fast_backend.dense_forward(dx, dweight, bias, "relu", out=dy)
+        with pytest.raises(ValueError, match="out must not share memory with weight"):
+            fast_backend.dense_forward(dx, weight, bias, "relu", out=y)
+        with pytest.raises(ValueError, match=r"out\[1\] must not share memory with out\[0\]"):
+            fast_backend.dense_backward(dy, dx, dweight, dy, "relu", out=(x, weight, dbias))
+        for rule, states in (("sgd", 0), ("momentum", 1), ("adagrad", 1), ("adam", 2)):
+            arrays = overlapping(fast_backend, *[(6,)] * (2 + states))
+            step = {"step": 1} if rule == "adam" else {}
+            with pytest.raises(ValueError, match="must not share memory with"):
+                getattr(fast_backend, rule)(*arrays, lr=0.1, **step)
+            assert all((fast_backend.to_host(array) == 1).all() for array in arrays)
+
+
+def test_read_only_inputs_of_the_cpu(tmp_path):
+    """Nothing is written to inputs, so they may be read-only, and a file that is mapped as well."""
+    from kernels import numba_cpu
+
+    layer, rng = Layer("test", 3, 5), np.random.default_rng(0)
+    for name, operation in OPERATIONS.items():
+        sample = operation.sample(rng, layer, 4, "float32")
+        for key, value in sample.items():
+            if isinstance(value, np.ndarray) and key not in operation.in_place:
+                np.save(tmp_path / f"{key}.npy", value)
+                sample[key] = np.load(tmp_path / f"{key}.npy", mmap_mode="r")
+        call = getattr(numba_cpu, operation.name)
+        out = call(**sample)
+        if not operation.in_place:
+            call(**sample, out=out)
+            assert operation.disagreement(sample, as_tuple(out)) is None, name
+
+
+def test_steps_that_are_no_integers_are_refused_at_every_call():
+    from kernels import numba_cpu
+
+    param, grad, mean, variance = np.ones((4, 6), np.float32)
+    for _ in range(2):
+        numba_cpu.adam(param, grad, mean, variance, 1)
+        for step in (1.5, True, "1"):
+            with pytest.raises(TypeError, match="step must be an integer"):
+                numba_cpu.adam(param, grad, mean, variance, step)

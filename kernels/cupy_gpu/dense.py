@@ -29,7 +29,7 @@ def dense_forward(x, weight, bias, activation="identity", alpha=None, *, out=Non
     interface.array("bias", bias, device.ndarray, dtype, (units,))
     way, slope, slopes = interface.activation(activation, alpha, units, device.ndarray, dtype)
     y = output("out", out, (len(x), units), dtype)
-    interface.apart({"out": y}, {"x": x, "weight": weight})
+    interface.apart({"out": y}, {"x": x, "weight": weight, "bias": bias})
     forward(x, weight, bias, way, slope, slopes, y)
     return y
 

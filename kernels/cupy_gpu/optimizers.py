@@ -54,16 +54,7 @@ def adam(param, grad, mean, variance, step, *, lr=0.001, beta1=0.9, beta2=0.999,
 
 
 def _check(param, grad, lr, **states):
-    interface.floating("param", param, device.ndarray)
-    dtype, shape = param.dtype, param.shape
-    interface.written("param", param, device.ndarray, dtype, shape)
-    interface.array("grad", grad, device.ndarray, dtype, shape)
-    others = {"grad": grad}
-    interface.apart({"param": param}, others)
-    for name, state in states.items():
-        interface.written(name, state, device.ndarray, dtype, shape)
-        interface.apart({name: state}, {"param": param, **others})
-        others[name] = state
+    interface.updated(param, grad, states, device.ndarray)
     interface.number("lr", lr)
 
 

@@ -6,7 +6,7 @@ slope, or one for every unit where the way is SLOPES.
 """
 
 import numpy as np
-from numba import prange
+from numba import carray, prange, types
 from numba.extending import register_jitable
 
 from .. import interface
@@ -23,6 +23,8 @@ from ..interface import (
 )
 from .elementary import exp, expm1, tanh
 from .jit import CHUNK, THREADS_FROM, kernel, threaded
+from .shortcut import read, shortcut, writable, written
+from .symbol import stored
 
 # act(z) of one number, with slope a. NaN stays NaN.
 
@@ -249,42 +251,60 @@ def slope_gradient(dy, z, dalpha):
             dalpha[j] += type(s[j])(0) if s[j] > 0 else row[j] * s[j]
 
 
-_SLOPES = {}  # (slope, dtype) -> array of one element, so that a call does not make a new one
+@shortcut(read(2), types.intp, types.float64, written(2))
+def _forward_call(z, way, slope, y):
+    fits = z.shape == y.shape
+    if fits:
+        forward(way, writable(z), carray(stored(y.dtype.type(slope)), 1), y)
+    return fits
 
 
-def prepared(activation, alpha, units, dtype):
-    """(way, alpha as a 1-D array) of checked arguments."""
-    way, slope, slopes = interface.activation(activation, alpha, units, np.ndarray, dtype)
-    if slopes is None:
-        slopes = _SLOPES.get((slope, dtype))
-        if slopes is None:
-            slopes = _SLOPES[slope, dtype] = np.full(1, slope, dtype)
-    return way, slopes
+@shortcut(read(2), read(2), types.intp, types.float64, written(2))
+def _backward_call(dy, saved, way, slope, dz):
+    fits = dy.shape == dz.shape and saved.shape == dz.shape
+    if fits:
+        alpha = carray(stored(dz.dtype.type(slope)), 1)
+        backward(way, writable(dy), writable(saved), alpha, dz)
+    return fits
 
 
 def activation_forward(z, activation, alpha=None, *, out=None):
     """y = act(z), elementwise; see reference.activation_forward."""
+    plain = interface.plain(activation, alpha)
+    if plain and out is not None and _forward_call.accepts(z, *plain, out):
+        return out
     interface.floating("z", z, np.ndarray, 2)
-    way, alpha = prepared(activation, alpha, z.shape[1], z.dtype)
+    way, slope, slopes = interface.activation(activation, alpha, z.shape[1], np.ndarray, z.dtype)
     if out is None:
         out = np.empty_like(z)
     else:
         interface.written("out", out, np.ndarray, z.dtype, z.shape)
-    forward(way, z, alpha, out)
+    _forward_call.ready(z.dtype)
+    if slopes is None:
+        _forward_call(z, way, slope, out)
+    else:
+        forward(way, z, slopes, out)
     return out
 
 
 def activation_backward(dy, saved, activation, alpha=None, *, out=None):
     """dz = dy act'(z), for prelu (dz, dalpha); see reference.activation_backward."""
+    plain = interface.plain(activation, alpha)
+    if plain and out is not None and _backward_call.accepts(dy, saved, *plain, out):
+        return out
     interface.floating("dy", dy, np.ndarray, 2)
     interface.array("saved", saved, np.ndarray, dy.dtype, dy.shape)
-    way, slopes = prepared(activation, alpha, dy.shape[1], dy.dtype)
+    way, slope, slopes = interface.activation(activation, alpha, dy.shape[1], np.ndarray, dy.dtype)
     if activation != "prelu":
         if out is None:
             out = np.empty_like(dy)
         else:
             interface.written("out", out, np.ndarray, dy.dtype, dy.shape)
-        backward(way, dy, saved, slopes, out)
+        _backward_call.ready(dy.dtype)
+        if slopes is None:
+            _backward_call(dy, saved, way, slope, out)
+        else:
+            backward(way, dy, saved, slopes, out)
         return out
     if out is None:
         out = np.empty_like(dy), np.empty_like(slopes)

@@ -8,11 +8,12 @@ once.
 import math
 
 import numpy as np
-from numba import prange
+from numba import prange, types
 
 from .. import interface
 from .elementary import exp, largest
 from .jit import THREADS_FROM, kernel, reduction, threaded
+from .shortcut import apart, below, read, shortcut, span, writable, written
 
 GROUP = 2048  # elements: 8 KiB of float32 in and as much out
 LOG_EVERY = 16  # row sums lie between 1 and 2^31: a product of 16 of them is far from overflow
@@ -138,20 +139,46 @@ def _sparse_cross_entropy(probabilities, labels, loss):
     return True
 
 
+@shortcut(read(2), written(2))
+def _softmax_call(logits, out):
+    fits = logits.shape == out.shape and out.size > 0
+    if fits:
+        _softmax(writable(logits), out)
+    return fits
+
+
+@shortcut(read(2), read(1, of=1), types.float64, written(0), written(2))
+def _cross_entropy_call(logits, labels, smoothing, loss, dlogits):
+    fits = logits.shape == dlogits.shape and labels.size == len(logits) and logits.size > 0
+    fits = fits and below(smoothing, 1) and apart((span(dlogits), span(loss)), (span(logits),))
+    return fits and _cross_entropy(writable(logits), writable(labels), smoothing, loss, dlogits)
+
+
+@shortcut(read(2), read(1, of=1), written(0))
+def _sparse_call(probabilities, labels, loss):
+    fits = labels.size == len(probabilities) and probabilities.size > 0
+    return fits and _sparse_cross_entropy(writable(probabilities), writable(labels), loss)
+
+
 def softmax(logits, *, out=None):
     """p_ij = exp(x_ij - m_i) / sum_k exp(x_ik - m_i); see reference.softmax."""
+    if out is not None and _softmax_call.accepts(logits, out):
+        return out
     interface.floating("logits", logits, np.ndarray, 2)
     interface.rows("logits", logits)
     if out is None:
         out = np.empty_like(logits)
     else:
         interface.written("out", out, np.ndarray, logits.dtype, logits.shape)
-    _softmax(logits, out)
+    _softmax_call.ready(logits.dtype)
+    _softmax_call(logits, out)
     return out
 
 
 def softmax_cross_entropy(logits, labels, *, label_smoothing=0.0, out=None):
     """(mean loss, dlogits); see reference.softmax_cross_entropy."""
+    if type(out) is tuple and _cross_entropy_call.accepts(logits, labels, label_smoothing, *out):
+        return out
     interface.floating("logits", logits, np.ndarray, 2)
     interface.rows("logits", logits)
     interface.labels("labels", labels, np.ndarray, len(logits))
@@ -162,15 +189,18 @@ def softmax_cross_entropy(logits, labels, *, label_smoothing=0.0, out=None):
         interface.several("out", out, 2)
         interface.written("out[0]", out[0], np.ndarray, logits.dtype, ())
         interface.written("out[1]", out[1], np.ndarray, logits.dtype, logits.shape)
-        interface.apart({"out[1]": out[1]}, {"logits": logits})
+        interface.apart({"out[0]": out[0], "out[1]": out[1]}, {"logits": logits})
     loss, dlogits = out
-    if not _cross_entropy(logits, labels, label_smoothing, loss, dlogits):
+    _cross_entropy_call.ready(logits.dtype, labels.dtype)
+    if not _cross_entropy_call.accepts(logits, labels, label_smoothing, loss, dlogits):
         raise interface.label_out_of_range("labels", logits.shape[1])
     return loss, dlogits
 
 
 def sparse_categorical_cross_entropy(probabilities, labels, *, out=None):
     """Mean loss of given probabilities; see reference.sparse_categorical_cross_entropy."""
+    if out is not None and _sparse_call.accepts(probabilities, labels, out):
+        return out
     interface.floating("probabilities", probabilities, np.ndarray, 2)
     interface.rows("probabilities", probabilities)
     interface.labels("labels", labels, np.ndarray, len(probabilities))
@@ -178,6 +208,7 @@ def sparse_categorical_cross_entropy(probabilities, labels, *, out=None):
         out = np.empty((), probabilities.dtype)
     else:
         interface.written("out", out, np.ndarray, probabilities.dtype, ())
-    if not _sparse_cross_entropy(probabilities, labels, out):
+    _sparse_call.ready(probabilities.dtype, labels.dtype)
+    if not _sparse_call.accepts(probabilities, labels, out):
         raise interface.label_out_of_range("labels", probabilities.shape[1])
     return out

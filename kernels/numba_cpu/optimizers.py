@@ -5,21 +5,31 @@ arrays. Where a rule divides by a bias correction, its factors are formed once a
 """
 
 import numpy as np
-from numba import prange
+from numba import prange, types
+from numba.extending import register_jitable
 
 from .. import interface
 from .jit import THREADS_FROM, chunk, chunks, kernel, threaded
+from .shortcut import apart, below, read, shortcut, span, writable, written
+
+INFINITY = np.inf
 
 
-def _checked(param, grad, **states):
-    """The arrays as 1-D views, when all of them are fit to be updated."""
-    interface.floating("param", param, np.ndarray)
-    interface.writeable("param", param)
-    interface.array("grad", grad, np.ndarray, param.dtype, param.shape)
-    for name, state in states.items():
-        interface.written(name, state, np.ndarray, param.dtype, param.shape)
-    arrays = (param, grad, *states.values())
-    return arrays if param.ndim == 1 else tuple(array.reshape(-1) for array in arrays)
+def _checked(call, param, grad, **states):
+    """The arrays as 1-D views, when all are fit to be updated; makes the shortcut ready."""
+    interface.updated(param, grad, states, np.ndarray)
+    call.ready(param.dtype)
+    return tuple(array.reshape(-1) for array in (param, grad, *states.values()))
+
+
+@register_jitable
+def _alike(grad, spans):
+    """What is updated has the size of grad, and nothing shares memory with anything."""
+    mine = span(grad)
+    for start, end in spans:
+        if end - start != mine[1] - mine[0]:
+            return False
+    return apart(spans, (mine,))
 
 
 @kernel
@@ -39,10 +49,20 @@ def _sgd(param, grad, lr):
             _sgd_part(param[part], grad[part], lr)
 
 
+@shortcut(written(1), read(1), types.float64)
+def _sgd_call(param, grad, lr):
+    fits = _alike(grad, (span(param),)) and below(lr, INFINITY)
+    if fits:
+        _sgd(param, writable(grad), lr)
+    return fits
+
+
 def sgd(param, grad, *, lr):
     """p -= lr g."""
+    if _sgd_call.accepts(param, grad, lr):
+        return
     lr = interface.number("lr", lr)
-    _sgd(*_checked(param, grad), lr)
+    _sgd_call(*_checked(_sgd_call, param, grad), lr)
 
 
 @kernel
@@ -64,11 +84,21 @@ def _momentum(param, grad, velocity, lr, beta):
             _momentum_part(param[part], grad[part], velocity[part], lr, beta)
 
 
+@shortcut(written(1), read(1), written(1), *[types.float64] * 2)
+def _momentum_call(param, grad, velocity, lr, beta):
+    fits = _alike(grad, (span(param), span(velocity))) and below(lr, INFINITY) and below(beta, 1)
+    if fits:
+        _momentum(param, writable(grad), velocity, lr, beta)
+    return fits
+
+
 def momentum(param, grad, velocity, *, lr, beta=0.9):
     """v = beta v + lr g; p -= v."""
+    if _momentum_call.accepts(param, grad, velocity, lr, beta):
+        return
     lr = interface.number("lr", lr)
     beta = interface.number("beta", beta, high=1)
-    _momentum(*_checked(param, grad, velocity=velocity), lr, beta)
+    _momentum_call(*_checked(_momentum_call, param, grad, velocity=velocity), lr, beta)
 
 
 @kernel
@@ -91,11 +121,21 @@ def _nesterov(param, grad, velocity, lr, beta):
             _nesterov_part(param[part], grad[part], velocity[part], lr, beta)
 
 
+@shortcut(written(1), read(1), written(1), *[types.float64] * 2)
+def _nesterov_call(param, grad, velocity, lr, beta):
+    fits = _alike(grad, (span(param), span(velocity))) and below(lr, INFINITY) and below(beta, 1)
+    if fits:
+        _nesterov(param, writable(grad), velocity, lr, beta)
+    return fits
+
+
 def nesterov(param, grad, velocity, *, lr, beta=0.9):
     """v = beta v + lr g; q -= beta v + lr g, where param holds the lookahead q = p - beta v."""
+    if _nesterov_call.accepts(param, grad, velocity, lr, beta):
+        return
     lr = interface.number("lr", lr)
     beta = interface.number("beta", beta, high=1)
-    _nesterov(*_checked(param, grad, velocity=velocity), lr, beta)
+    _nesterov_call(*_checked(_nesterov_call, param, grad, velocity=velocity), lr, beta)
 
 
 @kernel
@@ -118,11 +158,25 @@ def _adagrad(param, grad, accumulator, lr, eps):
             _adagrad_part(param[part], grad[part], accumulator[part], lr, eps)
 
 
+@shortcut(written(1), read(1), written(1), *[types.float64] * 2)
+def _adagrad_call(param, grad, accumulator, lr, eps):
+    fits = (
+        _alike(grad, (span(param), span(accumulator)))
+        and below(lr, INFINITY)
+        and 0 < eps < INFINITY
+    )
+    if fits:
+        _adagrad(param, writable(grad), accumulator, lr, eps)
+    return fits
+
+
 def adagrad(param, grad, accumulator, *, lr, eps=1e-8):
     """G += g^2; p -= lr g / (sqrt(G) + eps)."""
+    if _adagrad_call.accepts(param, grad, accumulator, lr, eps):
+        return
     lr = interface.number("lr", lr)
     eps = interface.number("eps", eps, above=True)
-    _adagrad(*_checked(param, grad, accumulator=accumulator), lr, eps)
+    _adagrad_call(*_checked(_adagrad_call, param, grad, accumulator=accumulator), lr, eps)
 
 
 @kernel
@@ -146,12 +200,23 @@ def _rmsprop(param, grad, mean_square, lr, rho, eps):
             _rmsprop_part(param[part], grad[part], mean_square[part], lr, rho, eps)
 
 
+@shortcut(written(1), read(1), written(1), *[types.float64] * 3)
+def _rmsprop_call(param, grad, mean_square, lr, rho, eps):
+    fits = _alike(grad, (span(param), span(mean_square))) and below(lr, INFINITY)
+    fits = fits and below(rho, 1) and 0 < eps < INFINITY
+    if fits:
+        _rmsprop(param, writable(grad), mean_square, lr, rho, eps)
+    return fits
+
+
 def rmsprop(param, grad, mean_square, *, lr, rho=0.9, eps=1e-8):
     """E = rho E + (1 - rho) g^2; p -= lr g / (sqrt(E) + eps)."""
+    if _rmsprop_call.accepts(param, grad, mean_square, lr, rho, eps):
+        return
     lr = interface.number("lr", lr)
     rho = interface.number("rho", rho, high=1)
     eps = interface.number("eps", eps, above=True)
-    _rmsprop(*_checked(param, grad, mean_square=mean_square), lr, rho, eps)
+    _rmsprop_call(*_checked(_rmsprop_call, param, grad, mean_square=mean_square), lr, rho, eps)
 
 
 @kernel
@@ -181,12 +246,23 @@ def _adam(param, grad, mean, variance, step, lr, beta1, beta2, eps):
             _adam_part(*arrays, rate, correction, beta1, beta2, eps)
 
 
+@shortcut(written(1), read(1), *[written(1)] * 2, *[types.float64] * 5)
+def _adam_call(param, grad, mean, variance, step, lr, beta1, beta2, eps):
+    fits = _alike(grad, (span(param), span(mean), span(variance))) and below(lr, INFINITY)
+    fits = fits and below(beta1, 1) and below(beta2, 1) and 0 < eps < INFINITY
+    if fits:
+        _adam(param, writable(grad), mean, variance, step, lr, beta1, beta2, eps)
+    return fits
+
+
 def adam(param, grad, mean, variance, step, *, lr=0.001, beta1=0.9, beta2=0.999, eps=1e-8):
     """m = beta1 m + (1 - beta1) g; v = beta2 v + (1 - beta2) g^2; p -= lr m^ / (sqrt(v^) + eps)."""
     step = interface.step("step", step)
+    if _adam_call.accepts(param, grad, mean, variance, step, lr, beta1, beta2, eps):
+        return
     lr = interface.number("lr", lr)
     beta1 = interface.number("beta1", beta1, high=1)
     beta2 = interface.number("beta2", beta2, high=1)
     eps = interface.number("eps", eps, above=True)
-    arrays = _checked(param, grad, mean=mean, variance=variance)
-    _adam(*arrays, step, lr, beta1, beta2, eps)
+    arrays = _checked(_adam_call, param, grad, mean=mean, variance=variance)
+    _adam_call(*arrays, step, lr, beta1, beta2, eps)
