@@ -161,6 +161,22 @@ def _d_row(derivative, dy, saved, a, dz):
         dz[j] = derivative(dy[j], saved[j], a)
 
 
+@register_jitable
+def _pieces_in_place(act, y, step, a, rows, cols):
+    for i in range(rows):
+        row = y[i * step :]
+        for j in range(cols):
+            row[j] = act(row[j], a)
+
+
+@register_jitable
+def _d_pieces(derivative, dy, saved, step, a, dz, rows, cols):
+    for i in range(rows):
+        d, s, z = dy[i * step :], saved[i * step :], dz[i * cols :]
+        for j in range(cols):
+            z[j] = derivative(d[j], s[j], a)
+
+
 @kernel
 def forward_row(way, z, alpha, y):
     """y = act(z) of 1-D arrays: one row, or several rows end to end unless the way is SLOPES."""
@@ -191,6 +207,29 @@ def backward_row(way, dy, saved, alpha, dz):
             dz[j] = _d_slope(dy[j], saved[j], alpha[j])
     else:
         _backward(_d_row, way, dy, saved, alpha[0], dz)
+
+
+@kernel
+def activate_pieces(way, y, step, alpha, rows, cols):
+    """y = act(y) of `rows` pieces of `cols` elements that begin `step` apart. A call for each would
+    take longer than a short piece.
+    """
+    if way == SLOPES:
+        for i in range(rows):
+            activate_row(way, y[i * step : i * step + cols], alpha)
+    else:
+        _forward(_pieces_in_place, way, y, step, alpha[0], rows, cols)
+
+
+@kernel
+def backward_pieces(way, dy, saved, step, alpha, dz, rows, cols):
+    """dz = dy act'(saved) of such pieces; those of dz lie end to end."""
+    if way == SLOPES:
+        for i in range(rows):
+            piece = slice(i * step, i * step + cols)
+            backward_row(way, dy[piece], saved[piece], alpha, dz[i * cols : (i + 1) * cols])
+    else:
+        _backward(_d_pieces, way, dy, saved, step, alpha[0], dz, rows, cols)
 
 
 @kernel

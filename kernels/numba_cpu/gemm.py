@@ -70,7 +70,7 @@ def _plan(product):
 @njit(**INTERNAL)
 def _grid(product, how):
     """Into how many parts, downwards and across, the threads cut `out`: those that pack least
-    twice. Forming dz makes its side of the product twice as dear.
+    twice. Forming dz makes the left side of backward_input twice as dear.
     """
     # Fewer than 16 rows cost as much as 16: the time to read or write the weights.
     rows, cols, kind = product.rows, product.cols, product.kind
@@ -80,7 +80,7 @@ def _grid(product, how):
     best, least = (1, threads), np.inf
     for down in range(1, threads + 1):
         across = threads // down
-        twice = down * cols * (1 + (kind == WEIGHT)) + across * rows * (1 + (kind == INPUT))
+        twice = down * cols + across * rows * (1 + (kind == INPUT))
         if how == DOTS and kind == INPUT:
             twice = down  # every part down reads all weights
         if down * across == threads and twice < least:

@@ -24,6 +24,8 @@ from .vectors import VECTOR_BYTES, Matrix, address, advance, aligned, at, keep, 
 RIGHT_BYTES = max(caches.L2, caches.L3 // 2)
 # Depth of a product from which time goes into multiplying, not into writing the gradient in order.
 WAITING_DEPTH = 64
+# Panels up to which the weight gradient's left operand is read in place: packing it would not pay.
+FEW_PANELS = 4
 # Rows of the weights that stay in cache while the rows of dz are multiplied with them.
 DOT_CHUNK = 64
 
@@ -69,6 +71,9 @@ def tiles(product, in_place, blocks):
     waiting = strips * strip * itemsize <= caches.L2 // 2
     waiting = waiting and (kind != WEIGHT or product.depth >= WAITING_DEPTH)
     group = max(1, strips) if waiting else 1
+    # Rows of x are columns of its transpose: the weight gradient can read them in place. The first
+    # panel does, multiplying while they come from memory; then they are near, and are packed.
+    packs_later = kind == WEIGHT and cols > FEW_PANELS * width
     block = width
     if kind == WEIGHT or not waiting:
         block *= max(1, RIGHT_BYTES // (max(1, depth) * itemsize) // width)
@@ -92,7 +97,7 @@ def tiles(product, in_place, blocks):
                 pack_right(product, p0, p1, j0, j1, packed, panel, dz)
             for s0 in range(0, max(1, strips), group):
                 s1 = min(strips, s0 + group)
-                if not waiting or j0 == 0:
+                if kind != WEIGHT and (not waiting or j0 == 0):
                     for s in range(s0, s1):
                         a = Matrix(advance(lefts, (s - s0) * strip), height)
                         i, count = _strip(rows, s, strips)
@@ -109,7 +114,11 @@ def tiles(product, in_place, blocks):
                     for s in range(s0, s1):
                         a = Matrix(advance(lefts, (s - s0) * strip), height)
                         i, count = _strip(rows, s, strips)
-                        tile(a, b, at(out, i, j), p1 - p0, count, n, d > 0, added, ahead)
+                        first = kind == WEIGHT and (j == j0 or not packs_later)
+                        left = at(product.left, p0, i) if first else a
+                        tile(left, b, at(out, i, j), p1 - p0, count, n, d > 0, added, ahead)
+                        if first and packs_later:
+                            pack_left(product, i, count, p0, p1, a, dz)
                 if last and not waiting:
                     i, count = _strip(rows, s0, strips)
                     activate(way, slopes(product, j0), at(out, i, j0), count, j1 - j0)

@@ -5,10 +5,10 @@ and through the activation or its derivative, a few rows at a time.
 from numba import carray, njit
 
 from ..interface import IDENTITY, SLOPES
-from .activations import activate_row, backward_row
+from .activations import activate_pieces, activate_row, backward_pieces, backward_row
 from .jit import INTERNAL
 from .product import INPUT, WEIGHT, slopes
-from .vectors import I64, Matrix, advance, at, emitted
+from .vectors import I64, Matrix, at, emitted
 
 # Elements of dz that are formed before they are packed.
 FORMED = 4096
@@ -68,29 +68,30 @@ def transpose(emit, a, rows, cols, packed):
 @njit(**INTERNAL)
 def activate(way, alpha, y, rows, cols):
     """y = act(y); alpha begins with the slope of the first column, where they differ."""
-    if way == IDENTITY:
+    if way == IDENTITY or rows == 0:
         return
-    if cols == y.step and way != SLOPES:
-        rows, cols = 1, rows * cols
     slopes = carray(alpha, cols if way == SLOPES else 1)
-    for i in range(rows):
-        activate_row(way, carray(at(y, i, 0).data, cols), slopes)
+    if cols == y.step and way != SLOPES:
+        activate_row(way, carray(y.data, rows * cols), slopes)
+    else:
+        size = (rows - 1) * y.step + cols
+        activate_pieces(way, carray(y.data, size), y.step, slopes, rows, cols)
 
 
 @njit(**INTERNAL)
 def form(way, alpha, dy, saved, rows, cols, dz):
-    """dz = dy * act'(saved), its rows end to end; alpha as in activate."""
-    if cols == dy.step and way != SLOPES:
-        rows, cols = 1, rows * cols
+    """dz = dy * act'(saved), its rows end to end; alpha as in activate, saved.step is dy.step."""
+    if rows == 0:
+        return
     slopes = carray(alpha, cols if way == SLOPES else 1)
-    for i in range(rows):
-        backward_row(
-            way,
-            carray(at(dy, i, 0).data, cols),
-            carray(at(saved, i, 0).data, cols),
-            slopes,
-            carray(advance(dz, i * cols), cols),
-        )
+    out = carray(dz, rows * cols)
+    if cols == dy.step and way != SLOPES:
+        size = rows * cols
+        backward_row(way, carray(dy.data, size), carray(saved.data, size), slopes, out)
+    else:
+        size = (rows - 1) * dy.step + cols
+        d, s = carray(dy.data, size), carray(saved.data, size)
+        backward_pieces(way, d, s, dy.step, slopes, out, rows, cols)
 
 
 @njit(**INTERNAL)
