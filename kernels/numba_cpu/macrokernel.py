@@ -26,6 +26,8 @@ RIGHT_BYTES = max(caches.L2, caches.L3 // 2)
 WAITING_DEPTH = 64
 # Panels up to which the weight gradient's left operand is read in place: packing it would not pay.
 FEW_PANELS = 4
+# Columns up to which a row of the weights is short.
+SHORT = 256
 # Rows of the weights that stay in cache while the rows of dz are multiplied with them.
 DOT_CHUNK = 64
 
@@ -133,9 +135,10 @@ def one_row(product):
     y, bias = carray(product.out.data, product.cols), carray(product.bias, product.cols)
     for j in range(product.cols):
         y[j] = bias[j]
+    most = COMBINED[0] if product.cols <= SHORT else COMBINED[1]
     p = 0
     while p < product.depth:
-        count = COMBINED if product.depth - p >= COMBINED else 1
+        count = most if product.depth - p >= most else 1
         x = at(product.left, 0, p).data
         combine(x, at(product.right, p, 0), product.out.data, count, product.cols)
         p += count

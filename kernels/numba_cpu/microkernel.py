@@ -28,8 +28,9 @@ HEIGHT = (REGISTERS - 3) // 2
 LOW_HEIGHT = max(1, (REGISTERS - 5) // 4)
 # Rows of the left operand that `dot` takes at a time.
 DOT_HEIGHT = 6 if REGISTERS >= 32 else 3
-# Rows of the matrix that `combine` takes at a time.
-COMBINED = 8
+# Rows of the matrix that `combine` takes at a time: many where rows are short and y would be read
+# and written too often, few where they are long, so that as few streams come from memory.
+COMBINED = 8, 4
 # Vectors between those that `combine` loads and those that it asks for.
 AHEAD = 16
 
@@ -170,7 +171,7 @@ def _lane_sums(emit, vectors):
 
 @emitted
 def combine(emit, x, w, y, count, cols):
-    """y[j] += sum_p x[p] * w[p, j] for p < count, j < cols; count is COMBINED or 1."""
+    """y[j] += sum_p x[p] * w[p, j] for p < count, j < cols; count is 1 or in COMBINED."""
     builder, width = emit.builder, emit.width
     whole = builder.and_(cols, I64(-width))
 
@@ -179,10 +180,15 @@ def combine(emit, x, w, y, count, cols):
         starts = [emit.at(w, p) for p in range(rows)]
 
         def step(j, *_, mask=None):
+            # What lies AHEAD in its row, or at its end as far on in the rows of the next call: what
+            # follows the row belongs to another thread.
+            within = emit.less(builder.add(j, I64(AHEAD * width)), whole)
+            further = builder.sub(builder.mul(w.step, I64(rows)), whole)
+            ahead = builder.add(I64(AHEAD * width), builder.select(within, I64(0), further))
             total = emit.load(emit.offset(y, j), mask)
             for factor, start in zip(factors, starts, strict=True):
                 place = emit.offset(start, j)
-                emit.prefetch(emit.offset(place, AHEAD * width))
+                emit.prefetch(emit.offset(place, ahead))
                 total = emit.multiply_add(factor, emit.load(place, mask), total)
             emit.store(total, emit.offset(y, j), mask)
 
@@ -190,4 +196,4 @@ def combine(emit, x, w, y, count, cols):
         with builder.if_then(emit.less(whole, cols)):
             step(whole, mask=emit.lanes(builder.sub(cols, whole)))
 
-    emit.choose(count, {rows: partial(sweep, rows) for rows in (1, COMBINED)})
+    emit.choose(count, {rows: partial(sweep, rows) for rows in (1, *COMBINED)})
