@@ -8,14 +8,20 @@ once.
 import math
 
 import numpy as np
-from numba import prange, types
+from numba import carray, prange, types
 
 from .. import interface
 from .elementary import exp, largest
-from .jit import THREADS_FROM, kernel, reduction, threaded
+from .jit import kernel, reduction, threaded
 from .shortcut import apart, below, read, shortcut, span, writable, written
+from .vectors import stack
 
 GROUP = 2048  # elements: 8 KiB of float32 in and as much out
+THREADS_FROM = 1 << 13  # elements: a row of ten takes some 10 ns
+PART = 1 << 12  # elements that a thread takes at a time; fixed, so that sums do not depend on it
+NARROW = 16  # classes up to which rows are so short that vectors hold a class of many rows
+ROWS = 64  # of which they hold one
+ROOM = (NARROW + 2) * ROWS
 LOG_EVERY = 16  # row sums lie between 1 and 2^31: a product of 16 of them is far from overflow
 
 
@@ -49,8 +55,52 @@ def _softmax_rows(logits, out):
 
 
 @kernel
-def _cross_entropy_rows(logits, labels, smoothing, batch, dlogits):
-    """dlogits of these rows, and the sum of their losses."""
+def _narrow_rows(logits, labels, smoothing, batch, dlogits):
+    """cross_entropy_rows for a few classes: the loops go over the rows, a class at a time."""
+    real, classes = logits.dtype.type, logits.shape[1]
+    on, off = real((1 - smoothing) / batch), real(smoothing / classes / batch)
+    space = carray(stack(logits, ROOM), (NARROW + 2, ROWS))
+    loss = 0.0
+    for first in range(0, len(logits), ROWS):
+        rows = min(ROWS, len(logits) - first)
+        x, out = logits[first : first + rows], dlogits[first : first + rows]
+        top, total = space[classes, :rows], space[classes + 1, :rows]
+        for c in range(classes):
+            e = space[c, :rows]
+            for i in range(rows):
+                e[i] = x[i, c]
+                top[i] = e[i] if c == 0 or e[i] > top[i] else top[i]
+        for i in range(rows):
+            loss -= (1 - smoothing) * (x[i, labels[first + i]] - top[i])
+            total[i] = 0
+        for c in range(classes):
+            e = space[c, :rows]
+            if smoothing > 0:
+                for i in range(rows):
+                    loss -= smoothing / classes * (e[i] - top[i])
+            for i in range(rows):
+                e[i] = exp(e[i] - top[i])
+                total[i] += e[i]
+        product = 1.0
+        for i in range(rows):
+            product *= total[i]
+            if i % LOG_EVERY == LOG_EVERY - 1:
+                loss += math.log(product)
+                product = 1.0
+            total[i] = real(1) / (total[i] * real(batch))
+        loss += math.log(product)
+        for c in range(classes):
+            e = space[c, :rows]
+            for i in range(rows):
+                out[i, c] = e[i] * total[i] - off
+        for i in range(rows):
+            out[i, labels[first + i]] -= on
+    return loss
+
+
+@kernel
+def _wide_rows(logits, labels, smoothing, batch, dlogits):
+    """cross_entropy_rows for many classes: the loops go over a row."""
     classes = logits.shape[1]
     group, one = max(1, GROUP // classes), logits.dtype.type(1)
     on = logits.dtype.type((1 - smoothing) / batch)
@@ -86,6 +136,14 @@ def _cross_entropy_rows(logits, labels, smoothing, batch, dlogits):
 
 
 @kernel
+def cross_entropy_rows(logits, labels, smoothing, batch, dlogits):
+    """dlogits of these rows, and the sum of their losses."""
+    if logits.shape[1] <= NARROW:
+        return _narrow_rows(logits, labels, smoothing, batch, dlogits)
+    return _wide_rows(logits, labels, smoothing, batch, dlogits)
+
+
+@kernel
 def _labels_in_range(labels, classes):
     inside = True
     for i in range(labels.size):
@@ -98,7 +156,7 @@ def _softmax(logits, out):
     if logits.size < THREADS_FROM:
         _softmax_rows(logits, out)
     else:
-        rows = 1 + THREADS_FROM // 4 // logits.shape[1]
+        rows = 1 + PART // logits.shape[1]
         for c in prange((len(logits) + rows - 1) // rows):
             part = slice(c * rows, min(len(logits), (c + 1) * rows))
             _softmax_rows(logits[part], out[part])
@@ -111,13 +169,13 @@ def _cross_entropy(logits, labels, smoothing, loss, dlogits):
     if not _labels_in_range(labels, classes):
         return False
     if logits.size < THREADS_FROM:
-        total = _cross_entropy_rows(logits, labels, smoothing, batch, dlogits)
+        total = cross_entropy_rows(logits, labels, smoothing, batch, dlogits)
     else:
-        rows = 1 + THREADS_FROM // 4 // classes
+        rows = 1 + PART // classes
         parts = np.empty((batch + rows - 1) // rows)
         for c in prange(parts.size):
             part = slice(c * rows, min(batch, (c + 1) * rows))
-            parts[c] = _cross_entropy_rows(
+            parts[c] = cross_entropy_rows(
                 logits[part], labels[part], smoothing, batch, dlogits[part]
             )
         total = 0.0

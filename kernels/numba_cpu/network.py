@@ -179,7 +179,7 @@ class Network:
         self._spec, self.sizes, self.batch = spec, spec.sizes, spec.batch
         self._layers, self._plan, elements = _layout(spec)
         self._memory = _aligned(elements, spec.dtype)
-        self._settings = np.zeros(SETTINGS + -(-spec.batch // ROWS))
+        self._settings = np.zeros(SETTINGS + 2 + spec.batch // ROWS)
         self._settings[DECAY], self._settings[SMOOTHING] = spec.weight_decay, spec.label_smoothing
         for name, value in spec.settings.items():
             self._settings[PLACES[name]] = value

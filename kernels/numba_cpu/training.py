@@ -29,7 +29,7 @@ from .activations import (
 )
 from .elementary import exp
 from .jit import CHUNK, chunks, kernel, threaded
-from .losses import _cross_entropy_rows
+from .losses import cross_entropy_rows
 from .microkernel import DOT_HEIGHT, dot
 from .optimizers import (
     _adagrad_part,
@@ -56,7 +56,8 @@ SGD, MOMENTUM, NESTEROV, ADAGRAD, RMSPROP, ADAM = range(6)
 # Entries of `settings`; the losses of the blocks follow.
 LR, DECAY, SMOOTHING, BETA, RHO, BETA1, BETA2, EPS, SETTINGS = range(9)
 
-ROWS = 64  # of a block
+ROWS = 64  # of a block, at most
+HALF = 8  # rows that are worth half of the first pass: a tile of fewer would keep no core busy
 DEPTH = 256  # rows of a batch that one sweep over a gradient takes
 THREAD_WORK = 400_000  # multiply-adds of a pass from which two threads pay
 
@@ -113,7 +114,7 @@ def loss_part(memory, layers, count, plan, settings, labels, first, rows, batch)
         logits = _matrix(memory, last[Y] + start, rows, classes)
         dlogits = _matrix(memory, last[DY] + start, rows, classes)
         part = _vector(labels, first, rows)
-        return _cross_entropy_rows(logits, part, smoothing, batch, dlogits) / batch
+        return cross_entropy_rows(logits, part, smoothing, batch, dlogits) / batch
     logits = _vector(memory, last[Y] + start, size)
     dlogits = _vector(memory, last[DY] + start, size)
     targets, count = _vector(memory, plan[TARGETS] + start, size), batch * classes
@@ -268,9 +269,22 @@ def _parameters_part(memory, table, count, plan, settings, x, batch, start, stop
         inputs = advance(memory, layer[Y])
 
 
+@register_jitable
+def _blocks(batch):
+    """How many blocks: two at least, for as many threads. The loss is added up by blocks."""
+    return max((batch + ROWS - 1) // ROWS, min(2, batch // HALF), 1)
+
+
+@register_jitable
+def _rows(b, blocks, batch):
+    """First row of a block, and the number of its rows; all have about the same number."""
+    first = batch * b // blocks
+    return first, batch * (b + 1) // blocks - first
+
+
 @threaded
 def _small_step(memory, layers, count, plan, settings, x, labels, batch):
-    blocks, threads, size = (batch + ROWS - 1) // ROWS, thread_count(), plan[SIZE]
+    blocks, threads, size = _blocks(batch), thread_count(), plan[SIZE]
     if batch > DOT_HEIGHT:
         table = carray(layers, (count, COLUMNS))
         for n in range(1, count):
@@ -283,16 +297,14 @@ def _small_step(memory, layers, count, plan, settings, x, labels, batch):
     if threads == 1 or batch * size < THREAD_WORK:
         loss = 0.0
         for b in range(blocks):
-            rows = min(ROWS, batch - b * ROWS)
-            loss += _block(
-                memory, layers, count, plan, settings, x, labels, b * ROWS, rows, batch
-            )  # fmt: skip
+            first, rows = _rows(b, blocks, batch)
+            loss += _block(memory, layers, count, plan, settings, x, labels, first, rows, batch)
         _parameters_part(memory, layers, count, plan, settings, x, batch, 0, size)
         return loss
     for b in prange(blocks):
-        rows = min(ROWS, batch - b * ROWS)
+        first, rows = _rows(b, blocks, batch)
         settings[SETTINGS + b] = _block(
-            memory, layers, count, plan, settings, x, labels, b * ROWS, rows, batch
+            memory, layers, count, plan, settings, x, labels, first, rows, batch
         )  # fmt: skip
     for t in prange(threads):
         start, stop = size * t // threads, size * (t + 1) // threads

@@ -102,6 +102,19 @@ def at(typingctx, matrix, i, j):
     return matrix(matrix, types.intp, types.intp), codegen
 
 
+@intrinsic(prefer_literal=True)
+def stack(typingctx, array, count):
+    """Pointer to room for a constant number of elements like the array's, until the caller returns:
+    it costs nothing.
+    """
+
+    def codegen(context, builder, signature, args):
+        kind = context.get_data_type(array.dtype)
+        return cgutils.alloca_once(builder, kind, size=count.literal_value)
+
+    return types.CPointer(array.dtype)(array, count), codegen
+
+
 @intrinsic
 def keep(typingctx, array):
     """Numba frees an array after its last mention, pointers into it or not: this mentions it."""
