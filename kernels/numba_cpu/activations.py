@@ -22,7 +22,7 @@ from ..interface import (
     SLOPES,
 )
 from .elementary import exp, expm1, tanh
-from .jit import CHUNK, THREADS_FROM, kernel, threaded
+from .jit import CHUNK, kernel, serial, threaded
 from .shortcut import read, shortcut, writable, written
 from .symbol import stored
 
@@ -67,7 +67,7 @@ def _tanh(z, a):
 
 
 @register_jitable
-def _forward(loop, way, *arguments):
+def with_forward(loop, way, *arguments):
     """loop(act, *arguments): every activation gets a loop of its own, which can be vectorised."""
     if way == IDENTITY:
         loop(_identity, *arguments)
@@ -125,8 +125,8 @@ def _d_tanh(dy, s, a):
 
 
 @register_jitable
-def _backward(loop, way, *arguments):
-    """loop(derivative, *arguments), as in _forward."""
+def with_derivative(loop, way, *arguments):
+    """loop(derivative, *arguments), as in with_forward."""
     if way == IDENTITY:
         loop(_d_identity, *arguments)
     elif way == RELU:
@@ -184,7 +184,7 @@ def forward_row(way, z, alpha, y):
         for j in range(y.size):
             y[j] = _slope(z[j], alpha[j])
     else:
-        _forward(_row, way, z, alpha[0], y)
+        with_forward(_row, way, z, alpha[0], y)
 
 
 @kernel
@@ -196,7 +196,7 @@ def activate_row(way, y, alpha):
         for j in range(y.size):
             y[j] = _slope(y[j], alpha[j])
     else:
-        _forward(_row_in_place, way, y, alpha[0])
+        with_forward(_row_in_place, way, y, alpha[0])
 
 
 @kernel
@@ -206,7 +206,7 @@ def backward_row(way, dy, saved, alpha, dz):
         for j in range(dz.size):
             dz[j] = _d_slope(dy[j], saved[j], alpha[j])
     else:
-        _backward(_d_row, way, dy, saved, alpha[0], dz)
+        with_derivative(_d_row, way, dy, saved, alpha[0], dz)
 
 
 @kernel
@@ -218,7 +218,7 @@ def activate_pieces(way, y, step, alpha, rows, cols):
         for i in range(rows):
             activate_row(way, y[i * step : i * step + cols], alpha)
     else:
-        _forward(_pieces_in_place, way, y, step, alpha[0], rows, cols)
+        with_forward(_pieces_in_place, way, y, step, alpha[0], rows, cols)
 
 
 @kernel
@@ -229,11 +229,11 @@ def backward_pieces(way, dy, saved, step, alpha, dz, rows, cols):
             piece = slice(i * step, i * step + cols)
             backward_row(way, dy[piece], saved[piece], alpha, dz[i * cols : (i + 1) * cols])
     else:
-        _backward(_d_pieces, way, dy, saved, step, alpha[0], dz, rows, cols)
+        with_derivative(_d_pieces, way, dy, saved, step, alpha[0], dz, rows, cols)
 
 
 @kernel
-def _forward_rows(way, z, alpha, y):
+def forward_rows(way, z, alpha, y):
     """y = act(z) of 2-D arrays: row by row only where the slopes differ within a row."""
     if way == SLOPES:
         for i in range(len(y)):
@@ -245,7 +245,7 @@ def _forward_rows(way, z, alpha, y):
 
 
 @kernel
-def _backward_rows(way, dy, saved, alpha, dz):
+def backward_rows(way, dy, saved, alpha, dz):
     if way == SLOPES:
         for i in range(len(dz)):
             row, s, out = dy[i], saved[i], dz[i]
@@ -259,25 +259,25 @@ def _backward_rows(way, dy, saved, alpha, dz):
 @threaded
 def forward(way, z, alpha, y):
     """y = act(z) of 2-D arrays."""
-    if y.size < THREADS_FROM:
-        _forward_rows(way, z, alpha, y)
+    if serial(y.size):
+        forward_rows(way, z, alpha, y)
     else:
         rows = 1 + (CHUNK - 1) // y.shape[1]
         for c in prange((len(y) + rows - 1) // rows):
             part = slice(c * rows, min(len(y), (c + 1) * rows))
-            _forward_rows(way, z[part], alpha, y[part])
+            forward_rows(way, z[part], alpha, y[part])
 
 
 @threaded
 def backward(way, dy, saved, alpha, dz):
     """dz = dy act'(saved) of 2-D arrays."""
-    if dz.size < THREADS_FROM:
-        _backward_rows(way, dy, saved, alpha, dz)
+    if serial(dz.size):
+        backward_rows(way, dy, saved, alpha, dz)
     else:
         rows = 1 + (CHUNK - 1) // dz.shape[1]
         for c in prange((len(dz) + rows - 1) // rows):
             part = slice(c * rows, min(len(dz), (c + 1) * rows))
-            _backward_rows(way, dy[part], saved[part], alpha, dz[part])
+            backward_rows(way, dy[part], saved[part], alpha, dz[part])
 
 
 @kernel

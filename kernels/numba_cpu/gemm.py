@@ -20,11 +20,11 @@ import numpy as np
 from numba import njit, prange, types
 
 from . import caches, symbol
-from .jit import INTERNAL, OPTIONS
+from .jit import INTERNAL, OPTIONS, thread_count
 from .macrokernel import dots, itemsize_of, one_row, round_up, tiles
 from .microkernel import HEIGHT
 from .product import FORWARD, INPUT, WEIGHT, Product, part, product_type
-from .symbol import by_symbol, loaded, stored, thread_count
+from .symbol import by_symbol, loaded, stored
 from .vectors import VECTOR_BYTES, Matrix, address
 
 # How: tiles over both operands packed, or over weights in place; dot products; one row.

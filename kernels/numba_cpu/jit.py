@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from numba import njit
+from numba import njit, types
 from numba.extending import register_jitable
 
 # No division checks: they forbid vectorisation. a * b + c may be rounded once (multiply-add).
@@ -14,10 +14,19 @@ threaded = partial(njit, **OPTIONS, fastmath={"contract"}, parallel=True)
 # For loops that add up: the compiler may keep several partial sums.
 reduction = partial(njit, **OPTIONS, fastmath={"contract", "reassoc"})
 
+# Fetched by name: Numba's own function would keep its callers out of the cache.
+thread_count = types.ExternalFunction("get_num_threads", types.intp())
+
 # A parallel region costs 1.1 to 1.4 us, what one core does with some 30 thousand elements at best.
 THREADS_FROM = 1 << 16
-# What one thread takes at a time. Fixed, so that sums do not depend on the number of threads.
+# What one thread takes at a time.
 CHUNK = 1 << 15
+
+
+@register_jitable
+def serial(size):
+    """Whether one thread is to go over so many elements."""
+    return size < THREADS_FROM or thread_count() == 1
 
 
 @register_jitable

@@ -9,7 +9,7 @@ from numba import prange, types
 from numba.extending import register_jitable
 
 from .. import interface
-from .jit import THREADS_FROM, chunk, chunks, kernel, threaded
+from .jit import chunk, chunks, kernel, serial, threaded
 from .shortcut import apart, below, read, shortcut, span, writable, written
 
 INFINITY = np.inf
@@ -33,7 +33,7 @@ def _alike(grad, spans):
 
 
 @kernel
-def _sgd_part(param, grad, lr):
+def sgd_part(param, grad, lr):
     lr = param.dtype.type(lr)
     for i in range(param.size):
         param[i] -= lr * grad[i]
@@ -41,12 +41,12 @@ def _sgd_part(param, grad, lr):
 
 @threaded
 def _sgd(param, grad, lr):
-    if param.size < THREADS_FROM:
-        _sgd_part(param, grad, lr)
+    if serial(param.size):
+        sgd_part(param, grad, lr)
     else:
         for c in prange(chunks(param.size)):
             part = chunk(c, param.size)
-            _sgd_part(param[part], grad[part], lr)
+            sgd_part(param[part], grad[part], lr)
 
 
 @shortcut(written(1), read(1), types.float64)
@@ -66,7 +66,7 @@ def sgd(param, grad, *, lr):
 
 
 @kernel
-def _momentum_part(param, grad, velocity, lr, beta):
+def momentum_part(param, grad, velocity, lr, beta):
     lr, beta = param.dtype.type(lr), param.dtype.type(beta)
     for i in range(param.size):
         v = beta * velocity[i] + lr * grad[i]
@@ -76,12 +76,12 @@ def _momentum_part(param, grad, velocity, lr, beta):
 
 @threaded
 def _momentum(param, grad, velocity, lr, beta):
-    if param.size < THREADS_FROM:
-        _momentum_part(param, grad, velocity, lr, beta)
+    if serial(param.size):
+        momentum_part(param, grad, velocity, lr, beta)
     else:
         for c in prange(chunks(param.size)):
             part = chunk(c, param.size)
-            _momentum_part(param[part], grad[part], velocity[part], lr, beta)
+            momentum_part(param[part], grad[part], velocity[part], lr, beta)
 
 
 @shortcut(written(1), read(1), written(1), *[types.float64] * 2)
@@ -102,7 +102,7 @@ def momentum(param, grad, velocity, *, lr, beta=0.9):
 
 
 @kernel
-def _nesterov_part(param, grad, velocity, lr, beta):
+def nesterov_part(param, grad, velocity, lr, beta):
     lr, beta = param.dtype.type(lr), param.dtype.type(beta)
     for i in range(param.size):
         change = lr * grad[i]
@@ -113,12 +113,12 @@ def _nesterov_part(param, grad, velocity, lr, beta):
 
 @threaded
 def _nesterov(param, grad, velocity, lr, beta):
-    if param.size < THREADS_FROM:
-        _nesterov_part(param, grad, velocity, lr, beta)
+    if serial(param.size):
+        nesterov_part(param, grad, velocity, lr, beta)
     else:
         for c in prange(chunks(param.size)):
             part = chunk(c, param.size)
-            _nesterov_part(param[part], grad[part], velocity[part], lr, beta)
+            nesterov_part(param[part], grad[part], velocity[part], lr, beta)
 
 
 @shortcut(written(1), read(1), written(1), *[types.float64] * 2)
@@ -139,7 +139,7 @@ def nesterov(param, grad, velocity, *, lr, beta=0.9):
 
 
 @kernel
-def _adagrad_part(param, grad, accumulator, lr, eps):
+def adagrad_part(param, grad, accumulator, lr, eps):
     lr, eps = param.dtype.type(lr), param.dtype.type(eps)
     for i in range(param.size):
         g = grad[i]
@@ -150,12 +150,12 @@ def _adagrad_part(param, grad, accumulator, lr, eps):
 
 @threaded
 def _adagrad(param, grad, accumulator, lr, eps):
-    if param.size < THREADS_FROM:
-        _adagrad_part(param, grad, accumulator, lr, eps)
+    if serial(param.size):
+        adagrad_part(param, grad, accumulator, lr, eps)
     else:
         for c in prange(chunks(param.size)):
             part = chunk(c, param.size)
-            _adagrad_part(param[part], grad[part], accumulator[part], lr, eps)
+            adagrad_part(param[part], grad[part], accumulator[part], lr, eps)
 
 
 @shortcut(written(1), read(1), written(1), *[types.float64] * 2)
@@ -180,7 +180,7 @@ def adagrad(param, grad, accumulator, *, lr, eps=1e-8):
 
 
 @kernel
-def _rmsprop_part(param, grad, mean_square, lr, rho, eps):
+def rmsprop_part(param, grad, mean_square, lr, rho, eps):
     keep, take = param.dtype.type(rho), param.dtype.type(1 - rho)
     lr, eps = param.dtype.type(lr), param.dtype.type(eps)
     for i in range(param.size):
@@ -192,12 +192,12 @@ def _rmsprop_part(param, grad, mean_square, lr, rho, eps):
 
 @threaded
 def _rmsprop(param, grad, mean_square, lr, rho, eps):
-    if param.size < THREADS_FROM:
-        _rmsprop_part(param, grad, mean_square, lr, rho, eps)
+    if serial(param.size):
+        rmsprop_part(param, grad, mean_square, lr, rho, eps)
     else:
         for c in prange(chunks(param.size)):
             part = chunk(c, param.size)
-            _rmsprop_part(param[part], grad[part], mean_square[part], lr, rho, eps)
+            rmsprop_part(param[part], grad[part], mean_square[part], lr, rho, eps)
 
 
 @shortcut(written(1), read(1), written(1), *[types.float64] * 3)
@@ -220,7 +220,7 @@ def rmsprop(param, grad, mean_square, *, lr, rho=0.9, eps=1e-8):
 
 
 @kernel
-def _adam_part(param, grad, mean, variance, rate, correction, beta1, beta2, eps):
+def adam_part(param, grad, mean, variance, rate, correction, beta1, beta2, eps):
     keep1, take1 = param.dtype.type(beta1), param.dtype.type(1 - beta1)
     keep2, take2 = param.dtype.type(beta2), param.dtype.type(1 - beta2)
     rate, correction = param.dtype.type(rate), param.dtype.type(correction)
@@ -237,13 +237,13 @@ def _adam_part(param, grad, mean, variance, rate, correction, beta1, beta2, eps)
 @threaded
 def _adam(param, grad, mean, variance, step, lr, beta1, beta2, eps):
     rate, correction = lr / (1 - beta1**step), 1 / (1 - beta2**step)
-    if param.size < THREADS_FROM:
-        _adam_part(param, grad, mean, variance, rate, correction, beta1, beta2, eps)
+    if serial(param.size):
+        adam_part(param, grad, mean, variance, rate, correction, beta1, beta2, eps)
     else:
         for c in prange(chunks(param.size)):
             part = chunk(c, param.size)
             arrays = param[part], grad[part], mean[part], variance[part]
-            _adam_part(*arrays, rate, correction, beta1, beta2, eps)
+            adam_part(*arrays, rate, correction, beta1, beta2, eps)
 
 
 @shortcut(written(1), read(1), *[written(1)] * 2, *[types.float64] * 5)

@@ -41,6 +41,7 @@ class Shortcut:
         """Compiles it for these dtypes."""
         if dtypes in self._dtypes:
             return
+        numba.get_num_threads()  # makes the symbol of thread_count known
         reals = [numba.from_dtype(dtype) for dtype in dtypes]
         wanted = [a if isinstance(a, types.Type) else a(reals) for a in self._arguments]
         self._compiled.disable_compile(False)

@@ -13,9 +13,6 @@ from numba.extending import intrinsic
 
 from .jit import OPTIONS
 
-# Fetched by name: Numba's own function would keep its callers out of the cache.
-thread_count = types.ExternalFunction("get_num_threads", types.intp())
-
 
 @intrinsic
 def stored(typingctx, value):

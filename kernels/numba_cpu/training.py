@@ -20,27 +20,27 @@ from numba.extending import register_jitable
 from ..interface import IDENTITY, SLOPES
 from . import gemm, symbol
 from .activations import (
-    _backward,
-    _backward_rows,
-    _forward_rows,
     activate_row,
+    backward_rows,
     forward,
+    forward_rows,
     slope_gradient,
+    with_derivative,
 )
 from .elementary import exp
-from .jit import CHUNK, chunks, kernel, threaded
+from .jit import CHUNK, chunks, kernel, thread_count, threaded
 from .losses import cross_entropy_rows
 from .microkernel import DOT_HEIGHT, dot
 from .optimizers import (
-    _adagrad_part,
-    _adam_part,
-    _momentum_part,
-    _nesterov_part,
-    _rmsprop_part,
-    _sgd_part,
+    adagrad_part,
+    adam_part,
+    momentum_part,
+    nesterov_part,
+    rmsprop_part,
+    sgd_part,
 )
 from .packing import transpose
-from .symbol import by_symbol, thread_count
+from .symbol import by_symbol
 from .unpacked import lanes, product
 from .vectors import Matrix, advance, nowhere
 
@@ -136,19 +136,19 @@ def _update(memory, plan, settings, start, stop):
         for i in range(n):
             param[i] -= decay * param[i]
     if rule == SGD:
-        _sgd_part(param, grad, s[LR])
+        sgd_part(param, grad, s[LR])
     elif rule == MOMENTUM:
-        _momentum_part(param, grad, first, s[LR], s[BETA])
+        momentum_part(param, grad, first, s[LR], s[BETA])
     elif rule == NESTEROV:
-        _nesterov_part(param, grad, first, s[LR], s[BETA])
+        nesterov_part(param, grad, first, s[LR], s[BETA])
     elif rule == ADAGRAD:
-        _adagrad_part(param, grad, first, s[LR], s[EPS])
+        adagrad_part(param, grad, first, s[LR], s[EPS])
     elif rule == RMSPROP:
-        _rmsprop_part(param, grad, first, s[LR], s[RHO], s[EPS])
+        rmsprop_part(param, grad, first, s[LR], s[RHO], s[EPS])
     else:
         steps = plan[STEPS]
         rate, correction = s[LR] / (1 - s[BETA1] ** steps), 1 / (1 - s[BETA2] ** steps)
-        _adam_part(param, grad, first, second, rate, correction, s[BETA1], s[BETA2], s[EPS])
+        adam_part(param, grad, first, second, rate, correction, s[BETA1], s[BETA2], s[EPS])
 
 
 # --- a small network ----------------------------------------------------------
@@ -177,7 +177,7 @@ def _forward_block(memory, layers, x, first, rows):
         alpha = _vector(memory, layer[ALPHA], layer[ALPHAS])
         if way == SLOPES:
             y = carray(advance(inputs, first * fan_out), (rows, fan_out))
-            _forward_rows(way, carray(z, (rows, fan_out)), alpha, y)
+            forward_rows(way, carray(z, (rows, fan_out)), alpha, y)
         elif way != IDENTITY:
             activate_row(way, carray(z, (rows * fan_out,)), alpha)
 
@@ -195,10 +195,10 @@ def _backward_block(memory, layers, plan, first, rows):
         if way == SLOPES:
             dy = _matrix(memory, layer[DY] + start, rows, fan_out)
             z = _matrix(memory, layer[Z] + start, rows, fan_out)
-            _backward_rows(way, dy, z, alpha, carray(dz, (rows, fan_out)))
+            backward_rows(way, dy, z, alpha, carray(dz, (rows, fan_out)))
         elif way != IDENTITY:
             y = _vector(memory, layer[Y] + start, rows * fan_out)
-            _backward(_d_in_place, way, carray(dz, (rows * fan_out,)), y, alpha[0])
+            with_derivative(_d_in_place, way, carray(dz, (rows * fan_out,)), y, alpha[0])
         if n > 0:
             dx = advance(memory, layers[n - 1, DY] + first * fan_in)
             if rows <= DOT_HEIGHT:
