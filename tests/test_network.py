@@ -420,14 +420,15 @@ def test_buffers_are_aligned():
             assert array.ctypes.data % interface.ALIGNMENT == 0, name
 
 
-def test_a_step_allocates_nothing():
-    """Neither Python objects that stay nor, in a small network, memory of Numba's own."""
+@NETWORKS
+def test_a_step_allocates_nothing(network):
+    """Neither Python objects that stay nor memory of Numba's own."""
     from numba.core.runtime import _nrt_python, rtsys
 
     from kernels import numba_cpu
 
-    network = make(numba_cpu, SMALL, dtype="float32")
-    x, labels = sample(SMALL, 16, dtype="float32")
+    x, labels = sample(network, 16, dtype="float32")
+    network = make(numba_cpu, network, dtype="float32")
     order = np.arange(16)
     network.step(x, labels)
     network.epoch(x, labels, order)

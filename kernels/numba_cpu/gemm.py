@@ -21,7 +21,7 @@ from numba import njit, prange, types
 
 from . import caches, symbol
 from .jit import INTERNAL, OPTIONS, thread_count
-from .macrokernel import dots, itemsize_of, one_row, round_up, tiles
+from .macrokernel import blocking, dots, dots_size, itemsize_of, one_row, round_up, tiles
 from .microkernel import HEIGHT
 from .product import FORWARD, INPUT, WEIGHT, Product, part, product_type
 from .symbol import by_symbol, loaded, stored
@@ -88,15 +88,26 @@ def _grid(product, how):
     return best
 
 
+@njit(**INTERNAL)
+def _cut(product, grid, number):
+    """The part of that number, which begins and ends at whole vectors."""
+    rows, cols, (down, across) = product.rows, product.cols, grid
+    r, c, units = number // across, number % across, (cols + 15) // 16
+    return part(
+        product, number, down * across, rows * r // down, rows * (r + 1) // down,
+        min(cols, units * c // across * 16), min(cols, units * (c + 1) // across * 16),
+    )  # fmt: skip
+
+
 def _arguments(pointer):
-    """The types of a pointer to elements, a pointer to a Product, and six numbers."""
-    return pointer, types.CPointer(product_type(pointer)), *[types.intp] * 6
+    """The types of a pointer to elements, a pointer to a Product, and five numbers."""
+    return pointer, types.CPointer(product_type(pointer)), *[types.intp] * 5
 
 
 @by_symbol(lambda pointer: types.void(*_arguments(pointer)))
-def _part(elements, place, how, blocks, i0, i1, j0, j1):
-    """out[i0:i1, j0:j1] by the calling thread."""
-    product = part(loaded(place), i0, i1, j0, j1)
+def _part(elements, place, how, blocks, down, across, number):
+    """What is the calling thread's part of the product."""
+    product = _cut(loaded(place), (down, across), number)
     if how == ONE_ROW:
         one_row(product)
     elif how == DOTS:
@@ -106,14 +117,9 @@ def _part(elements, place, how, blocks, i0, i1, j0, j1):
 
 
 @njit(**INTERNAL, parallel=True)
-def _parts(elements, place, how, blocks, rows, cols, down, across):
-    units = (cols + 15) // 16  # parts begin at whole vectors
-    for t in prange(down * across):
-        r, c = t // across, t % across
-        _part(
-            elements, place, how, blocks, rows * r // down, rows * (r + 1) // down,
-            min(cols, units * c // across * 16), min(cols, units * (c + 1) // across * 16),
-        )  # fmt: skip
+def _parts(elements, place, how, blocks, down, across):
+    for number in prange(down * across):
+        _part(elements, place, how, blocks, down, across, number)
 
 
 @by_symbol(lambda pointer: types.void(*_arguments(pointer)[:2]))
@@ -122,9 +128,23 @@ def _product(elements, place):
     how, blocks = _plan(product)
     down, across = _grid(product, how)
     if down * across == 1:
-        _part(elements, place, how, blocks, 0, product.rows, 0, product.cols)
+        _part(elements, place, how, blocks, 1, 1, 0)
     else:
-        _parts(elements, place, how, blocks, product.rows, product.cols, down, across)
+        _parts(elements, place, how, blocks, down, across)
+
+
+@njit(**INTERNAL)
+def room(product):
+    """Elements of work space for the product by as many threads as there are now."""
+    how, blocks = _plan(product)
+    grid, most = _grid(product, how), 0
+    for number in range(grid[0] * grid[1]):
+        mine = _cut(product, grid, number)
+        if how == DOTS:
+            most = max(most, dots_size(mine))
+        elif how != ONE_ROW:
+            most = max(most, blocking(mine, how == IN_PLACE, blocks).size)
+    return grid[0] * grid[1] * most
 
 
 @cache
@@ -138,37 +158,58 @@ def _matrix(array):
     return Matrix(address(array), array.shape[1])
 
 
+@njit(**INTERNAL)
+def forward_product(x, weight, bias, way, alpha, y, space, size):
+    """y = act(x @ weight + bias), with a work space of that size."""
+    (batch, fan_in), fan_out = x.shape, y.shape[1]
+    return Product(
+        FORWARD, batch, fan_out, fan_in, _matrix(x), _matrix(weight), _matrix(y),
+        address(bias), False, way, address(alpha), _matrix(y), space, size,
+    )  # fmt: skip
+
+
+@njit(**INTERNAL)
+def input_product(dy, weight, saved, way, alpha, dx, space, size):
+    """dx = dz @ weight.T with dz = dy * act'(saved)."""
+    (batch, fan_in), fan_out = dx.shape, dy.shape[1]
+    return Product(
+        INPUT, batch, fan_in, fan_out, _matrix(dy), _matrix(weight), _matrix(dx),
+        address(dy), False, way, address(alpha), _matrix(saved), space, size,
+    )  # fmt: skip
+
+
+@njit(**INTERNAL)
+def weight_product(dy, x, saved, way, alpha, dweight, dbias, space, size):
+    """dweight = x.T @ dz and dbias = dz.sum(0) with dz = dy * act'(saved)."""
+    (batch, fan_in), fan_out = x.shape, dy.shape[1]
+    return Product(
+        WEIGHT, fan_in, fan_out, batch, _matrix(x), _matrix(dy), _matrix(dweight),
+        address(dbias), True, way, address(alpha), _matrix(saved), space, size,
+    )  # fmt: skip
+
+
+@njit(**INTERNAL)
+def compute(product):
+    """Writes its result."""
+    _product(product.out.data, stored(product))
+
+
 @njit(**OPTIONS)
 def forward(x, weight, bias, way, alpha, y):
-    """y = act(x @ weight + bias)."""
-    (batch, fan_in), fan_out = x.shape, y.shape[1]
-    product = Product(
-        FORWARD, batch, fan_out, fan_in, _matrix(x), _matrix(weight), _matrix(y),
-        address(bias), False, way, address(alpha), _matrix(y),
-    )  # fmt: skip
-    _product(address(y), stored(product))
+    """forward_product with a work space of its own."""
+    compute(forward_product(x, weight, bias, way, alpha, y, address(y), 0))
 
 
 @njit(**OPTIONS)
 def backward_input(dy, weight, saved, way, alpha, dx):
-    """dx = dz @ weight.T with dz = dy * act'(saved)."""
-    (batch, fan_in), fan_out = dx.shape, dy.shape[1]
-    product = Product(
-        INPUT, batch, fan_in, fan_out, _matrix(dy), _matrix(weight), _matrix(dx),
-        address(dy), False, way, address(alpha), _matrix(saved),
-    )  # fmt: skip
-    _product(address(dx), stored(product))
+    """input_product with a work space of its own."""
+    compute(input_product(dy, weight, saved, way, alpha, dx, address(dx), 0))
 
 
 @njit(**OPTIONS)
 def backward_weight(dy, x, saved, way, alpha, dweight, dbias):
-    """dweight = x.T @ dz and dbias = dz.sum(0) with dz = dy * act'(saved)."""
-    (batch, fan_in), fan_out = x.shape, dy.shape[1]
-    product = Product(
-        WEIGHT, fan_in, fan_out, batch, _matrix(x), _matrix(dy), _matrix(dweight),
-        address(dbias), True, way, address(alpha), _matrix(saved),
-    )  # fmt: skip
-    _product(address(dbias), stored(product))
+    """weight_product with a work space of its own."""
+    compute(weight_product(dy, x, saved, way, alpha, dweight, dbias, address(dbias), 0))
 
 
 @njit(**OPTIONS)

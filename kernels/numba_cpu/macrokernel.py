@@ -9,6 +9,8 @@ stays pays more). Bias is added while the tile is in registers, the activation a
 that is still in cache, and dz formed a few rows at a time on its way into a panel.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 from numba import carray, njit
 
@@ -50,16 +52,38 @@ def itemsize_of(product):
 
 
 @njit(**INTERNAL)
-def _workspace(product, size):
-    return np.empty(size, carray(product.out.data, 1).dtype)
+def _work_space(product, size):
+    """(pointer to so many elements, what has to be kept while they are used)."""
+    kept = carray(product.out.data, 0)
+    if size <= product.room:
+        return product.space, kept
+    kept = np.empty(size, kept.dtype)
+    return address(kept), kept
 
 
-@njit(**INTERNAL, inline="always")  # spares LLVM one more pass over the tile
-def tiles(product, in_place, blocks):
-    """The product by tiles, the right operand packed or in place, its depth in so many blocks."""
-    kind, rows, cols = product.kind, product.rows, product.cols
-    way, out, bias = product.way, product.out, product.bias
-    itemsize = itemsize_of(product)
+class Blocking(NamedTuple):
+    """How `tiles` cuts a product; sizes in elements."""
+
+    height: int  # of a packed strip
+    width: int  # of a panel
+    strips: int
+    strip: int
+    group: int  # strips that wait in L2; 1: one at a time stays in L1
+    waiting: bool
+    block: int  # columns of `right` that are packed at a time
+    panels: int  # of them
+    panel: int
+    size: int  # of the work space
+
+
+@njit(**INTERNAL)
+def blocking(product, in_place, blocks):
+    """The Blocking for a depth that is cut into so many blocks.
+
+    Where all strips fit L2 they wait there, while panels of `right` come by one at a time;
+    otherwise one strip at a time stays in L1, while a block of panels comes by.
+    """
+    kind, rows, cols, itemsize = product.kind, product.rows, product.cols, itemsize_of(product)
     lanes = VECTOR_BYTES // itemsize
     height = round_up(min(rows, HEIGHT), lanes)
     width = (4 if in_place and rows <= LOW_HEIGHT else 2) * lanes
@@ -67,15 +91,9 @@ def tiles(product, in_place, blocks):
     depth = round_up((product.depth + blocks - 1) // blocks, lanes)
     strip = depth * height
     panel = depth * width + lanes  # a whole number of pages apart they would share few cache lines
-
-    # Where all strips fit L2 they wait there, while panels of `right` come by one at a time;
-    # otherwise one strip at a time stays in L1, while a block of panels comes by.
     waiting = strips * strip * itemsize <= caches.L2 // 2
     waiting = waiting and (kind != WEIGHT or product.depth >= WAITING_DEPTH)
     group = max(1, strips) if waiting else 1
-    # Rows of x are columns of its transpose: the weight gradient can read them in place. The first
-    # panel does, multiplying while they come from memory; then they are near, and are packed.
-    packs_later = kind == WEIGHT and cols > FEW_PANELS * width
     block = width
     if kind == WEIGHT or not waiting:
         block *= max(1, RIGHT_BYTES // (max(1, depth) * itemsize) // width)
@@ -83,11 +101,25 @@ def tiles(product, in_place, blocks):
     formed = 0
     if product.way != IDENTITY and kind != FORWARD:
         formed = HEIGHT * depth if kind == INPUT else max(FORMED, panels * width)
+    size = 1 + lanes + group * strip + panels * panel + formed
+    return Blocking(height, width, strips, strip, group, waiting, block, panels, panel, size)
 
-    space = _workspace(product, 1 + lanes + group * strip + panels * panel + formed)
-    space[0] = 1
-    one = Matrix(address(space), 0)
-    lefts = aligned(advance(one.data, 1))
+
+@njit(**INTERNAL, inline="always")  # spares LLVM one more pass over the tile
+def tiles(product, in_place, blocks):
+    """The product by tiles, the right operand packed or in place, its depth in so many blocks."""
+    kind, rows, cols = product.kind, product.rows, product.cols
+    way, out, bias = product.way, product.out, product.bias
+    cut = blocking(product, in_place, blocks)
+    height, width, strips, strip, group, waiting, block, panels, panel, size = cut
+    # Rows of x are columns of its transpose: the weight gradient can read them in place. The first
+    # panel does, multiplying while they come from memory; then they are near, and are packed.
+    packs_later = kind == WEIGHT and cols > FEW_PANELS * width
+
+    space, kept = _work_space(product, size)
+    carray(space, 1)[0] = 1
+    one = Matrix(space, 0)
+    lefts = aligned(advance(space, 1))
     packed = Matrix(advance(lefts, group * strip), width)
     dz = advance(packed.data, panels * panel)
     for d in range(blocks):
@@ -126,7 +158,7 @@ def tiles(product, in_place, blocks):
                     activate(way, slopes(product, j0), at(out, i, j0), count, j1 - j0)
     if kind == FORWARD and waiting:
         activate(way, product.alpha, out, rows, cols)
-    keep(space)
+    keep(kept)
 
 
 @njit(**INTERNAL)
@@ -145,6 +177,15 @@ def one_row(product):
     activate(product.way, product.alpha, product.out, 1, product.cols)
 
 
+@njit(**INTERNAL)
+def dots_size(product):
+    """Elements of the work space of `dots`."""
+    lanes = VECTOR_BYTES // itemsize_of(product)
+    if product.kind == FORWARD:
+        return round_up(product.depth, lanes) * round_up(product.cols, lanes)
+    return product.rows * product.depth if product.way != IDENTITY else 0
+
+
 @njit(**INTERNAL, inline="always")
 def dots(product):
     """A product by dot products of rows: of dz and the weights, or of x and the few columns of the
@@ -152,18 +193,14 @@ def dots(product):
     """
     kind, way, rows, depth = product.kind, product.way, product.rows, product.depth
     left, right, bias, alpha = product.left, product.right, product.bias, product.alpha
-    lanes = VECTOR_BYTES // itemsize_of(product)
-    step = round_up(depth, lanes)
-    formed = kind == INPUT and way != IDENTITY
-    transposed = kind == FORWARD
-    size = rows * depth * formed + step * round_up(product.cols, lanes) * transposed
-    space = _workspace(product, size)
-    if formed:
-        form(way, alpha, left, product.saved, rows, depth, address(space))
-        left = Matrix(address(space), depth)
-    if transposed:
-        transpose(right, depth, product.cols, Matrix(address(space), step))
-        right = Matrix(address(space), step)
+    step = round_up(depth, VECTOR_BYTES // itemsize_of(product))
+    space, kept = _work_space(product, dots_size(product))
+    if kind == INPUT and way != IDENTITY:
+        form(way, alpha, left, product.saved, rows, depth, space)
+        left = Matrix(space, depth)
+    if kind == FORWARD:
+        transpose(right, depth, product.cols, Matrix(space, step))
+        right = Matrix(space, step)
     strips = (rows + DOT_HEIGHT - 1) // DOT_HEIGHT
     for j in range(0, product.cols, DOT_CHUNK):
         cols = min(DOT_CHUNK, product.cols - j)
@@ -173,4 +210,4 @@ def dots(product):
             dot(at(left, i, 0), at(right, j, 0), at(product.out, i, j), depth, count, cols, added)
     if kind == FORWARD:
         activate(way, alpha, product.out, rows, product.cols)
-    keep(space)
+    keep(kept)

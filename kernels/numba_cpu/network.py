@@ -28,6 +28,7 @@ from .training import (
     LOSS,
     LR,
     RHO,
+    ROOM,
     ROWS,
     RULE,
     SETTINGS,
@@ -35,6 +36,7 @@ from .training import (
     SMALL,
     SMOOTHING,
     SOFTMAX,
+    SPACE,
     STATES,
     STEPS,
     TARGETS,
@@ -45,6 +47,7 @@ from .training import (
     Y,
     Z,
     infer,
+    large_room,
     loss_part,
     ready,
     train,
@@ -288,6 +291,10 @@ def _layout(spec):
     plan[TARGETS] = place(spec.batch * spec.sizes[-1])
     plan[ZEROS] = place(unit) + unit  # behind a one
     place(max(spec.sizes))
+    if not small:
+        nothing = np.zeros(1, spec.dtype)
+        plan[ROOM] = large_room(nothing, layers, plan, spec.batch)
+        plan[SPACE] = place(plan[ROOM])
     return layers, plan, end
 
 

@@ -26,6 +26,8 @@ class Product(NamedTuple):
     way: int  # the activation
     alpha: object
     saved: Matrix  # beside dy
+    space: object  # work space, and
+    room: int  # its elements; where they are too few it is allocated
 
 
 def product_type(pointer):
@@ -43,9 +45,10 @@ def slopes(product, unit):
 
 
 @njit(**INTERNAL)
-def part(product, i0, i1, j0, j1):
-    """The product whose result is out[i0:i1, j0:j1]."""
+def part(product, number, parts, i0, i1, j0, j1):
+    """The product whose result is out[i0:i1, j0:j1], with its share of the work space."""
     kind, left, right, saved = product.kind, product.left, product.right, product.saved
+    room = product.room // parts
     return Product(
         kind,
         i1 - i0,
@@ -59,4 +62,6 @@ def part(product, i0, i1, j0, j1):
         product.way,
         product.alpha if kind == INPUT else slopes(product, j0),
         at(saved, i0, 0) if kind == INPUT else at(saved, 0, j0),
+        advance(product.space, number * room),
+        room,
     )

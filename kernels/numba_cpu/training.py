@@ -42,15 +42,15 @@ from .optimizers import (
 from .packing import transpose
 from .symbol import by_symbol
 from .unpacked import lanes, product
-from .vectors import Matrix, advance, nowhere
+from .vectors import Matrix, address, advance, nowhere
 
 # Columns of `layers`. Y: output; Z: pre-activation, its own place for prelu, else that of Y. DY, DZ
 # are the gradients of the loss with respect to them, DZ likewise. TRANSPOSED: the weights of a
 # small network, transposed. ALPHAS counts the slopes.
 FAN_IN, FAN_OUT, WAY, WEIGHT, BIAS, ALPHA, ALPHAS, Y, Z, DY, DZ, TRANSPOSED, COLUMNS = range(13)
 # Entries of `plan`. SIZE: of one flat array; INPUT, TARGETS: gathered rows; ZEROS: as many as the
-# widest layer has units; STEPS: taken so far.
-SMALL, LOSS, RULE, STATES, SIZE, INPUT, TARGETS, ZEROS, STEPS, ENTRIES = range(10)
+# widest layer has units; SPACE: work space of the products, of ROOM elements; STEPS: taken so far.
+SMALL, LOSS, RULE, STATES, SIZE, INPUT, TARGETS, ZEROS, SPACE, ROOM, STEPS, ENTRIES = range(12)
 SOFTMAX, SIGMOID, SQUARED = range(3)
 SGD, MOMENTUM, NESTEROV, ADAGRAD, RMSPROP, ADAM = range(6)
 # Entries of `settings`; the losses of the blocks follow.
@@ -318,21 +318,48 @@ def _small_step(memory, layers, count, plan, settings, x, labels, batch):
 # --- a large network ----------------------------------------------------------
 
 
+@register_jitable
+def _products(memory, layers, plan, x, n, batch):
+    """The products of layer n: forward, of its weights' gradient, and of its input's."""
+    layer, space, size = layers[n], advance(memory, plan[SPACE]), plan[ROOM]
+    fan_in, fan_out, way = layer[FAN_IN], layer[FAN_OUT], layer[WAY]
+    fused = IDENTITY if way == SLOPES else way
+    gradients, before = plan[SIZE], layers[max(n - 1, 0)]
+    weight = _matrix(memory, layer[WEIGHT], fan_in, fan_out)
+    bias = _vector(memory, layer[BIAS], fan_out)
+    dweight = _matrix(memory, gradients + layer[WEIGHT], fan_in, fan_out)
+    dbias = _vector(memory, gradients + layer[BIAS], fan_out)
+    alpha = _vector(memory, layer[ALPHA], layer[ALPHAS])
+    z = _matrix(memory, layer[Z], batch, fan_out)
+    dy = _matrix(memory, layer[DY], batch, fan_out)
+    inputs = carray(x if n == 0 else advance(memory, before[Y]), (batch, fan_in))
+    dx = _matrix(memory, before[DY], batch, fan_in)
+    return (
+        gemm.forward_product(inputs, weight, bias, fused, alpha, z, space, size),
+        gemm.weight_product(dy, inputs, z, way, alpha, dweight, dbias, space, size),
+        gemm.input_product(dy, weight, z, way, alpha, dx, space, size),
+    )
+
+
 @kernel
-def _large_forward(memory, layers, x, batch):
-    inputs = carray(x, (batch, layers[0, FAN_IN]))
+def large_room(elements, layers, plan, batch):
+    """Elements of work space for the products of a large network; `elements` sets their dtype."""
+    memory, most = address(elements), 0
+    for n in range(len(layers)):
+        for each in _products(memory, layers, plan, memory, n, batch):
+            most = max(most, gemm.room(each))
+    return most
+
+
+@kernel
+def _large_forward(memory, layers, plan, x, batch):
     for n in range(len(layers)):
         layer = layers[n]
-        fan_in, fan_out, way = layer[FAN_IN], layer[FAN_OUT], layer[WAY]
-        weight = _matrix(memory, layer[WEIGHT], fan_in, fan_out)
-        bias = _vector(memory, layer[BIAS], fan_out)
-        alpha = _vector(memory, layer[ALPHA], layer[ALPHAS])
-        z = _matrix(memory, layer[Z], batch, fan_out)
-        y = _matrix(memory, layer[Y], batch, fan_out)
-        gemm.forward(inputs, weight, bias, IDENTITY if way == SLOPES else way, alpha, z)
-        if way == SLOPES:
-            forward(way, z, alpha, y)
-        inputs = y
+        gemm.compute(_products(memory, layers, plan, x, n, batch)[0])
+        if layer[WAY] == SLOPES:
+            z = _matrix(memory, layer[Z], batch, layer[FAN_OUT])
+            y = _matrix(memory, layer[Y], batch, layer[FAN_OUT])
+            forward(SLOPES, z, _vector(memory, layer[ALPHA], layer[ALPHAS]), y)
 
 
 @threaded
@@ -344,26 +371,19 @@ def _large_update(memory, plan, settings):
 
 @kernel
 def _large_step(memory, table, count, plan, settings, x, labels, batch):
-    layers, offset = carray(table, (count, COLUMNS)), plan[SIZE]
-    _large_forward(memory, layers, x, batch)
+    layers, gradients = carray(table, (count, COLUMNS)), plan[SIZE]
+    _large_forward(memory, layers, plan, x, batch)
     loss = loss_part(memory, table, count, plan, settings, labels, 0, batch, batch)
     for n in range(count - 1, -1, -1):
         layer = layers[n]
-        fan_in, fan_out, way = layer[FAN_IN], layer[FAN_OUT], layer[WAY]
-        weight = _matrix(memory, layer[WEIGHT], fan_in, fan_out)
-        alpha = _vector(memory, layer[ALPHA], layer[ALPHAS])
-        z = _matrix(memory, layer[Z], batch, fan_out)
-        dy = _matrix(memory, layer[DY], batch, fan_out)
-        before = x if n == 0 else advance(memory, layers[n - 1, Y])
-        dweight = _matrix(memory, offset + layer[WEIGHT], fan_in, fan_out)
-        dbias = _vector(memory, offset + layer[BIAS], fan_out)
-        if way == SLOPES:
-            slope_gradient(dy, z, _vector(memory, offset + layer[ALPHA], fan_out))
-        inputs = carray(before, (batch, fan_in))
-        gemm.backward_weight(dy, inputs, z, way, alpha, dweight, dbias)
+        if layer[WAY] == SLOPES:
+            z = _matrix(memory, layer[Z], batch, layer[FAN_OUT])
+            dy = _matrix(memory, layer[DY], batch, layer[FAN_OUT])
+            slope_gradient(dy, z, _vector(memory, gradients + layer[ALPHA], layer[ALPHAS]))
+        _, of_weights, of_input = _products(memory, layers, plan, x, n, batch)
+        gemm.compute(of_weights)
         if n > 0:
-            dx = _matrix(memory, layers[n - 1, DY], batch, fan_in)
-            gemm.backward_input(dy, weight, z, way, alpha, dx)
+            gemm.compute(of_input)
     plan[STEPS] += 1
     _large_update(memory, plan, settings)
     return loss
@@ -398,4 +418,4 @@ def infer(memory, layers, count, plan, settings, x, labels, batch):
             rows = min(ROWS, batch - first)
             _block(memory, layers, count, plan, settings, x, labels, first, rows, 0)
     else:
-        _large_forward(memory, carray(layers, (count, COLUMNS)), x, batch)
+        _large_forward(memory, carray(layers, (count, COLUMNS)), plan, x, batch)
