@@ -9,7 +9,8 @@ from numba import carray
 from .. import interface
 from ..interface import ACTIVATIONS, DEFAULT_ALPHA, SLOPES
 from .jit import kernel
-from .training import (
+from .large_step import large_room
+from .plan import (
     ALPHA,
     ALPHAS,
     BETA,
@@ -29,7 +30,6 @@ from .training import (
     LR,
     RHO,
     ROOM,
-    ROWS,
     RULE,
     SETTINGS,
     SIZE,
@@ -46,12 +46,10 @@ from .training import (
     ZEROS,
     Y,
     Z,
-    infer,
-    large_room,
     loss_part,
-    ready,
-    train,
 )
+from .small_step import ROWS
+from .training import infer, ready, train
 from .vectors import VECTOR_BYTES, address, advance
 
 PLACES = {"lr": LR, "beta": BETA, "rho": RHO, "beta1": BETA1, "beta2": BETA2, "eps": EPS}
