@@ -47,6 +47,8 @@ def _use_own_cache():
     if "NUMBA_CACHE_DIR" in os.environ or not folder:
         return
     os.environ["NUMBA_CACHE_DIR"] = str(folder)
+    if "numba" in sys.modules:  # it has read the environment already
+        sys.modules["numba"].config.reload_config()
     for old in folder.parent.glob("numba-*"):
         if old != folder:
             shutil.rmtree(old, ignore_errors=True)
