@@ -14,6 +14,7 @@ import zlib
 
 import numba
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 import kernels
 from reference import FAMILIES
@@ -51,7 +52,8 @@ class _Suite:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(STARTED)
         try:
-            self._prepare(**dict(zip(self.axes, values, strict=True)))
+            with one_blas_thread():
+                self._prepare(**dict(zip(self.axes, values, strict=True)))
         except NotImplementedError as reason:
             path.write_text(f"{SKIPPED}: {reason}")
             raise
@@ -80,6 +82,13 @@ class _Suite:
             return module.timer()
 
         self.timer = timer
+
+
+def one_blas_thread():
+    """For the oracle's products: BLAS's threads spin for tens of milliseconds after a product, and
+    would hold a core against the kernel that is timed next.
+    """
+    return threadpool_limits(1, "blas")
 
 
 def sampled(operation, layer, dtype, batch):

@@ -13,6 +13,7 @@ from textwrap import dedent
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_info
 
 import benchmarks
 import kernels
@@ -524,3 +525,23 @@ def test_quick_runs_when_it_is_named_and_only_then():
     settings = configparser.ConfigParser()
     settings.read(workloads.ROOT / "setup.cfg")
     assert settings["tool:pytest"]["testpaths"] == "tests"
+
+
+def test_blas_keeps_one_thread_to_itself_while_a_cell_is_prepared(monkeypatch, tmp_path):
+    """Its other threads would still spin when the kernel is timed."""
+    monkeypatch.setattr(suite, "VERDICTS", tmp_path)
+    seen = []
+
+    class Cell(suite._Suite):
+        axes = {}
+
+        def _prepare(self):
+            seen.append(blas_threads())
+
+    def blas_threads():
+        return {p["num_threads"] for p in threadpool_info() if p["user_api"] == "blas"}
+
+    before = blas_threads()
+    Cell().setup()
+    assert seen == [{1}]
+    assert blas_threads() == before

@@ -122,8 +122,9 @@ def remembered(operation, inputs):
 
     They take longer than many calls and every contender is compared with them.
     """
-    expected = operation.oracle(inputs)
-    bounds = operation.error_bound(spec.upcast(inputs), spec.floating(inputs))
+    with suite.one_blas_thread():
+        expected = operation.oracle(inputs)
+        bounds = operation.error_bound(spec.upcast(inputs), spec.floating(inputs))
 
     @functools.wraps(operation.function)
     def function(**wide):
