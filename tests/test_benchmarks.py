@@ -533,7 +533,7 @@ def test_blas_keeps_one_thread_to_itself_while_a_cell_is_prepared(monkeypatch, t
     seen = []
 
     class Cell(suite._Suite):
-        axes = {}
+        axes = ()
 
         def _prepare(self):
             seen.append(blas_threads())
