@@ -3,9 +3,11 @@
 import builtins
 import ctypes
 import importlib.util
+import socket
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import urlunsplit
 
 import pytest
 
@@ -80,7 +82,9 @@ def test_no_network(capsys, monkeypatch, run):
     for name in ("PIP_FIND_LINKS", "PIP_EXTRA_INDEX_URL"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("PIP_NO_INDEX", "0")
-    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")  # the port of "discard"
+    with socket.create_server(("localhost", 0)) as server:  # closed again: nobody listens there
+        nobody = urlunsplit(("http", f"localhost:{server.getsockname()[1]}", "", "", ""))
+    monkeypatch.setenv("PIP_INDEX_URL", nobody)
     said = problem(capsys, run, "test", "--no-gpu")
     assert said == "error: no network: pip cannot reach the package index"
     assert not Path(run.STAMP).exists()
