@@ -6,8 +6,8 @@
 
 All three are out[rows, cols] = left @ right over a depth. Here is decided how to compute them: by
 register tiles over packed operands; for few rows over weights in place, which do not pay for being
-packed; by dot products, where few rows or columns share an operand; and into which parts the
-threads cut `out`.
+packed; by dot products, where few rows or columns share an operand; as the transpose of a gradient
+with few columns; and into which parts the threads cut `out`.
 
 Each element is summed in the order of depth, in blocks that depend only on the sizes of the whole
 product: results do not depend on the number of threads. Every thread packs what it needs for its
@@ -21,14 +21,16 @@ from numba import njit, prange, types
 
 from . import caches, symbol
 from .jit import INTERNAL, OPTIONS, thread_count
-from .macrokernel import blocking, dots, dots_size, itemsize_of, one_row, round_up, tiles
+from .macrokernel import blocking, itemsize_of, round_up, tiles
 from .microkernel import HEIGHT
 from .product import FORWARD, INPUT, WEIGHT, Product, part, product_type
 from .symbol import by_symbol, loaded, stored
+from .thin import dots, dots_size, one_row, turned, turned_size
 from .vectors import VECTOR_BYTES, Matrix, address
 
-# How: tiles over both operands packed, or over weights in place; dot products; one row.
-PACKED, IN_PLACE, DOTS, ONE_ROW = range(4)
+# How: tiles over both operands packed, or over weights in place; dot products; one row; the
+# transpose of the gradient.
+PACKED, IN_PLACE, DOTS, ONE_ROW, TURNED = range(5)
 
 # Rows up to which forward reads the weights in place: packing them would not pay. So many rows of
 # the weights pass at a time then: their lines must fit L2 even a power of two apart.
@@ -36,7 +38,7 @@ IN_PLACE_ROWS = 128
 IN_PLACE_DEPTH = 128
 # Dot products have a sum over their lanes at the end: they are taken where the depth is so many
 # times the rows or columns that share an operand. These are backward_input's rows, up to DOT_ROWS,
-# and forward's columns, up to so many vectors.
+# and forward's columns, up to so many vectors, or one where all rows fit into one strip.
 DEEP = 4
 DOT_ROWS = 32
 DOT_VECTORS = 3
@@ -56,7 +58,7 @@ def _plan(product):
     in_place = kind == FORWARD and rows <= IN_PLACE_ROWS
     if kind == FORWARD and rows == 1:
         return ONE_ROW, 1
-    few_cols = kind == FORWARD and cols <= lanes * (1 if in_place else DOT_VECTORS)
+    few_cols = kind == FORWARD and cols <= lanes * (DOT_VECTORS if rows > HEIGHT else 1)
     few_rows = kind == INPUT and rows <= DOT_ROWS
     if (few_cols and depth >= DEEP * cols) or (few_rows and depth >= DEEP * rows):
         return DOTS, 1
@@ -64,6 +66,10 @@ def _plan(product):
     if in_place or (kind == WEIGHT and cols <= 2 * lanes):
         most = IN_PLACE_DEPTH
     blocks = max(1, (depth + most // 2) // most)
+    # Vectors of the result by columns, against those by rows.
+    fewer = cols * ((rows + lanes - 1) // lanes) <= rows * ((cols + lanes - 1) // lanes)
+    if kind == WEIGHT and 0 < cols < 2 * lanes and fewer:
+        return TURNED, blocks
     return IN_PLACE if in_place else PACKED, blocks
 
 
@@ -112,6 +118,8 @@ def _part(elements, place, how, blocks, down, across, number):
         one_row(product)
     elif how == DOTS:
         dots(product)
+    elif how == TURNED:
+        turned(product, blocks)
     else:
         tiles(product, how == IN_PLACE, blocks)
 
@@ -142,6 +150,8 @@ def room(product):
         mine = _cut(product, grid, number)
         if how == DOTS:
             most = max(most, dots_size(mine))
+        elif how == TURNED:
+            most = max(most, turned_size(mine, blocks))
         elif how != ONE_ROW:
             most = max(most, blocking(mine, how == IN_PLACE, blocks).size)
     return grid[0] * grid[1] * most

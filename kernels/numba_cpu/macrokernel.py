@@ -1,5 +1,4 @@
-"""What one thread does to compute a matrix product: the loops around the register tile, and two
-ways without it.
+"""What one thread does to compute a matrix product: the loops around the register tile.
 
 A block of `right` is packed into panels as wide as the tile, then each strip of `left`, as high as
 the tile, is packed into L1 and swept across the panels, which stream from L2 or L3 (Goto and van de
@@ -17,8 +16,8 @@ from numba import carray, njit
 from ..interface import IDENTITY
 from . import caches
 from .jit import INTERNAL
-from .microkernel import COMBINED, DOT_HEIGHT, HEIGHT, LOW_HEIGHT, combine, dot, tile
-from .packing import FORMED, activate, form, pack_left, pack_right, transpose
+from .microkernel import HEIGHT, LOW_HEIGHT, tile
+from .packing import FORMED, activate, pack_left, pack_right
 from .product import FORWARD, INPUT, WEIGHT, slopes
 from .vectors import VECTOR_BYTES, Matrix, address, advance, aligned, at, keep, nowhere
 
@@ -28,10 +27,6 @@ RIGHT_BYTES = max(caches.L2, caches.L3 // 2)
 WAITING_DEPTH = 64
 # Panels up to which the weight gradient's left operand is read in place: packing it would not pay.
 FEW_PANELS = 4
-# Columns up to which a row of the weights is short.
-SHORT = 256
-# Rows of the weights that stay in cache while the rows of dz are multiplied with them.
-DOT_CHUNK = 64
 
 
 @njit(**INTERNAL)
@@ -40,7 +35,7 @@ def round_up(count, unit):
 
 
 @njit(**INTERNAL)
-def _strip(rows, s, strips):
+def strip_of(rows, s, strips):
     """First row and number of rows of a strip; all have about the same height."""
     i = rows * s // strips
     return i, rows * (s + 1) // strips - i
@@ -52,7 +47,7 @@ def itemsize_of(product):
 
 
 @njit(**INTERNAL)
-def _work_space(product, size):
+def work_space(product, size):
     """(pointer to so many elements, what has to be kept while they are used)."""
     kept = carray(product.out.data, 0)
     if size <= product.room:
@@ -116,7 +111,7 @@ def tiles(product, in_place, blocks):
     # panel does, multiplying while they come from memory; then they are near, and are packed.
     packs_later = kind == WEIGHT and cols > FEW_PANELS * width
 
-    space, kept = _work_space(product, size)
+    space, kept = work_space(product, size)
     carray(space, 1)[0] = 1
     one = Matrix(space, 0)
     lefts = aligned(advance(space, 1))
@@ -134,7 +129,7 @@ def tiles(product, in_place, blocks):
                 if kind != WEIGHT and (not waiting or j0 == 0):
                     for s in range(s0, s1):
                         a = Matrix(advance(lefts, (s - s0) * strip), height)
-                        i, count = _strip(rows, s, strips)
+                        i, count = strip_of(rows, s, strips)
                         pack_left(product, i, count, p0, p1, a, dz)
                 for j in range(j0, j1, width):
                     b, ahead = at(packed, 0, (j - j0) // width * panel), 8 * width
@@ -147,67 +142,15 @@ def tiles(product, in_place, blocks):
                     added = advance(bias, j) if last else nowhere(bias)
                     for s in range(s0, s1):
                         a = Matrix(advance(lefts, (s - s0) * strip), height)
-                        i, count = _strip(rows, s, strips)
+                        i, count = strip_of(rows, s, strips)
                         first = kind == WEIGHT and (j == j0 or not packs_later)
                         left = at(product.left, p0, i) if first else a
                         tile(left, b, at(out, i, j), p1 - p0, count, n, d > 0, added, ahead)
                         if first and packs_later:
                             pack_left(product, i, count, p0, p1, a, dz)
                 if last and not waiting:
-                    i, count = _strip(rows, s0, strips)
+                    i, count = strip_of(rows, s0, strips)
                     activate(way, slopes(product, j0), at(out, i, j0), count, j1 - j0)
     if kind == FORWARD and waiting:
         activate(way, product.alpha, out, rows, cols)
-    keep(kept)
-
-
-@njit(**INTERNAL)
-def one_row(product):
-    """A forward product with a batch of one: the weights pass by once, row after row."""
-    y, bias = carray(product.out.data, product.cols), carray(product.bias, product.cols)
-    for j in range(product.cols):
-        y[j] = bias[j]
-    most = COMBINED[0] if product.cols <= SHORT else COMBINED[1]
-    p = 0
-    while p < product.depth:
-        count = most if product.depth - p >= most else 1
-        x = at(product.left, 0, p).data
-        combine(x, at(product.right, p, 0), product.out.data, count, product.cols)
-        p += count
-    activate(product.way, product.alpha, product.out, 1, product.cols)
-
-
-@njit(**INTERNAL)
-def dots_size(product):
-    """Elements of the work space of `dots`."""
-    lanes = VECTOR_BYTES // itemsize_of(product)
-    if product.kind == FORWARD:
-        return round_up(product.depth, lanes) * round_up(product.cols, lanes)
-    return product.rows * product.depth if product.way != IDENTITY else 0
-
-
-@njit(**INTERNAL, inline="always")
-def dots(product):
-    """A product by dot products of rows: of dz and the weights, or of x and the few columns of the
-    weights, which are transposed first.
-    """
-    kind, way, rows, depth = product.kind, product.way, product.rows, product.depth
-    left, right, bias, alpha = product.left, product.right, product.bias, product.alpha
-    step = round_up(depth, VECTOR_BYTES // itemsize_of(product))
-    space, kept = _work_space(product, dots_size(product))
-    if kind == INPUT and way != IDENTITY:
-        form(way, alpha, left, product.saved, rows, depth, space)
-        left = Matrix(space, depth)
-    if kind == FORWARD:
-        transpose(right, depth, product.cols, Matrix(space, step))
-        right = Matrix(space, step)
-    strips = (rows + DOT_HEIGHT - 1) // DOT_HEIGHT
-    for j in range(0, product.cols, DOT_CHUNK):
-        cols = min(DOT_CHUNK, product.cols - j)
-        added = advance(bias, j) if kind == FORWARD else nowhere(bias)
-        for s in range(strips):
-            i, count = _strip(rows, s, strips)
-            dot(at(left, i, 0), at(right, j, 0), at(product.out, i, j), depth, count, cols, added)
-    if kind == FORWARD:
-        activate(way, alpha, product.out, rows, product.cols)
     keep(kept)

@@ -35,18 +35,28 @@ def copy(emit, a, rows, cols, packed):
 
 @emitted
 def transpose(emit, a, rows, cols, packed):
-    """packed[j, i] = a[i, j] for i < rows, j < cols, in blocks of one vector by one vector.
+    """packed[j, i] = a[i, j] for i < rows, j < cols.
 
-    Writes whole blocks: rows and columns beyond the given ones hold copies of the last row, and
-    zeros. `packed` needs room for both counts rounded up to whole vectors.
+    Writes whole blocks of one vector by one vector: rows and columns beyond the given ones hold
+    copies of the last row, and zeros. `packed` needs room for both counts rounded up to vectors.
     """
+    _transpose(emit, a, rows, cols, packed)
+
+
+@emitted
+def transpose_within(emit, a, rows, cols, out):
+    """out[j, i] = a[i, j] for i < rows, j < cols, and nothing else is written."""
+    _transpose(emit, a, rows, cols, out, within=True)
+
+
+def _transpose(emit, a, rows, cols, packed, within=False):
     builder, width = emit.builder, emit.width
     last_row = builder.sub(rows, I64(1))
     whole = builder.and_(cols, I64(-width))
 
     def block(i, j, mask=None):
-        rows = [emit.least(builder.add(i, I64(r)), last_row) for r in range(width)]
-        lines = [emit.load(emit.at(a, row, j), mask) for row in rows]
+        places = [emit.least(builder.add(i, I64(r)), last_row) for r in range(width)]
+        lines = [emit.load(emit.at(a, place, j), mask) for place in places]
         # Interleaving line n with line n + width / 2, log2(width) times over, is the transpose.
         half = width // 2
         low = [lane // 2 + width * (lane % 2) for lane in range(width)]
@@ -55,7 +65,11 @@ def transpose(emit, a, rows, cols, packed):
             pairs = list(zip(lines[:half], lines[half:], strict=True))
             lines = [emit.shuffle(*pair, lanes) for pair in pairs for lanes in (low, high)]
         for p, line in enumerate(lines):
-            emit.store(line, emit.at(packed, builder.add(j, I64(p)), i))
+            row, left = builder.add(j, I64(p)), builder.sub(rows, i)
+            if within:  # no lane of a row beyond
+                left = builder.select(emit.less(row, cols), left, I64(0))
+            stored = emit.lanes(left) if within else None
+            emit.store(line, emit.at(packed, row, i), stored)
 
     def row_of_blocks(i):
         emit.loop(whole, lambda j: block(i, j), step=width)
