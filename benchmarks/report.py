@@ -230,7 +230,12 @@ def against_roof(roof, cell, seconds):
         return "", ""
     rate, unit, share = roof.rate(cell, seconds)
     prefix, scale = ("G", 1e9) if rate >= 1e9 else ("M", 1e6)
-    return f"{number(rate / scale)} {prefix}{unit}", f"{share:.{0 if share >= 0.1 else 1}%}"
+    return f"{number(rate / scale)} {prefix}{unit}", percent(share)
+
+
+def percent(share):
+    """With one decimal below ten percent."""
+    return f"{share:.{0 if share >= 0.1 else 1}%}"
 
 
 def ratio(slow, fast):

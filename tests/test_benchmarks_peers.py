@@ -10,6 +10,7 @@ import time
 import types
 from pathlib import Path
 
+import numba
 import numpy as np
 import pytest
 
@@ -299,12 +300,39 @@ def test_multiply_add_loop_computes_what_it_is_timed_for():
     ceilings._multiply_add(3, np.float32(0.5), np.float32(1), sums)
     starts = range(1, ceilings.CHAINS + 1)
     assert sums[0] == sum(0.125 * start + 1.75 for start in starts)
+    _, flops = ceilings._multiply_adds()
+    assert flops == 2 * numba.get_num_threads() * ceilings.STEPS * ceilings.CHAINS * ceilings.LANES
 
 
 def test_triad_passes_over_every_element_so_often():
     a, b = np.zeros(4096, np.float32), np.ones(4096, np.float32)
     ceilings._triad(a, b, np.float32(0.25), 3, 1)
     assert (a == 0.75).all()
+
+
+@pytest.mark.parametrize(("flops", "size", "ceiling"), [(10**9, 1, 1e-3), (1, 10**9, 1e-2)])
+@pytest.mark.parametrize("times", [1e-6, 1, 1e3])
+def test_floor_is_what_binds_of_the_same_round(monkeypatch, flops, size, ceiling, times):
+    """A machine of 10^12 operations and 10^11 bytes a second, which is half as fast by now."""
+    known = {"flops": 1e12, "triads": [(12 << 12, 1e11), (12 << 24, 1e11)]}
+    monkeypatch.setattr(ceilings, "_at_first", lambda: known)
+    lengths = []
+
+    def sample(call, wait, count):
+        call()
+        if call.func is ceilings._multiply_add:
+            seconds = ceilings._multiply_adds()[1] / 0.5e12
+        else:
+            a, _, _, passes, _ = call.args
+            seconds = 3 * a.nbytes * passes / 0.5e11
+        lengths[:] = seconds, count * seconds
+        return seconds
+
+    monkeypatch.setattr(measure, "sample", sample)
+    found = ceilings.floor(times * flops, times * size)(100)
+    assert found == pytest.approx(2 * ceiling * times)
+    one, took = lengths
+    assert took == pytest.approx(100 * found, abs=one)
 
 
 def test_ceilings_are_plausible(monkeypatch):
@@ -352,16 +380,21 @@ def record(batch, refused=None, **seconds):
 
 def test_table():
     one = record(
-        1, numba=[20, 20, 40], numpy=[60, 60, 60], jax_jit=[30, 40, 80], oneDNN=[10, 10, 10]
+        1,
+        numba=[20, 20, 40],
+        numpy=[60, 60, 60],
+        jax_jit=[30, 40, 80],
+        oneDNN=[10, 10, 10],
+        floor=[5, 8, 9],
     )
     full = record(3500, {"numpy": "WRONG: 1 of 2 wrong"}, numba=[50, 50, 50], jax_jit=[25, 25, 25])
     text = table.render(run(one, full, missing=["torch: not installed"]))
     lines = [line.split() for line in text.splitlines()]
-    # 1.6 MB at 40 GB/s; ratios of the rounds 1.5, 2, 2.
+    # Ratios of the rounds 1.5, 2, 2, and to the floor 0.25, 0.4, 0.225.
     where = "dense_forward relu mnist-784x512"
-    row = f"{where} 1 40.3 20.0 60.0 40.0 10.0 jax.jit 2.00 (1.75-2.00)"
+    row = f"{where} 1 8.00 20.0 60.0 40.0 10.0 jax.jit 2.00 (1.75-2.00) 25%"
     assert row.split() in lines
-    assert f"{where} full 28134 50.0 WRONG".split() == lines[lines.index(row.split()) + 1][:7]
+    assert f"{where} full - 50.0 WRONG".split() == lines[lines.index(row.split()) + 1][:7]
     assert f"numpy, {where} 3500: WRONG: 1 of 2 wrong" in text
     assert "100 GFLOP/s (multiply-adds from registers), GB/s (triad): 40.0" in text
     assert "oneDNN: inference only" in text
@@ -411,7 +444,8 @@ def test_the_command_from_end_to_end(capfd, tmp_path):
     assert set(measured["pools"].values()) == {1}
     for cell in measured["cells"]:
         assert cell["refused"] == {}
-        assert {"numba", "numpy"} <= set(cell["seconds"])
+        assert {"numba", "numpy", "floor"} <= set(cell["seconds"])
+        assert table.share(cell) > 0
         assert all(len(rounds) == 2 for rounds in cell["seconds"].values())
     assert math.isfinite(measured["ceilings"]["flops"])
 

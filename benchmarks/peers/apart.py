@@ -11,10 +11,10 @@ import signal
 
 import kernels
 
-from . import contenders
+from . import ceilings, contenders
 
-# The backends and the libraries of each process.
-SHARES = ((("numba",), ()), (("numpy",), ()), ((), ("torch",)), ((), ("jax",)))
+# The backends and the libraries of each process; one without any measures the machine.
+SHARES = ((("numba",), ()), (("numpy",), ()), ((), ("torch",)), ((), ("jax",)), ((), ()))
 
 
 class Library:
@@ -34,12 +34,16 @@ class Library:
         return self._ask("prepare", number)
 
     def sample(self, name, count):
-        """measure.sample of a contender that is ready."""
+        """The seconds a call of a contender that is ready, of so many calls."""
         return self._ask("sample", name, count)
 
     def pools(self):
         """measure.pools of the process."""
         return self._ask("pools")
+
+    def ceilings(self):
+        """ceilings.measured in the process."""
+        return self._ask("ceilings")
 
     def close(self):
         """Ends the process, in whatever state it is."""
@@ -52,7 +56,7 @@ class Library:
             self._pipe.send(question)
             return self._pipe.recv()
         except (EOFError, OSError):
-            names = ", ".join(self.contenders)
+            names = ", ".join(self.contenders) or "the ceilings"
             raise RuntimeError(f"the process of {names} died at {question}") from None
         finally:
             self._signal("SIGSTOP")
@@ -69,7 +73,7 @@ def _serve(pipe, ours, libraries):
     backends = {name: kernels.load(name) for name in ours}
     found, missing = contenders.available(backends, libraries=libraries)
     pipe.send(({contender.name: contender.trains for contender in found}, missing))
-    cells, calls = measure.grid(), {}
+    cells, samplers = measure.grid(), {}
     while True:
         try:
             question, *arguments = pipe.recv()
@@ -77,10 +81,16 @@ def _serve(pipe, ours, libraries):
             return
         match question:
             case "prepare":
-                calls, refused = measure.prepared(found, *cells[arguments[0]])
-                pipe.send((list(calls), refused))
+                cell = cells[arguments[0]]
+                if found:
+                    samplers, refused = measure.prepared(found, *cell)
+                else:
+                    samplers, refused = {ceilings.FLOOR: ceilings.floor(*measure.work(*cell))}, {}
+                pipe.send((list(samplers), refused))
             case "sample":
                 name, count = arguments
-                pipe.send(measure.sample(*calls[name], count))
+                pipe.send(samplers[name](count))
             case "pools":
                 pipe.send(measure.pools())
+            case "ceilings":
+                pipe.send(ceilings.measured())

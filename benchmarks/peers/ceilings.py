@@ -1,5 +1,10 @@
-"""What the CPU can do at most: multiply-adds from registers, bytes streamed from each memory."""
+"""What the CPU can do at most: multiply-adds from registers, bytes streamed from each memory.
 
+How fast a machine is changes while it runs, by its clock and by what else runs on it. So a cell's
+floor, the time that its operations or its bytes take at least, is measured between its rounds.
+"""
+
+import functools
 import time
 
 import llvmlite.binding
@@ -10,8 +15,11 @@ from numba import prange, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from .. import roofline
+
+FLOOR = "floor"
 ELEMENTS = (1 << 12, 1 << 16, 1 << 20, 1 << 24)  # of a triad's array, from the L1 cache to memory
-STEPS = 1 << 20  # of the multiply-add loop: some milliseconds
+STEPS = 1 << 18  # of the multiply-add loop: about a millisecond
 SECONDS = 0.3  # of measuring; the fastest repetition counts
 
 
@@ -104,16 +112,54 @@ def higher(one, other):
     return {"flops": max(one["flops"], other["flops"]), "triads": triads}
 
 
+def roof(found):
+    """What `measured` found, as the report's."""
+    triads = [(size, rate, "") for size, rate in found["triads"]]
+    return roofline.Roof((found["flops"], ""), triads)
+
+
 def peak():
     """float32 operations a second of all threads, a multiply-add counted as two."""
-    sums = np.zeros(numba.get_num_threads(), np.float32)
-    seconds = _fastest(_multiply_add, STEPS, np.float32(0.5), np.float32(1), sums)
-    return 2 * LANES * CHAINS * STEPS * len(sums) / seconds
+    call, flops = _multiply_adds()
+    return flops / _fastest(call)
 
 
 def bandwidth(elements):
     """(bytes of one a += s b, bytes a second): two arrays read, one of them written back."""
+    call, size, times = _stream(elements)
+    return size, size * times / _fastest(call)
+
+
+def _multiply_adds():
+    """(a call, its operations)."""
+    sums = np.zeros(numba.get_num_threads(), np.float32)
+    call = functools.partial(_multiply_add, STEPS, np.float32(0.5), np.float32(1), sums)
+    return call, 2 * LANES * CHAINS * STEPS * len(sums)
+
+
+def _stream(elements):
+    """(a call, the bytes of one pass over arrays of so many elements, its passes)."""
     a, b = np.zeros(elements, np.float32), np.ones(elements, np.float32)
     times = max(1, ELEMENTS[-1] // elements)
-    seconds = _fastest(_triad, a, b, np.float32(1e-3), times, numba.get_num_threads())
-    return 3 * a.nbytes, 3 * a.nbytes * times / seconds
+    call = functools.partial(_triad, a, b, np.float32(1e-3), times, numba.get_num_threads())
+    return call, 3 * a.nbytes, times
+
+
+def floor(flops, size):
+    """sampler(count): seconds that so many operations, or bytes where they take longer, take now;
+    it goes on about as long as `count` times that.
+    """
+    from .measure import sample
+
+    known = roof(_at_first())
+    if flops / known.product[0] >= size / known.bandwidth(size):
+        call, work = _multiply_adds()
+        share = flops / work
+    else:
+        elements = min(max(size // 12, ELEMENTS[0]), ELEMENTS[-1])
+        call, one, times = _stream(elements)
+        share = size / (one * times)
+    return lambda count: sample(call, lambda: None, max(1, round(count * share))) * share
+
+
+_at_first = functools.cache(measured)

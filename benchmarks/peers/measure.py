@@ -80,8 +80,7 @@ def _batches(layer):
 
 def cell(found, operation, layer, batch, rounds):
     """The record of one cell: the seconds of every round by contender, and who was refused why."""
-    calls, refused = prepared(found, operation, layer, batch)
-    samplers = {name: functools.partial(sample, *call) for name, call in calls.items()}
+    samplers, refused = prepared(found, operation, layer, batch)
     return record(operation, layer, batch, interleaved(samplers, rounds), refused)
 
 
@@ -96,31 +95,38 @@ def cell_apart(libraries, number, rounds):
 
 
 def prepared(found, operation, layer, batch):
-    """{name: (call, wait)} of the contenders that have the operation, and {name: why refused}."""
+    """({name: sampler} of the contenders that have the operation, {name: why refused})."""
     inputs = suite.sampled(operation, layer, "float32", batch)
-    known, calls, refused = contenders.remembered(operation, inputs), {}, {}
+    known, samplers, refused = contenders.remembered(operation, inputs), {}, {}
     for contender in found:
         try:
-            calls[contender.name] = contender.prepare(known, inputs), contender.wait
+            call = contender.prepare(known, inputs)
+            samplers[contender.name] = functools.partial(sample, call, contender.wait)
         except NotImplementedError:
             continue
         except suite.Wrong as complaint:
             refused[contender.name] = f"{suite.WRONG}: {complaint}"
         except Exception as error:  # of a library: the others are measured all the same
             refused[contender.name] = f"{suite.FAILED}: {type(error).__name__}: {error}"
-    return calls, refused
+    return samplers, refused
+
+
+def work(operation, layer, batch):
+    """(operations, bytes) of a call: the fewest, by the specification."""
+    sizes = (batch, layer.fan_in, layer.fan_out)
+    return operation.flops(*sizes), operation.bytes(*sizes, "float32")
 
 
 def record(operation, layer, batch, seconds, refused):
     """What is kept of a cell."""
-    sizes = (batch, layer.fan_in, layer.fan_out)
+    flops, size = work(operation, layer, batch)
     return {
         "operation": operation.name,
         "variant": operation.variant,
         "layer": layer.name,
         "batch": batch,
-        "flops": operation.flops(*sizes),
-        "bytes": operation.bytes(*sizes, "float32"),
+        "flops": flops,
+        "bytes": size,
         "seconds": seconds,
         "refused": refused,
     }
@@ -176,8 +182,8 @@ def versions():
 def measure(path, threads, rounds, only):
     """Measures the cells and writes them to `path` as JSON, again after every cell."""
     cells, started, told = selected(only), time.time(), 0.0
-    before = ceilings.measured()
     libraries = [apart.Library(*share) for share in apart.SHARES]
+    machine, before = libraries[-1], libraries[-1].ceilings()
     found = {name: trains for lib in libraries for name, trains in lib.contenders.items()}
     run = {
         "threads": threads,
@@ -207,10 +213,10 @@ def measure(path, threads, rounds, only):
             Path(path).write_text(json.dumps(run))
         for library in libraries:
             run["pools"] |= library.pools()
+        # Twice, because nothing is faster than the machine, but other work may have slowed it down.
+        run["ceilings"] = ceilings.higher(before, machine.ceilings())
     finally:
         for library in libraries:
             library.close()
         print("\r\033[K" if terminal else "", end="", flush=True)
-    # Twice, because nothing is faster than the machine, but other work may have slowed it down.
-    run["ceilings"] = ceilings.higher(before, ceilings.measured())
     Path(path).write_text(json.dumps(run))

@@ -8,7 +8,8 @@ from statistics import quantiles
 
 from tabulate import tabulate
 
-from .. import report, results, roofline
+from .. import report, results
+from . import ceilings
 
 OURS = "numba"
 
@@ -26,8 +27,9 @@ def head(run):
     lines = [
         f"{threads(run)}, float32, {run['rounds']} rounds, {run['took']:.0f} s; {versions}",
         f"ceilings: {report.number(run['ceilings']['flops'] / 1e9)} GFLOP/s (multiply-adds from "
-        f"registers), {report.streams(roof(run['ceilings']))}",
-        "Median microseconds a call. floor: what the operations or the bytes take at the ceilings.",
+        f"registers), {report.streams(ceilings.roof(run['ceilings']))}",
+        "Median microseconds a call. floor: what the operations or the bytes take at the ceilings",
+        "of the same rounds. roof: the floor over our time.",
         "x best: how many times faster ours is than the best peer that can train, median and",
         "quartiles of the rounds.",
     ]
@@ -41,13 +43,6 @@ def threads(run):
     return f"{run['threads']} thread{'s' * (run['threads'] > 1)}"
 
 
-def roof(ceilings):
-    """The ceilings as the report's."""
-    return roofline.Roof(
-        (ceilings["flops"], ""), [(size, rate, "") for size, rate in ceilings["triads"]]
-    )
-
-
 def cells(run, names):
     """A row for every cell."""
     rows = []
@@ -58,14 +53,15 @@ def cells(run, names):
                 operation(record),
                 record["layer"],
                 _where(record),
-                _micro(floor(run, record)),
+                _entry(record, ceilings.FLOOR),
                 *(_entry(record, name) for name in names),
                 peer or "",
                 _spread(ratios(record, peer)) if peer else "",
+                _share(record),
             ]
         )
-    header = ["operation", "layer", "batch", "floor", *names, "best peer", "x best"]
-    align = ["left", "left", *["right"] * (2 + len(names)), "left", "left"]
+    header = ["operation", "layer", "batch", "floor", *names, "best peer", "x best", "roof"]
+    align = ["left", "left", *["right"] * (2 + len(names)), "left", "left", "right"]
     return tabulate(rows, header, colalign=align if rows else None, disable_numparse=True)
 
 
@@ -109,16 +105,15 @@ def operation(record):
     return " ".join(filter(None, (record["operation"], record["variant"])))
 
 
-def floor(run, record):
-    """Seconds that the operations or the bytes take at the ceilings."""
-    least = roof(run["ceilings"])
-    by_bytes = record["bytes"] / least.bandwidth(record["bytes"])
-    return max(record["flops"] / least.product[0], by_bytes)
+def share(record):
+    """The floor over our time, median of the rounds; None where one of them has none."""
+    found = ratios(record, ceilings.FLOOR)
+    return median(found) if found else None
 
 
 def best(run, record):
     """The peer with the least median among those that can train; None where there is none."""
-    trains = [n for n in record["seconds"] if n != OURS and run["contenders"][n]]
+    trains = [n for n in record["seconds"] if n != OURS and run["contenders"].get(n)]
     return min(trains, key=lambda name: median(record["seconds"][name]), default=None)
 
 
@@ -160,6 +155,11 @@ def _spread(values):
         return ""
     low, middle, high = map(report.number, quartiles(values))
     return f"{middle} ({low}-{high})"
+
+
+def _share(record):
+    found = share(record)
+    return "" if found is None else report.percent(found)
 
 
 def _micro(seconds):
