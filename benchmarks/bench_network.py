@@ -1,4 +1,5 @@
-"""Times a whole training step and a whole epoch: Adam, softmax cross-entropy, relu.
+"""Times a whole training step and a whole epoch: Adam, softmax cross-entropy, relu; and, where a
+backend computes elsewhere than in the host's memory, the way of a batch to there.
 
 The timed network has a learning rate of 0: the numbers that it computes with stay those of a
 network at its start, however often the step is repeated. That it trains as the reference does is
@@ -15,10 +16,10 @@ from reference import Layer
 from reference.network import elements, flops, step_bound
 
 from . import grid, workloads
-from .suite import Wrong, _load, _Suite
+from .suite import Wrong, _load, _Suite, timer_of
 
 RATE = 0.001  # of the step that is checked
-
+STEP, TRANSFER, EPOCH = "network_step", "network_transfer", "network_epoch"
 
 # By name: the workload and its layer sizes, such as "moons-2-32-16-2".
 NETWORKS = {
@@ -35,9 +36,11 @@ def sizes(name):
 
 @functools.cache
 def work(function, name, batch, dtype):
-    """(operations, bytes) of one step or one epoch: the fewest, by the specification."""
+    """(operations, bytes) of one step, epoch or transfer: the fewest, by the specification."""
+    if function == TRANSFER:
+        return 0, sum(array.nbytes for array in _batch(name, dtype, batch))
     network = reference.network.create(sizes(name), batch=batch, lr=RATE)
-    rows = workloads.full(name.partition("-")[0]) if function == "network_epoch" else batch
+    rows = workloads.full(name.partition("-")[0]) if function == EPOCH else batch
     parts = [len(range(*part.indices(rows))) for part in workloads.minibatches(rows, batch)]
     size = np.dtype(dtype).itemsize
     return sum(flops(network, n) for n in parts), sum(elements(network, n) for n in parts) * size
@@ -63,6 +66,30 @@ def checked(module, name, x, labels):
             raise Wrong(f"{key} after one step is outside its error bound")
 
 
+def _batch(name, dtype, batch):
+    """x and labels of one step, in the host's memory."""
+    x, labels = workloads.training(name.partition("-")[0])
+    return x[:batch].astype(dtype), labels[:batch].copy()
+
+
+def transfers(module):
+    """Whether arrays have to go elsewhere before the module can compute with them."""
+    host = np.zeros(1)
+    return module.asarray(host) is not host
+
+
+def transfer(module, name, dtype, batch):
+    """A call that takes a batch to where the module computes, once its way back was checked."""
+    if not transfers(module):
+        raise NotImplementedError("it computes where the data lie")
+    arrays = _batch(name, dtype, batch)
+    for array in arrays:
+        back = module.to_host(module.asarray(array))
+        if back.dtype != array.dtype or not np.array_equal(back, array):
+            raise Wrong(f"{array.dtype} {array.shape} did not come back as it went")
+    return lambda: [module.asarray(array) for array in arrays]
+
+
 class _Network(_Suite):
     def _prepared(self, layer, dtype, batch, backend):
         """(the module, a network that stays as it is, x, labels), once a step was checked."""
@@ -72,12 +99,7 @@ class _Network(_Suite):
         x, labels = workloads.training(layer.partition("-")[0])
         x = np.ascontiguousarray(x, dtype)
         checked(module, layer, x[:batch], labels[:batch])
-
-        def timer():
-            module.synchronize()
-            return module.timer()
-
-        self.timer = timer
+        self.timer = timer_of(module)
         network = module.network.create(sizes(layer), batch=batch, lr=0.0, dtype=dtype)
         return module, network, x, labels
 
@@ -87,8 +109,20 @@ class _Step(_Network):
 
     def _prepare(self, *, layer, dtype, batch, backend):
         module, network, x, labels = self._prepared(layer, dtype, batch, backend)
-        x, labels = module.asarray(x[:batch].copy()), module.asarray(labels[:batch].copy())
+        x, labels = map(module.asarray, _batch(layer, dtype, batch))
         self.call = functools.partial(network.step, x, labels)
+
+
+class _Transfer(_Network):
+    """The way of one batch, x and labels, from the host's memory to where the network computes."""
+
+    @classmethod
+    def runs_on(cls, module):
+        return super().runs_on(module) and transfers(module)
+
+    def _prepare(self, *, layer, dtype, batch, backend):
+        module, *_ = self._prepared(layer, dtype, batch, backend)
+        self.call = transfer(module, layer, dtype, batch)
 
 
 class _Epoch(_Network):
@@ -116,5 +150,6 @@ def _suite(name, base, names):
     return type(name, (base,), attributes)
 
 
-network_step = _suite("network_step", _Step, tuple(NETWORKS))
-network_epoch = _suite("network_epoch", _Epoch, tuple(NETWORKS)[:2])
+network_step = _suite(STEP, _Step, tuple(NETWORKS))
+network_transfer = _suite(TRANSFER, _Transfer, tuple(NETWORKS))
+network_epoch = _suite(EPOCH, _Epoch, tuple(NETWORKS)[:2])

@@ -85,7 +85,7 @@ def timed(module, card, started):
     cells, outcomes = [], {}
     for family in ("roofline", *FAMILIES, "network"):
         for function, cls in runner.suites(family):
-            if function == "network_epoch":  # steps that are timed already
+            if function == bench_network.EPOCH:  # steps that are timed already
                 continue
             axes, measured = {**cls.axes, "backend": [GPU]}, {}
             for values in itertools.product(*axes.values()):
@@ -103,18 +103,13 @@ def timed(module, card, started):
 
 
 def _timed(module, flush, cls, cell, late):
-    operation, layer = cls.operations[cell.variant], cls.layers[cell.layer]
-    check = suite.checked
-    if cell.function == steps.NAME:
-        operation, check = steps.of_network(cell.layer), steps.checked
     entry, samples, number = {"cell": dataclasses.asdict(cell), "cold": None}, None, None
     try:
         if late:
             raise NotImplementedError("no time was left in the session")
         if not hasattr(module, needed := cls.operations[cell.variant].name):
             raise NotImplementedError(f"{GPU} has no {needed}")
-        inputs = suite.sampled(operation, layer, cell.dtype, cell.batch or 0)
-        call = check(operation, module, inputs)
+        call = _checked(module, cls, cell)
         entry["cold"] = statistics.median(flush.cold(call))
         samples, number = gpu.warm(module, call)
         entry["verdict"] = suite.CORRECT
@@ -125,6 +120,17 @@ def _timed(module, flush, cls, cell, late):
     except Exception as error:  # of one kernel; the others are timed all the same
         entry["verdict"] = f"{suite.FAILED}: {type(error).__name__}: {error}"
     return entry, (entry["verdict"], samples, number)
+
+
+def _checked(module, cls, cell):
+    """The call of a cell, once its answer was checked."""
+    if cell.function == bench_network.TRANSFER:
+        return bench_network.transfer(module, cell.layer, cell.dtype, cell.batch)
+    operation, check = cls.operations[cell.variant], suite.checked
+    if cell.function == bench_network.STEP:
+        operation, check = steps.of_network(cell.layer), steps.checked
+    inputs = suite.sampled(operation, cls.layers[cell.layer], cell.dtype, cell.batch or 0)
+    return check(operation, module, inputs)
 
 
 def beside(module, started):

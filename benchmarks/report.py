@@ -1,5 +1,6 @@
 """The report: what a run found, table by table, against numpy, the machine's roof and the GPU."""
 
+import dataclasses
 import itertools
 import subprocess
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from tabulate import tabulate
 import kernels
 from reference import FAMILIES
 
-from . import results, roofline, suite, workloads
+from . import bench_network, results, roofline, suite, workloads
 
 GPU = "cupy"
 BASELINE = "numpy"
@@ -34,6 +35,12 @@ class Column:
             return duration(seconds)
         return self.run.verdicts.get((cell, self.backend), ("-", ""))[0]
 
+    def with_transfer(self, cell):
+        """(seconds of a step's batch from the host to the GPU, those and the step's), or Nones."""
+        transfer = self.seconds(dataclasses.replace(cell, function=bench_network.TRANSFER))
+        step = self.seconds(cell)
+        return transfer, None if transfer is None or step is None else transfer + step
+
     def against_roof(self, cell):
         """The rate by the ceiling that binds, and the share of that ceiling."""
         return against_roof(self.roofs.get(cell.dtype), cell, self.seconds(cell))
@@ -48,7 +55,7 @@ def render(machine=None):
     parts = [head(run, cpus, gpus, why)]
     cells = dict.fromkeys(cell for cell, _ in [*run.times, *run.verdicts])
     functions = dict.fromkeys(op.name for family in FAMILIES.values() for op in family)
-    for function in (*functions, "network_step", "network_epoch"):
+    for function in (*functions, bench_network.STEP, bench_network.EPOCH):
         for dtype in ("float32", "float64"):
             chosen = [c for c in cells if c.function == function and c.dtype == dtype]
             if chosen:
@@ -121,6 +128,10 @@ def head(run, cpus, gpus, why):
         "that of arithmetic (FLOP/s) or of memory (B/s). "
         f"x {BASELINE}: times faster than {BASELINE}. CPU/GPU: above 1 the GPU wins.",
     ]
+    if gpus:
+        lines.append(
+            "transfer: of a step's batch to the GPU. CPU/both: with it and the step there."
+        )
     return "\n".join(lines)
 
 
@@ -139,6 +150,7 @@ def table(function, dtype, cells, cpus, gpus, why):
         header += [column.label, "rate", "roof", f"x {BASELINE}"]
     for column in gpus:
         header += [column.label, "rate", "roof", "CPU/GPU"]
+        header += ["transfer", "CPU/both"] if function == bench_network.STEP else []
     header += [GPU, "CPU/GPU"] if why else []
     rows, above = [], None
     for cell in cells:
@@ -153,6 +165,9 @@ def table(function, dtype, cells, cpus, gpus, why):
                 *column.against_roof(cell),
                 ratio(fastest, column.seconds(cell)),
             ]
+            if function == bench_network.STEP:
+                transfer, both = column.with_transfer(cell)
+                row += ["-" if transfer is None else duration(transfer), ratio(fastest, both)]
         row += ["n/a", ""] if why else []
         group = (cell.variant, cell.layer)
         if above is not None:
@@ -176,15 +191,21 @@ def table(function, dtype, cells, cpus, gpus, why):
 
 
 def crossover(cells, cpus, gpus):
-    """For every GPU: the batch from which on it beats this machine's fastest CPU kernel."""
-    rows = []
+    """For every GPU: the batch from which on it beats this machine's fastest CPU kernel.
+
+    A training step stands there twice: on data that lie on the GPU, and with their transfer.
+    """
+    rows, compared = [], (*results.FAMILY_OF, bench_network.STEP)
     for column in gpus:
         groups = {}
         for cell in cells:
-            cpu, gpu = fastest_cpu(cell, cpus), column.seconds(cell)
-            if cell.batch and cpu and gpu and cell.function in results.FAMILY_OF:
-                key = (cell.function, cell.variant, cell.layer, cell.dtype)
-                groups.setdefault(key, []).append((cell.batch, cell, cpu > gpu))
+            cpu, times = fastest_cpu(cell, cpus), {cell.variant: column.seconds(cell)}
+            if cell.function == bench_network.STEP:
+                times["with transfer"] = column.with_transfer(cell)[1]
+            for variant, gpu in times.items():
+                if cell.batch and cpu and gpu and cell.function in compared:
+                    key = (cell.function, variant, cell.layer, cell.dtype)
+                    groups.setdefault(key, []).append((cell.batch, cell, cpu > gpu))
         for key, found in groups.items():
             worth = list(itertools.takewhile(lambda f: f[2], sorted(found, key=lambda f: -f[0])))
             rows.append([column.label, *key, batch_name(worth[-1][1]) if worth else "never"])
@@ -234,8 +255,8 @@ def against_roof(roof, cell, seconds):
 
 
 def percent(share):
-    """With one decimal below ten percent."""
-    return f"{share:.{0 if share >= 0.1 else 1}%}"
+    """With one decimal below ten percent; empty where there is none."""
+    return "" if share is None else f"{share:.{0 if share >= 0.1 else 1}%}"
 
 
 def ratio(slow, fast):

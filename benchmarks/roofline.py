@@ -18,7 +18,7 @@ OPERATIONS = {(op.name, op.variant): op for family in FAMILIES.values() for op i
 
 def work(cell):
     """(operations, bytes) of one call: the fewest, by the specification."""
-    if cell.function in ("network_step", "network_epoch"):
+    if cell.function in (bench_network.STEP, bench_network.TRANSFER, bench_network.EPOCH):
         return bench_network.work(cell.function, cell.layer, cell.batch, cell.dtype)
     operation = OPERATIONS[cell.function, cell.variant]
     sizes = (cell.batch or 0, *map(int, re.search(r"(\d+)x(\d+)$", cell.layer).groups()))
@@ -63,8 +63,13 @@ class Roof:
         )
 
     def rate(self, cell, seconds):
-        """(rate, its unit, share of the roof) by the ceiling that binds."""
+        """(rate, its unit, share of the roof) by the ceiling that binds.
+
+        What comes from the host has neither of these ceilings: its share is None.
+        """
         flops, size = work(cell)
+        if cell.function == bench_network.TRANSFER:
+            return size / seconds, "B/s", None
         by_flops, by_bytes = flops / self.product[0], size / self.bandwidth(size)
         if by_flops > by_bytes:
             return flops / seconds, "FLOP/s", by_flops / seconds

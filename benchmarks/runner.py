@@ -102,8 +102,9 @@ def selection(family, modules):
     """The groups of a family's suites, over the backends that run here and have the function."""
     for function, cls in suites(family):
         axes = cls.axes
-        needed = {operation.name for operation in cls.operations.values()}
-        backends = [b for b in axes["backend"] if b in modules and needed <= set(dir(modules[b]))]
+        backends = [b for b in axes["backend"] if b in modules and cls.runs_on(modules[b])]
+        if not backends:
+            continue
         for variant, layer in itertools.product(axes.get("variant", [""]), axes["layer"]):
             batches = cls.batches(cls.layers[layer]) if "batch" in axes else ()
             values = [_either(v) for v in ([variant], [layer], axes["dtype"], batches, backends)]

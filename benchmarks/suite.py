@@ -46,6 +46,11 @@ class _Suite:
     sample_time = 0.005
     repeat = (3, 10, 0.2)  # at least, at most, seconds
 
+    @classmethod
+    def runs_on(cls, module):
+        """Whether a backend has what is timed."""
+        return all(hasattr(module, operation.name) for operation in cls.operations.values())
+
     def setup(self, *values):
         """Prepares `call` and `timer`; raises Wrong where the kernel disagrees with the oracle."""
         path = VERDICTS / verdict_name(type(self).__name__, values)
@@ -76,12 +81,17 @@ class _Suite:
         module = _load(backend, operation.function.__name__)
         check_borders(operation, module, dtype)
         self.call = checked(operation, module, sampled(operation, layer, dtype, batch))
+        self.timer = timer_of(module)
 
-        def timer():
-            module.synchronize()
-            return module.timer()
 
-        self.timer = timer
+def timer_of(module):
+    """The module's clock, read when all work is done."""
+
+    def timer():
+        module.synchronize()
+        return module.timer()
+
+    return timer
 
 
 def one_blas_thread():

@@ -1,5 +1,7 @@
 """Which backends a test runs over, and how one operation is run and compared with the oracle."""
 
+from textwrap import dedent
+
 import numpy as np
 import pytest
 
@@ -80,3 +82,9 @@ def verify(backend, operation, inputs):
     for given, got, expected in zip(out, as_tuple(returned), results, strict=True):
         assert got is given, f"{operation} must return the arrays given as out"
         assert_same(expected, backend.to_host(given), f"{operation} with out=")
+
+
+def user_module(folder, source):
+    path = folder / "mine.py"
+    path.write_text("import numpy as np\nimport reference\n" + dedent(source))
+    return path

@@ -52,8 +52,10 @@ def place(monkeypatch, tmp_path):
 def small_suites(family):
     if family == "network":
         axes = {"layer": ["moons-2-32-16-2"], "dtype": ["float32"], "batch": [16, 32, 5]}
-        made = type("network_step", (bench_network.network_step,), {"axes": axes | {"backend": []}})
-        return [("network_step", made), ("network_epoch", None)]
+        axes |= {"backend": []}
+        names = "network_step", "network_transfer"
+        made = [(name, type(name, (vars(bench_network)[name],), {"axes": axes})) for name in names]
+        return [*made, ("network_epoch", None)]
     if family != "roofline":
         return list(suite.suites(family).items())
     square, arrays = Layer("32x32", 32, 32), {str(n): Layer(str(n), n - 1, 1) for n in (64, 4096)}
@@ -81,8 +83,9 @@ def beside(monkeypatch, libraries):
 
 
 def backend(**changed):
-    """NumPy as a backend, some functions changed or (None) missing."""
+    """NumPy as a backend on copies, some functions changed or (None) missing."""
     functions = {name: getattr(reference, name) for name in (*reference.__all__, "network")}
+    functions["asarray"] = np.array
     kept = {name: f for name, f in {**functions, **changed}.items() if f is not None}
     return types.SimpleNamespace(**kept)
 
@@ -102,8 +105,9 @@ def test_session(capsys, place):
     assert "Every operation agrees with the float64 reference, borders included." in text
     assert "not measured: jax.jit: no JAX with CUDA here" in text
     session, run = session_of(path), results.read(path)
-    # A batch: relu twice, dense twice, four losses. Six update rules, the roofline, two steps.
-    assert len(session["cells"]) == len(run.times) == 8 * len(batches()) + 6 + 3 + 2
+    # A batch: relu twice, dense twice, four losses. Six update rules, the roofline; two steps, and
+    # their transfers.
+    assert len(session["cells"]) == len(run.times) == 8 * len(batches()) + 6 + 3 + 4
     assert session["wrong"] == {}
     for entry in session["cells"]:
         assert entry["verdict"] == suite.CORRECT
@@ -115,6 +119,9 @@ def test_session(capsys, place):
     row = next(line.split() for line in text.splitlines() if line.startswith("adam"))
     assert row[:4] == ["adam", LAYER, "float32", "correct"]
     assert row[-1].endswith("%")
+    row = next(line.split() for line in text.splitlines() if line.startswith("network_transfer"))
+    assert row[:5] == ["network_transfer", "moons-2-32-16-2", "float32", "16", "correct"]
+    assert row[-1].endswith("B/s")
 
 
 def test_roof_of_a_cold_call_is_that_of_main_memory():
@@ -174,7 +181,7 @@ def test_simulated_kernels(capsys, monkeypatch, place):
         pytest.skip(str(reason))
     path = record.record(module=simulated, card=lambda: CARD)
     verdicts = [entry["verdict"] for entry in session_of(path)["cells"]]
-    assert verdicts == [suite.CORRECT] * (4 * len(batches()) + 6 + 3 + 2)
+    assert verdicts == [suite.CORRECT] * (4 * len(batches()) + 6 + 3 + 4)
 
 
 def wrong_adam(param, grad, mean, variance, step, *, lr=0.001):

@@ -19,7 +19,7 @@ from reference import Operation, network, spec
 
 from .. import bench_network, suite, workloads
 
-NAME = "network_step"
+NAME = bench_network.STEP
 RATE = 1e-3
 TOLERANCE = 1e-4
 
