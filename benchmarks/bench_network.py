@@ -13,7 +13,7 @@ import numpy as np
 
 import reference
 from reference import Layer
-from reference.network import elements, flops, step_bound
+from reference.network_spec import elements, flops, step_bound
 
 from . import grid, workloads
 from .suite import Wrong, _load, _Suite, timer_of

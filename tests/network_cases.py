@@ -3,6 +3,7 @@
 import numpy as np
 
 from reference import network as reference
+from reference.network_spec import step_bound
 
 # (sizes, activations, loss, optimizer, settings)
 CASES = {
@@ -57,7 +58,7 @@ def verify_step(backend, network, case, x, labels, dtype="float32"):
     oracle = create(reference, case, network.batch, "float64")
     oracle.load_state({name: wide(array) for name, array in network.state().items()})
     wide_x, wide_labels = wide(x), wide(labels)
-    loss_bound, bounds = reference.step_bound(oracle, wide_x, wide_labels, dtype)
+    loss_bound, bounds = step_bound(oracle, wide_x, wide_labels, dtype)
     expected = oracle.step(wide_x, wide_labels)
     loss = network.step(backend.asarray(x), backend.asarray(labels))
     assert type(loss) is float

@@ -10,8 +10,10 @@ from conftest import FAST_NATIVE, NATIVE, SIMULATED, as_tuple, backend_or_skip
 
 import reference
 from benchmarks import bench_network, suite
-from kernels import interface
-from reference.network import LOSSES, SAVES_INPUT, STATES, initial, step_bound
+from kernels import networks
+from reference.activations import SAVES_INPUT
+from reference.network import LOSSES, STATES, initial
+from reference.network_spec import step_bound
 
 MIXED = ("prelu", "leaky_relu", "elu", "tanh")
 SMALL = {"sizes": (5, 17, 33, 9, 16, 3), "activations": MIXED}
@@ -417,7 +419,7 @@ def test_buffers_are_aligned():
     for dtype in ("float32", "float64"):
         network = make(numba_cpu, SMALL, dtype=dtype)
         for name, array in network.parameters.items():
-            assert array.ctypes.data % interface.ALIGNMENT == 0, name
+            assert array.ctypes.data % networks.ALIGNMENT == 0, name
 
 
 @NETWORKS

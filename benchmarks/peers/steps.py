@@ -15,7 +15,7 @@ import math
 import numpy as np
 
 import reference
-from reference import Operation, network, spec
+from reference import Operation, network, network_spec, spec
 
 from .. import bench_network, suite, workloads
 
@@ -53,8 +53,8 @@ def operation(workload, sizes):
         NAME,
         _step,
         sample,
-        lambda batch, fan_in, fan_out: work(network.flops, batch),
-        lambda batch, fan_in, fan_out: work(network.elements, batch),
+        lambda batch, fan_in, fan_out: work(network_spec.flops, batch),
+        lambda batch, fan_in, fan_out: work(network_spec.elements, batch),
         _bounds,
         lambda dtype: iter(()),
     )

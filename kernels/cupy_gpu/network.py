@@ -7,7 +7,7 @@ depends on its size: see training.py.
 
 import numpy as np
 
-from .. import interface
+from .. import interface, networks
 from . import dense, device
 from .table import blocks_of
 from .training import BAD_LABEL, BAD_ROW, Block, Chain, chunk_of, layers_of, queue_loss
@@ -29,7 +29,7 @@ def create(
 ):
     """A dense network with its optimizer; see reference.network.create."""
     arguments = (sizes, activations, loss, optimizer, batch, lr, dtype, seed)
-    return Network(interface.network(*arguments, label_smoothing, weight_decay, settings))
+    return Network(networks.checked(*arguments, label_smoothing, weight_decay, settings))
 
 
 class Network:
@@ -92,7 +92,7 @@ class Network:
             return loss, None
         decisions = len(x) if spec.loss == "softmax_cross_entropy" else logits.size
         counts = device.empty(blocks_of("right_decisions", spec.dtype, decisions), spec.dtype)
-        kind = interface.LOSSES.index(spec.loss)
+        kind = networks.LOSSES.index(spec.loss)
         given = kind, logits, labels, labels.itemsize, counts
         device.launch("right_decisions", (decisions,), *given, decisions, self.sizes[-1])
         return loss, float(device.to_host(counts).sum(dtype=np.float64)) / decisions

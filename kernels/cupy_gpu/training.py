@@ -21,7 +21,8 @@ import itertools
 import numpy as np
 
 from .. import interface
-from ..interface import ACTIVATIONS, DEFAULT_ALPHA, LOSSES, RULES, SLOPES
+from ..interface import ACTIVATIONS, DEFAULT_ALPHA, SLOPES
+from ..networks import LOSSES, RULES
 from . import dense, device, losses
 from .activations import forward as activation_forward
 from .table import blocks_of

@@ -6,7 +6,7 @@ import math
 import numpy as np
 from numba import carray
 
-from .. import interface
+from .. import interface, networks
 from ..interface import ACTIVATIONS, DEFAULT_ALPHA, SLOPES
 from .jit import kernel
 from .large_step import large_room
@@ -169,7 +169,7 @@ def create(
 ):
     """A dense network with its optimizer; see reference.network.create."""
     arguments = (sizes, activations, loss, optimizer, batch, lr, dtype, seed)
-    return Network(interface.network(*arguments, label_smoothing, weight_decay, settings))
+    return Network(networks.checked(*arguments, label_smoothing, weight_decay, settings))
 
 
 class Network:
@@ -257,7 +257,7 @@ class Network:
 
 def _layout(spec):
     """(layers, plan, the number of elements of memory)."""
-    unit = interface.ALIGNMENT // spec.dtype.itemsize
+    unit = networks.ALIGNMENT // spec.dtype.itemsize
     end = (2 + len(spec.states)) * spec.size
 
     def place(count):
@@ -282,8 +282,8 @@ def _layout(spec):
             row[TRANSPOSED] = place(math.prod(-(-k // lanes) * lanes for k in (fan_in, fan_out)))
     plan = np.zeros(ENTRIES, np.int64)
     plan[SMALL] = small
-    plan[LOSS] = interface.LOSSES.index(spec.loss)
-    plan[RULE] = list(interface.RULES).index(spec.optimizer)
+    plan[LOSS] = networks.LOSSES.index(spec.loss)
+    plan[RULE] = list(networks.RULES).index(spec.optimizer)
     plan[STATES], plan[SIZE] = len(spec.states), spec.size
     plan[INPUT] = place(spec.batch * spec.sizes[0])
     plan[TARGETS] = place(spec.batch * spec.sizes[-1])
@@ -297,7 +297,7 @@ def _layout(spec):
 
 
 def _aligned(count, dtype):
-    """Zeros that begin at a multiple of interface.ALIGNMENT bytes."""
-    raw = np.zeros(count * dtype.itemsize + interface.ALIGNMENT, np.uint8)
-    start = -raw.ctypes.data % interface.ALIGNMENT
+    """Zeros that begin at a multiple of networks.ALIGNMENT bytes."""
+    raw = np.zeros(count * dtype.itemsize + networks.ALIGNMENT, np.uint8)
+    start = -raw.ctypes.data % networks.ALIGNMENT
     return raw[start : start + count * dtype.itemsize].view(dtype)

@@ -1,0 +1,201 @@
+"""What the backends share of a network: its arguments, checked, and where its parameters lie."""
+
+import itertools
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from . import interface
+
+# Update rule -> the names of its state arrays, and its settings with their defaults.
+RULES = {
+    "sgd": ((), {}),
+    "momentum": (("velocity",), {"beta": 0.9}),
+    "nesterov": (("velocity",), {"beta": 0.9}),
+    "adagrad": (("accumulator",), {"eps": 1e-8}),
+    "rmsprop": (("mean_square",), {"rho": 0.9, "eps": 1e-8}),
+    "adam": (("mean", "variance"), {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8}),
+}
+LOSSES = ("softmax_cross_entropy", "sigmoid_cross_entropy", "mean_squared_error")
+PRELU_SLOPE = 0.25  # at the start: He et al., Delving Deep into Rectifiers, ICCV 2015
+ALIGNMENT = 64  # bytes: a cache line, and the widest vector
+
+
+@dataclass(frozen=True)
+class Network:
+    """What a network is, checked and with all defaults filled in; where its parameters lie.
+
+    All parameters lie in one flat array of `size` elements, and so do gradients and each state:
+    `places` has {"layer0.weight": (start, shape), ...}, every start at a multiple of ALIGNMENT
+    bytes. What lies between is zero and stays zero under every rule.
+    """
+
+    sizes: tuple
+    activations: tuple
+    loss: str
+    optimizer: str
+    states: tuple
+    settings: dict
+    batch: int
+    dtype: np.dtype
+    seed: int
+    label_smoothing: float
+    weight_decay: float
+    places: dict
+    size: int
+
+    def views(self, flat):
+        """The parts of a flat array, by name."""
+        return {
+            name: flat[start : start + math.prod(shape)].reshape(shape)
+            for name, (start, shape) in self.places.items()
+        }
+
+    def initial(self):
+        """The flat parameters at the start, see reference.network.initial, as a host array."""
+        rng, flat = np.random.default_rng(self.seed), np.zeros(self.size, self.dtype)
+        for name, view in self.views(flat).items():
+            layer, part = name.removeprefix("layer").split(".")
+            activation = self.activations[int(layer)]
+            if part == "weight":
+                fan_in, fan_out = view.shape
+                variance = 2 / (fan_in + fan_out)
+                if activation in ("relu", "leaky_relu", "prelu", "elu"):
+                    variance = 2 / fan_in
+                elif activation == "selu":
+                    variance = 1 / fan_in
+                view[:] = rng.standard_normal(view.shape) * variance**0.5
+            elif part == "slope":
+                view[:] = PRELU_SLOPE
+        return flat
+
+    def state(self, steps, flats):
+        """The mapping that `state` returns, from the flat host arrays of parameters and states."""
+        arrays = {"steps": np.array(steps)}
+        for suffix, flat in zip(("", *self.states), flats, strict=True):
+            for name, view in self.views(flat).items():
+                arrays[f"{name}.{suffix}" if suffix else name] = view.copy()
+        return arrays
+
+    def load(self, source):
+        """(steps, flat host arrays) of a mapping that `state` returned or of an npz file."""
+        if not hasattr(source, "keys"):
+            with np.load(source) as file:
+                source = dict(file)
+        flats = [np.zeros(self.size, self.dtype) for _ in ("", *self.states)]
+        wanted = {}
+        for suffix, flat in zip(("", *self.states), flats, strict=True):
+            for name, view in self.views(flat).items():
+                wanted[f"{name}.{suffix}" if suffix else name] = view
+        if set(source) != {"steps", *wanted}:
+            strange = ", ".join(sorted(set(source) ^ {"steps", *wanted}))
+            raise ValueError(f"source must hold the state of such a network; different: {strange}")
+        for name, view in wanted.items():
+            given = np.asarray(source[name])
+            if given.shape != view.shape or given.dtype != self.dtype:
+                raise ValueError(
+                    f"source must hold {name} as {self.dtype} of shape {view.shape}, "
+                    f"got {given.dtype} of shape {given.shape}"
+                )
+            view[...] = given
+        steps = np.asarray(source["steps"])
+        if steps.shape != () or steps.dtype.kind not in "iu" or steps < 0:
+            raise ValueError(f"source must hold steps as a number from 0 on, got {steps!r}")
+        return int(steps), flats
+
+    def rows(self, x, kind, most=None):
+        """The number of rows of x; at most `most`, where given."""
+        if not isinstance(x, kind):
+            raise TypeError(
+                f"x must be a {interface.type_name(kind)}, got {interface.type_name(type(x))}"
+            )
+        if x.ndim != 2 or x.shape[1] != self.sizes[0] or len(x) == 0:
+            raise ValueError(f"x must have shape (rows, {self.sizes[0]}), got {x.shape}")
+        if most is not None and len(x) > most:
+            raise ValueError(f"x must have at most batch = {most} rows, got {len(x)}")
+        interface.array("x", x, kind, self.dtype, x.shape)
+        return len(x)
+
+    def labels(self, value, kind, count):
+        """Labels of `count` rows, as the loss takes them."""
+        if self.loss == "softmax_cross_entropy":
+            interface.labels("labels", value, kind, count)
+        else:
+            interface.array("labels", value, kind, self.dtype, (count, self.sizes[-1]))
+
+
+def checked(
+    sizes,
+    activations,
+    loss,
+    optimizer,
+    batch,
+    lr,
+    dtype,
+    seed,
+    label_smoothing,
+    weight_decay,
+    settings,
+):
+    """The Network of these arguments of `network.create`; see reference.network.create."""
+    if not isinstance(sizes, tuple | list) or len(sizes) < 2:
+        raise ValueError(f"sizes must be a tuple of at least 2 layer sizes, got {sizes!r}")
+    sizes = tuple(interface.step("sizes", size) for size in sizes)
+    hidden = len(sizes) - 2
+    if isinstance(activations, str):
+        activations = (activations,) * hidden
+    elif not isinstance(activations, tuple | list) or len(activations) != hidden:
+        raise ValueError(f"activations must be one name or {hidden} of them, got {activations!r}")
+    names = [name for name in interface.ACTIVATIONS if name != "rectifier"]
+    for name in activations:
+        interface.one_of("activations", name, names)
+    activations = (*activations, "identity")
+    interface.one_of("loss", loss, LOSSES)
+    interface.one_of("optimizer", optimizer, RULES)
+    states, defaults = RULES[optimizer]
+    for name in settings:
+        if name not in defaults:
+            needs = f"one of {', '.join(defaults)}" if defaults else "left out"
+            raise TypeError(f"{name} must be {needs} for {optimizer}, got {settings[name]!r}")
+    settings = {"lr": lr, **defaults, **settings}
+    for name, value in settings.items():
+        high = math.inf if name in ("lr", "eps") else 1
+        settings[name] = interface.number(name, value, high=high, above=name == "eps")
+    if dtype not in interface.FLOATS:  # NumPy compares names, types and dtypes alike
+        raise ValueError(f"dtype must be float32 or float64, got {dtype!r}")
+    if isinstance(seed, bool) or not hasattr(seed, "__index__") or seed < 0:
+        raise ValueError(f"seed must be an integer from 0 on, got {seed!r}")
+    smoothing = interface.number("label_smoothing", label_smoothing, high=1)
+    if smoothing > 0 and loss == "mean_squared_error":
+        raise ValueError(f"label_smoothing must be 0 for mean_squared_error, got {label_smoothing}")
+    decay = interface.number("weight_decay", weight_decay)
+    dtype = np.dtype(dtype)
+    places, size = _places(sizes, activations, ALIGNMENT // dtype.itemsize)
+    return Network(
+        sizes,
+        activations,
+        loss,
+        optimizer,
+        states,
+        settings,
+        interface.step("batch", batch),
+        dtype,
+        int(seed),
+        smoothing,
+        decay,
+        places,
+        size,
+    )
+
+
+def _places(sizes, activations, unit):
+    places, size = {}, 0
+    for layer, (fan_in, fan_out) in enumerate(itertools.pairwise(sizes)):
+        parts = {"weight": (fan_in, fan_out), "bias": (fan_out,)}
+        if activations[layer] == "prelu":
+            parts["slope"] = (fan_out,)
+        for part, shape in parts.items():
+            places[f"layer{layer}.{part}"] = size, shape
+            size += (math.prod(shape) + unit - 1) // unit * unit
+    return places, size
