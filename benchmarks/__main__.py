@@ -1,6 +1,7 @@
-"""python -m benchmarks run | report | peers | record
+"""python -m benchmarks run | report | peers | record | resources
 
-Time the grid through asv, print what was found, compare with other libraries, record a GPU.
+Time the grid through asv, print what was found, compare with other libraries, record a GPU; what
+the CUDA kernels need of one.
 """
 
 import argparse
@@ -40,6 +41,7 @@ def main(arguments=None):
     peers.add_argument("--threads", nargs="+", type=int, default=None, metavar="N")
     peers.add_argument("--rounds", type=int, default=9, metavar="N", help="of every cell")
     peers.add_argument("--output", type=Path, metavar="FILE", help="the rounds, as JSON")
+    commands.add_parser("resources", help="registers and occupancy of the CUDA kernels, by NVRTC")
     args = parser.parse_args(arguments)
 
     if args.command == "run":
@@ -61,6 +63,11 @@ def main(arguments=None):
 
             record.record(args.machine)
             return 0
+        if args.command == "resources":
+            from kernels.cupy_gpu import resources
+
+            resources.show()
+            return 0
         if args.command == "run":
             failed = runner.run(args.only, args.machine or runner.MACHINE)
             print(report.render(args.machine))
@@ -73,6 +80,12 @@ def main(arguments=None):
     except KeyboardInterrupt:
         print("\nstopped; what was finished is kept: python -m benchmarks report", file=sys.stderr)
         return 130
+    except ModuleNotFoundError as error:
+        print(
+            f"error: the package {error.name} is not installed: python3 run.py test installs it",
+            file=sys.stderr,
+        )
+        return 2
     except (ValueError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

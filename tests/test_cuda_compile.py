@@ -11,6 +11,8 @@ pytest.importorskip("cupy", reason="CuPy and its CUDA compiler are not installed
 
 from cupy.cuda import nvrtc
 
+import kernels
+from benchmarks import __main__ as command
 from kernels.cupy_gpu import resources, table
 from kernels.cupy_gpu.resources import Usage, compile_text, usages
 
@@ -60,10 +62,19 @@ def test_shared_memory_is_read_off_the_report():
 
 def test_table_is_printed(monkeypatch, capsys):
     monkeypatch.setattr(resources, "ARCHITECTURES", {80: resources.ARCHITECTURES[80]})
-    resources.main()
+    assert command.main(["resources"]) == 0
     printed = capsys.readouterr().out.splitlines()
     assert len(printed) == 2 + len(table.KERNELS) * len(table.REALS)
     assert all(line.endswith("%") for line in printed[2:])
+
+
+def test_without_cupy_one_line_says_what_to_do(monkeypatch, capsys):
+    monkeypatch.delitem(sys.modules, "kernels.cupy_gpu.resources")
+    monkeypatch.delattr(kernels.cupy_gpu, "resources")
+    monkeypatch.setitem(sys.modules, "cupy.cuda", None)
+    assert command.main(["resources"]) == 2
+    message = "error: the package cupy.cuda is not installed: python3 run.py test installs it\n"
+    assert capsys.readouterr().err == message
 
 
 SPILLS = """

@@ -1,4 +1,4 @@
-"""What every kernel needs of a GPU, with no GPU: `python -m kernels.cupy_gpu.resources` prints it.
+"""What every kernel needs of a GPU, with no GPU: `python -m benchmarks resources` prints it.
 
 NVRTC compiles for any architecture and reports registers, shared memory and spills. From them
 follows the occupancy: the share of a multiprocessor's warps that can be resident, which is what
@@ -115,7 +115,8 @@ def measure(file, dtype, architecture):
     return usages(log), log
 
 
-def main():
+def show():
+    """Prints the table."""
     print("Registers of a thread and the occupancy in blocks of 256; shared memory of a block [B].")
     heads = "".join(f"{f'sm_{architecture}':>10}" for architecture in ARCHITECTURES)
     print(f"{'kernel':25}{'dtype':9}{'shared':>6}{'spills':>7}{heads}")
@@ -135,7 +136,3 @@ def main():
 
 def _round_up(value, unit):
     return -(-value // unit) * unit
-
-
-if __name__ == "__main__":
-    main()
