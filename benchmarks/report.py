@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import subprocess
 from dataclasses import dataclass
+from functools import partial
 
 from tabulate import tabulate
 
@@ -35,11 +36,22 @@ class Column:
             return duration(seconds)
         return self.run.verdicts.get((cell, self.backend), ("-", ""))[0]
 
+    def transfer(self, cell):
+        """Seconds of the way of a step's batch to the GPU; None where it was not timed."""
+        return self.seconds(dataclasses.replace(cell, function=bench_network.TRANSFER))
+
     def with_transfer(self, cell):
-        """(seconds of a step's batch from the host to the GPU, those and the step's), or Nones."""
-        transfer = self.seconds(dataclasses.replace(cell, function=bench_network.TRANSFER))
-        step = self.seconds(cell)
-        return transfer, None if transfer is None or step is None else transfer + step
+        """Seconds of the transfer and the step; None where one of them was not timed."""
+        both = self.transfer(cell), self.seconds(cell)
+        return None if None in both else sum(both)
+
+    def shown(self, function):
+        """[(header, text of a cell)]: the time, of a network samples a second, rate, and roof."""
+        parts = [(self.label, self.entry)]
+        if function in (bench_network.STEP, bench_network.EPOCH):
+            parts.append(("samples/s", lambda cell: samples(cell, self.seconds(cell))))
+        parts.append(("rate", lambda cell: self.against_roof(cell)[0]))
+        return [*parts, ("roof", lambda cell: self.against_roof(cell)[1])]
 
     def against_roof(self, cell):
         """The rate by the ceiling that binds, and the share of that ceiling."""
@@ -144,50 +156,47 @@ def streams(roof):
 
 def table(function, dtype, cells, cpus, gpus, why):
     """One function in one dtype: a row a variant, layer and batch."""
-    header = ["variant", "layer", "batch", BASELINE]
-    cpus = [cpus[0], *(c for c in cpus[1:] if any(c.entry(cell) != "-" for cell in cells))]
-    for column in cpus[1:]:
-        header += [column.label, "rate", "roof", f"x {BASELINE}"]
+    baseline, *others = cpus
+    others = [c for c in others if any(c.entry(cell) != "-" for cell in cells)]
+    columns = [
+        ("variant", lambda cell: cell.variant),
+        ("layer", lambda cell: cell.layer),
+        ("batch", batch_name),
+        (BASELINE, baseline.entry),
+    ]
+    for column in others:
+        columns += column.shown(function)
+        columns.append((f"x {BASELINE}", partial(_faster, column.seconds, baseline.seconds)))
     for column in gpus:
-        header += [column.label, "rate", "roof", "CPU/GPU"]
-        header += ["transfer", "CPU/both"] if function == bench_network.STEP else []
-    header += [GPU, "CPU/GPU"] if why else []
-    rows, above = [], None
-    for cell in cells:
-        fastest = fastest_cpu(cell, cpus)
-        row = [cell.variant, cell.layer, batch_name(cell), *(c.entry(cell) for c in cpus[:1])]
-        for column in cpus[1:]:
-            faster = ratio(cpus[0].seconds(cell), column.seconds(cell))
-            row += [column.entry(cell), *column.against_roof(cell), faster]
-        for column in gpus:
-            row += [
-                column.entry(cell),
-                *column.against_roof(cell),
-                ratio(fastest, column.seconds(cell)),
-            ]
-            if function == bench_network.STEP:
-                transfer, both = column.with_transfer(cell)
-                row += ["-" if transfer is None else duration(transfer), ratio(fastest, both)]
-        row += ["n/a", ""] if why else []
-        group = (cell.variant, cell.layer)
-        if above is not None:
-            row[0] = "" if group[0] == above[0] else row[0]
-            row[1] = "" if group == above else row[1]
-        rows.append(row)
-        above = group
+        fastest = partial(fastest_cpu, cpus=cpus)
+        columns += column.shown(function)
+        columns.append(("CPU/GPU", partial(_faster, column.seconds, fastest)))
+        if function == bench_network.STEP:
+            columns.append(("transfer", lambda cell, c=column: duration(c.transfer(cell))))
+            columns.append(("CPU/both", partial(_faster, column.with_transfer, fastest)))
+    if why:
+        columns += [(GPU, lambda cell: "n/a"), ("CPU/GPU", lambda cell: "")]
+    rows = [[text(cell) for _, text in columns] for cell in cells]
+    for above, row in reversed(list(itertools.pairwise(rows))):
+        if row[0] == above[0]:  # said once
+            row[:2] = "", "" if row[1] == above[1] else row[1]
     keep = [
         k
-        for k, name in enumerate(header)
+        for k, (name, _) in enumerate(columns)
         if name not in ("variant", "batch") or any(r[k] for r in rows)
     ]
-    align = ["left" if k < 2 else "right" for k in keep]
     text = tabulate(
         [[row[k] for k in keep] for row in rows],
-        [header[k] for k in keep],
-        colalign=align,
+        [columns[k][0] for k in keep],
+        colalign=["left" if k < 2 else "right" for k in keep],
         disable_numparse=True,
     )
     return f"{function}, {dtype}\n{text}"
+
+
+def _faster(ours, theirs, cell):
+    """How many times faster ours(cell) is than theirs(cell), as text."""
+    return ratio(theirs(cell), ours(cell))
 
 
 def crossover(cells, cpus, gpus):
@@ -201,7 +210,7 @@ def crossover(cells, cpus, gpus):
         for cell in cells:
             cpu, times = fastest_cpu(cell, cpus), {cell.variant: column.seconds(cell)}
             if cell.function == bench_network.STEP:
-                times["with transfer"] = column.with_transfer(cell)[1]
+                times["with transfer"] = column.with_transfer(cell)
             for variant, gpu in times.items():
                 if cell.batch and cpu and gpu and cell.function in compared:
                     key = (cell.function, variant, cell.layer, cell.dtype)
@@ -232,6 +241,23 @@ def failures(run):
     return "\n".join(lines)
 
 
+def samples(cell, seconds):
+    """Rows that a network was trained on in a second, as text."""
+    if seconds is None:
+        return ""
+    is_epoch = cell.function == bench_network.EPOCH
+    rows = workloads.full(cell.layer.partition("-")[0]) if is_epoch else cell.batch
+    return scaled(rows / seconds)
+
+
+def scaled(value):
+    """A large number with its prefix."""
+    for prefix, scale in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if value >= scale:
+            return f"{number(value / scale)} {prefix}"
+    return f"{number(value)} "
+
+
 def fastest_cpu(cell, cpus):
     """The least time of any CPU backend, or None."""
     return min((c.seconds(cell) for c in cpus if c.seconds(cell) is not None), default=None)
@@ -250,8 +276,7 @@ def against_roof(roof, cell, seconds):
     if seconds is None or roof is None:
         return "", ""
     rate, unit, share = roof.rate(cell, seconds)
-    prefix, scale = ("G", 1e9) if rate >= 1e9 else ("M", 1e6)
-    return f"{number(rate / scale)} {prefix}{unit}", percent(share)
+    return scaled(rate) + unit, percent(share)
 
 
 def percent(share):
@@ -271,7 +296,9 @@ def number(value):
 
 
 def duration(seconds):
-    """A time with its unit."""
+    """A time with its unit; a dash where there is none."""
+    if seconds is None:
+        return "-"
     for unit, scale in (("s", 1), ("ms", 1e-3), ("us", 1e-6)):
         if seconds >= scale:
             return f"{number(seconds / scale)} {unit}"

@@ -1,6 +1,7 @@
 """Small networks with every loss, rule and activation between them; a step held to its bound."""
 
 import numpy as np
+import pytest
 
 from reference import network as reference
 from reference.network_spec import step_bound
@@ -70,3 +71,33 @@ def verify_step(backend, network, case, x, labels, dtype="float32"):
         wrong = ~(np.abs(after[name] - wanted[name]) <= factor * bound)  # NaN is wrong
         assert not wrong.any(), f"{case}: {name}: {wrong.sum()} of {wrong.size} wrong"
     return loss
+
+
+# For tests of one property at a time, in float64.
+MIXED = ("prelu", "leaky_relu", "elu", "tanh")
+SMALL = {"sizes": (5, 17, 33, 9, 16, 3), "activations": MIXED}
+# One layer has more weights than a small network's: another path of the CPU's kernels.
+LARGE = {"sizes": (20, 200, 180, 4), "activations": ("prelu", "sigmoid")}
+# A small one with enough to do for two threads.
+BUSY = {"sizes": (16, 64, 48, 10), "activations": ("prelu", "relu")}
+NETWORKS = pytest.mark.parametrize("network", [SMALL, LARGE], ids=["small", "large"])
+
+
+def make(backend, network, *, dtype="float64", **arguments):
+    arguments = {"batch": 16, "lr": 0.01, "dtype": dtype, **network, **arguments}
+    return backend.network.create(arguments.pop("sizes"), **arguments)
+
+
+def sample(network, rows, loss="softmax_cross_entropy", dtype="float64", seed=0):
+    """Host arrays (x, labels); the labels depend on x, so that there is something to learn."""
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal((rows, network["sizes"][0])).astype(dtype)
+    teacher = np.random.default_rng(99).standard_normal((x.shape[1], network["sizes"][-1]))
+    logits = x @ teacher
+    if loss == "softmax_cross_entropy":
+        return x, logits.argmax(axis=1).astype(np.int32)
+    return x, (1 / (1 + np.exp(-logits))).astype(dtype)
+
+
+def put(backend, *arrays):
+    return tuple(backend.asarray(array) for array in arrays)

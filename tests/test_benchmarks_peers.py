@@ -405,6 +405,13 @@ def test_table():
     assert f"all numpy 1 3.00 3.00 {where} 1".split() in lines
 
 
+def test_samples_a_second_of_the_steps():
+    step = record(16, numba=[8, 8, 9], numpy=[1e3, 1e3, 1e3])
+    step |= {"operation": "network_step", "variant": "", "layer": "moons-2-32-16-2"}
+    lines = [line.split() for line in table.render(run(record(1, numba=[1]), step)).splitlines()]
+    assert ["moons-2-32-16-2", "16", "2.00", "M", "16.0", "k"] in lines
+
+
 def test_table_of_a_cell_that_no_peer_has():
     assert "n/a" not in table.render(run(record(16, numba=[1, 1, 1])))
 

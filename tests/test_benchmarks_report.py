@@ -237,11 +237,14 @@ def test_report_shows_the_steps_of_a_gpu_with_and_without_their_transfer(house):
     record(house, "h100", "network_step", times("cupy", gpu), folder="recorded", others=others)
     text = report.render()
     lines = [line.split() for line in text.splitlines()]
-    assert f"{name} 1 - 10.0 us 20.0 us 0.50 30.0 us 0.20".split() in lines
-    assert ["128", "-", "200", "us", "50.0", "us", "4.00", "75.0", "us", "1.60"] in lines
+    assert f"{name} 1 - 10.0 us 100 k 20.0 us 50.0 k 0.50 30.0 us 0.20".split() in lines
+    assert "128 - 200 us 640 k 50.0 us 2.56 M 4.00 75.0 us 1.60" in map(" ".join, lines)
     assert f"cupy h100 network_step {name} float32 16".split() in lines
     assert f"cupy h100 network_step with transfer {name} float32 128".split() in lines
     assert "network_transfer" not in text
+    epoch = results.Cell("network_epoch", "", name, "float32", 16)
+    assert report.samples(epoch, 1e-3) == "1.26 M"  # 1257 rows
+    assert report.samples(epoch, None) == ""
 
 
 def test_report_without_results_says_what_to_do(house):

@@ -1,27 +1,18 @@
 """The whole training step against the reference, against its own parts, and on real data."""
 
-import tracemalloc
 from types import SimpleNamespace
 
-import numba
 import numpy as np
 import pytest
 from conftest import FAST_NATIVE, NATIVE, SIMULATED, as_tuple, backend_or_skip
+from network_cases import BUSY, LARGE, NETWORKS, SMALL, make, put, sample
 
 import reference
 from benchmarks import bench_network, suite
-from kernels import networks
 from reference.activations import SAVES_INPUT
 from reference.network import LOSSES, STATES, initial
 from reference.network_spec import step_bound
 
-MIXED = ("prelu", "leaky_relu", "elu", "tanh")
-SMALL = {"sizes": (5, 17, 33, 9, 16, 3), "activations": MIXED}
-# One layer has more weights than a small network's: another path of the CPU's kernels.
-LARGE = {"sizes": (20, 200, 180, 4), "activations": ("prelu", "sigmoid")}
-# A small one with enough to do for two threads.
-BUSY = {"sizes": (16, 64, 48, 10), "activations": ("prelu", "relu")}
-NETWORKS = pytest.mark.parametrize("network", [SMALL, LARGE], ids=["small", "large"])
 STEPS = 200
 
 
@@ -44,26 +35,6 @@ def native(request):
 @pytest.fixture(scope="module", params=FAST_NATIVE)
 def fast_native(request):
     return backend_or_skip(request.param)
-
-
-def make(backend, network, *, dtype="float64", **arguments):
-    arguments = {"batch": 16, "lr": 0.01, "dtype": dtype, **network, **arguments}
-    return backend.network.create(arguments.pop("sizes"), **arguments)
-
-
-def sample(network, rows, loss="softmax_cross_entropy", dtype="float64", seed=0):
-    """Host arrays (x, labels); the labels depend on x, so that there is something to learn."""
-    rng = np.random.default_rng(seed)
-    x = rng.standard_normal((rows, network["sizes"][0])).astype(dtype)
-    teacher = np.random.default_rng(99).standard_normal((x.shape[1], network["sizes"][-1]))
-    logits = x @ teacher
-    if loss == "softmax_cross_entropy":
-        return x, logits.argmax(axis=1).astype(np.int32)
-    return x, (1 / (1 + np.exp(-logits))).astype(dtype)
-
-
-def put(backend, *arrays):
-    return tuple(backend.asarray(array) for array in arrays)
 
 
 def host(backend, network):
@@ -306,169 +277,6 @@ def test_a_run_continues_to_the_bit(backend, network, optimizer, tmp_path):
     whole.step(*next(batches(0, 1)))
     for name, array in before.items():
         np.testing.assert_array_equal(array, after[name])
-
-
-# --- arguments ----------------------------------------------------------------
-
-GOOD = {"sizes": (5, 4, 3), "batch": 8, "lr": 0.01}
-BAD = [
-    *[("sizes", bad) for bad in (5, (5,), (5, 0, 3), (5, 4.0, 3), (5, -4, 3), None, "543")],
-    *[("activations", bad) for bad in ("relu6", "rectifier", ("relu", "relu"), (), None, ("x",))],
-    *[("loss", bad) for bad in ("hinge", None)],
-    *[("optimizer", bad) for bad in ("lion", None)],
-    *[("batch", bad) for bad in (0, -1, 1.5, None, True)],
-    *[("lr", bad) for bad in (-0.1, float("nan"), float("inf"), "fast", None)],
-    *[("dtype", bad) for bad in ("float16", "int32", "number", 3)],
-    *[("seed", bad) for bad in (-1, 1.5, None, True)],
-    *[("label_smoothing", bad) for bad in (-0.1, 1.0, "much", None)],
-    *[("weight_decay", bad) for bad in (-0.1, float("nan"), None)],
-    *[("beta1", bad) for bad in (-0.1, 1.0, None)],
-    *[("eps", bad) for bad in (0.0, -1e-8, None)],
-    *[(name, 0.5) for name in ("beta", "rho", "momentum")],
-]
-
-
-@pytest.mark.parametrize(("name", "bad"), BAD, ids=str)
-def test_create_names_the_bad_argument(fast_backend, name, bad):
-    arguments = {**GOOD, name: bad}
-    with pytest.raises((TypeError, ValueError), match=rf"^{name} must "):
-        fast_backend.network.create(arguments.pop("sizes"), **arguments)
-
-
-def test_nothing_is_smoothed_in_a_squared_error(fast_backend):
-    with pytest.raises(ValueError, match="label_smoothing must be 0 for mean_squared_error"):
-        fast_backend.network.create(
-            (2, 1), loss="mean_squared_error", label_smoothing=0.1, batch=1, lr=0.1
-        )
-
-
-def bad_batches(backend, loss):
-    """(the argument that is wrong, x, labels, order)"""
-    x, labels = sample(GOOD, 6, loss, "float32")
-    order = np.arange(6)
-    good = put(backend, x, labels, order)
-    wide = np.repeat(x, 2, axis=1)
-    for bad in (x.tolist(), None, *put(backend, x.astype(np.float64), x[:, :4].copy(), x[0])):
-        yield "x", bad, *good[1:]
-    yield "x", backend.asarray(wide)[:, ::2], *good[1:]
-    yield "x", backend.asarray(x[:0]), *good[1:]
-    wrong = [labels.tolist(), None, *put(backend, labels[:-1].copy(), labels.astype(np.float16))]
-    if labels.ndim == 1:
-        outside = [labels.copy(), labels.copy()]
-        outside[0][5], outside[1][0] = -1, 3
-        wrong += put(backend, *outside, labels.astype(np.float32), labels[:, None].copy())
-    else:
-        wrong += put(backend, labels.astype(np.float64), labels[:, :2].copy(), labels[:, 0].copy())
-    for bad in wrong:
-        yield "labels", good[0], bad, good[2]
-    beyond, below = order.copy(), order.copy()
-    beyond[3], below[3] = 6, -1
-    shaped = (order[:0], order.astype(np.float32), order[None].copy(), beyond, below)
-    for bad in (order.tolist(), None, *put(backend, *shaped)):
-        yield "order", *good[:2], bad
-
-
-@pytest.mark.parametrize("loss", LOSSES)
-def test_bad_batches_change_nothing(fast_backend, loss):
-    network = fast_backend.network.create((5, 4, 3), loss=loss, batch=8, lr=0.01)
-    before = network.state()
-    for name, x, labels, order in bad_batches(fast_backend, loss):
-        calls = [lambda x=x, y=labels, o=order: network.epoch(x, y, o)]
-        if name != "order":
-            calls += [lambda x=x, y=labels: network.step(x, y)]
-            calls += [lambda x=x, y=labels: network.evaluate(x, y)]
-        if name == "x":
-            calls.append(lambda x=x: network.predict(x))
-        for call in calls:
-            with pytest.raises((TypeError, ValueError), match=rf"^{name} must "):
-                call()
-    after = network.state()
-    for name, array in before.items():
-        np.testing.assert_array_equal(array, after[name])
-
-
-def test_a_step_takes_no_more_than_batch_rows(fast_backend):
-    network = fast_backend.network.create((5, 4, 3), batch=8, lr=0.01)
-    x, labels = put(fast_backend, *sample(GOOD, 9, dtype="float32"))
-    with pytest.raises(ValueError, match="x must have at most batch = 8 rows, got 9"):
-        network.step(x, labels)
-
-
-def test_a_state_of_another_network(fast_backend):
-    network = fast_backend.network.create((5, 4, 3), batch=8, lr=0.01)
-    state = network.state()
-    other = fast_backend.network.create((5, 6, 3), batch=8, lr=0.01).state()
-    missing = {name: array for name, array in state.items() if name != "layer1.bias"}
-    negative = {**state, "steps": np.array(-1)}
-    wide = {**state, "layer0.bias": state["layer0.bias"].astype(np.float64)}
-    for bad in (other, missing, negative, wide):
-        with pytest.raises(ValueError, match=r"^source must hold"):
-            network.load_state(bad)
-    with pytest.raises(FileNotFoundError, match="nowhere"):
-        network.load_state("nowhere.npz")
-    for name, array in network.state().items():
-        np.testing.assert_array_equal(array, state[name])
-
-
-# --- the CPU's kernels --------------------------------------------------------
-
-
-def test_buffers_are_aligned():
-    from kernels import numba_cpu
-
-    for dtype in ("float32", "float64"):
-        network = make(numba_cpu, SMALL, dtype=dtype)
-        for name, array in network.parameters.items():
-            assert array.ctypes.data % networks.ALIGNMENT == 0, name
-
-
-@NETWORKS
-def test_a_step_allocates_nothing(network):
-    """Neither Python objects that stay nor memory of Numba's own."""
-    from numba.core.runtime import _nrt_python, rtsys
-
-    from kernels import numba_cpu
-
-    x, labels = sample(network, 16, dtype="float32")
-    network = make(numba_cpu, network, dtype="float32")
-    order = np.arange(16)
-    network.step(x, labels)
-    network.epoch(x, labels, order)
-    tracemalloc.start()
-    network.step(x, labels)
-    start, _ = tracemalloc.get_traced_memory()
-    tracemalloc.reset_peak()
-    for _ in range(100):
-        network.step(x, labels)
-    end, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert end - start < 200
-    assert peak - start < 2000  # a few floats and tuples, never an array
-
-    # Numba allocates a handle for every array that it is passed: as many for ten steps as for one.
-    _nrt_python.memsys_enable_stats()
-    counts = [rtsys.get_allocation_stats().alloc]
-    for steps in (1, 10):
-        network.epoch(x, labels, np.resize(order, 16 * steps))
-        counts.append(rtsys.get_allocation_stats().alloc)
-    assert counts[1] - counts[0] == counts[2] - counts[1]
-
-
-@pytest.mark.parametrize("network", [BUSY, LARGE], ids=["busy", "large"])
-def test_threads_change_no_bit(network):
-    from kernels import numba_cpu
-
-    x, labels = sample(network, 300, dtype="float32")
-    results = []
-    for threads in (1, numba.config.NUMBA_NUM_THREADS):
-        numba.set_num_threads(threads)
-        net = make(numba_cpu, network, dtype="float32", batch=300)
-        losses = [net.step(x, labels) for _ in range(5)]
-        results.append((losses, net.state()))
-    numba.set_num_threads(numba.config.NUMBA_NUM_THREADS)
-    assert results[0][0] == results[1][0]
-    for name, array in results[0][1].items():
-        np.testing.assert_array_equal(array, results[1][1][name])
 
 
 # --- the benchmark ------------------------------------------------------------

@@ -8,7 +8,7 @@ from statistics import quantiles
 
 from tabulate import tabulate
 
-from .. import report, results
+from .. import bench_network, report, results
 from . import ceilings
 
 OURS = "numba"
@@ -17,7 +17,7 @@ OURS = "numba"
 def render(run):
     """The tables of one number of threads."""
     names = [name for name in run["contenders"] if any(name in c["seconds"] for c in run["cells"])]
-    parts = [head(run), cells(run, names), summary(run), refusals(run)]
+    parts = [head(run), cells(run, names), throughput(run, names), summary(run), refusals(run)]
     return "\n\n".join(part for part in parts if part)
 
 
@@ -63,6 +63,29 @@ def cells(run, names):
     header = ["operation", "layer", "batch", "floor", *names, "best peer", "x best", "roof"]
     align = ["left", "left", *["right"] * (2 + len(names)), "left", "left", "right"]
     return tabulate(rows, header, colalign=align if rows else None, disable_numparse=True)
+
+
+def throughput(run, names):
+    """Rows a second of the training steps."""
+    rows = [
+        [
+            record["layer"],
+            _where(record),
+            *(
+                report.scaled(record["batch"] / median(record["seconds"][name]))
+                if name in record["seconds"]
+                else "-"
+                for name in names
+            ),
+        ]
+        for record in run["cells"]
+        if record["operation"] == bench_network.STEP
+    ]
+    if not rows:
+        return ""
+    align = ["left", *["right"] * (1 + len(names))]
+    header = ["samples a second", "batch", *names]
+    return tabulate(rows, header, colalign=align, disable_numparse=True)
 
 
 def summary(run):

@@ -17,8 +17,9 @@ reduction = partial(njit, **OPTIONS, fastmath={"contract", "reassoc"})
 # Fetched by name: Numba's own function would keep its callers out of the cache.
 thread_count = types.ExternalFunction("get_num_threads", types.intp())
 
-# A parallel region costs 1.1 to 1.4 us, what one core does with some 30 thousand elements at best.
-THREADS_FROM = 1 << 16
+# A parallel region costs 1.1 to 1.4 us, what one core does with some 30 thousand elements at best,
+# and many times that where a thread has to wake.
+THREADS_FROM = 1 << 17
 # What one thread takes at a time.
 CHUNK = 1 << 15
 
