@@ -24,7 +24,18 @@ from tabulate import tabulate
 import kernels
 from reference import FAMILIES
 
-from . import bench_network, gpu, plugin, report, results, roofline, runner, suite, workloads
+from . import (
+    bench_network,
+    formats,
+    gpu,
+    plugin,
+    report,
+    results,
+    roofline,
+    runner,
+    suite,
+    workloads,
+)
 from .peers import contenders, measure, steps, table
 
 GPU = report.GPU
@@ -211,9 +222,9 @@ def render(run, session):
         if cell.function not in ("product", "triad"):
             warm, cold = run.times.get((cell, GPU)), entry["cold"]
             peers = _beside(beside.get(cell), libraries)
-            names = cell.function, cell.variant, cell.layer, cell.dtype, report.batch_name(cell)
+            names = cell.function, cell.variant, cell.layer, cell.dtype, formats.batch_name(cell)
             verdict = entry["verdict"].partition(":")[0]
-            times = ["" if t is None else report.duration(t) for t in (warm, cold)]
+            times = ["" if t is None else formats.duration(t) for t in (warm, cold)]
             rows.append([*names, verdict, *times, *_share(run, cell, cold), *peers])
     header = ["function", "variant", "layer", "dtype", "batch", "", "warm", "cold", "rate", "roof"]
     bad = [e for e in session["cells"] if e["verdict"].startswith((suite.WRONG, suite.FAILED))]
@@ -225,7 +236,7 @@ def render(run, session):
             f"{card['name']}: {', '.join(f'{k} {v}' for k, v in card.items() if k != 'name')}",
             f"clocks at the end: {clocks}",
             f"{session['took']:.0f} s; two events with nothing between: "
-            f"{report.duration(session['empty'])}, contained in every cold time.",
+            f"{formats.duration(session['empty'])}, contained in every cold time.",
             "warm: calls in a row. cold: one call after twice the L2 cache was overwritten; rate",
             "and roof (share of the 2048-square product, or of the triad in memory) are of this.",
             "Libraries: microseconds of warm calls by the host's clock, and their time over ours.",
@@ -244,7 +255,7 @@ def _share(run, cell, seconds):
     """Rate and share of the roof of a call that finds its data in main memory."""
     roof = roofline.Roof.measured(run, [GPU], cell.dtype)
     roof = roof and dataclasses.replace(roof, triads=roof.triads[-1:])
-    return report.against_roof(roof, cell, seconds)
+    return formats.against_roof(roof, cell, seconds)
 
 
 def _beside(entry, libraries):
@@ -253,10 +264,10 @@ def _beside(entry, libraries):
         return [""] * (2 * len(libraries))
     times = [entry["seconds"].get(name) for name in libraries]
     ours = entry["seconds"].get(GPU)
-    shown = [report.number(1e6 * statistics.median(t)) if t else "" for t in times]
+    shown = [formats.number(1e6 * statistics.median(t)) if t else "" for t in times]
     pairs = [(slow, ours) if slow and ours else None for slow in times]
     ratios = [[a / b for a, b in zip(*pair, strict=True)] if pair else None for pair in pairs]
-    return [*shown, *(report.number(statistics.median(r)) if r else "" for r in ratios)]
+    return [*shown, *(formats.number(statistics.median(r)) if r else "" for r in ratios)]
 
 
 def _progress(text=""):

@@ -11,7 +11,7 @@ from tabulate import tabulate
 import kernels
 from reference import FAMILIES
 
-from . import bench_network, results, roofline, suite, workloads
+from . import bench_network, formats, results, roofline, suite, workloads
 
 GPU = "cupy"
 BASELINE = "numpy"
@@ -33,7 +33,7 @@ class Column:
         """The median time, or why there is none."""
         seconds = self.seconds(cell)
         if seconds is not None:
-            return duration(seconds)
+            return formats.duration(seconds)
         return self.run.verdicts.get((cell, self.backend), ("-", ""))[0]
 
     def transfer(self, cell):
@@ -49,13 +49,13 @@ class Column:
         """[(header, text of a cell)]: the time, of a network samples a second, rate, and roof."""
         parts = [(self.label, self.entry)]
         if function in (bench_network.STEP, bench_network.EPOCH):
-            parts.append(("samples/s", lambda cell: samples(cell, self.seconds(cell))))
+            parts.append(("samples/s", lambda cell: formats.samples(cell, self.seconds(cell))))
         parts.append(("rate", lambda cell: self.against_roof(cell)[0]))
         return [*parts, ("roof", lambda cell: self.against_roof(cell)[1])]
 
     def against_roof(self, cell):
         """The rate by the ceiling that binds, and the share of that ceiling."""
-        return against_roof(self.roofs.get(cell.dtype), cell, self.seconds(cell))
+        return formats.against_roof(self.roofs.get(cell.dtype), cell, self.seconds(cell))
 
 
 def render(machine=None):
@@ -123,8 +123,8 @@ def head(run, cpus, gpus, why):
         for dtype, roof in column.roofs.items():
             speed, backend = roof.product
             lines.append(
-                f"roof      {device}, {dtype}: {number(speed / 1e9)} GFLOP/s "
-                f"(matrix product by {backend}), {streams(roof)}"
+                f"roof      {device}, {dtype}: {formats.number(speed / 1e9)} GFLOP/s "
+                f"(matrix product by {backend}), {formats.streams(roof)}"
             )
     gpu = settings.get("GPU") if why is None else None
     lines += [f"GPU       {gpu}"] if gpu else []
@@ -147,13 +147,6 @@ def head(run, cpus, gpus, why):
     return "\n".join(lines)
 
 
-def streams(roof):
-    """The bandwidth of each memory that the triads reach."""
-    reach = {roof.bandwidth(size): size for size, *_ in roof.triads}
-    rates = ", ".join(f"{number(rate / 1e9)} up to {_bytes(size)}" for rate, size in reach.items())
-    return f"GB/s (triad): {rates}"
-
-
 def table(function, dtype, cells, cpus, gpus, why):
     """One function in one dtype: a row a variant, layer and batch."""
     baseline, *others = cpus
@@ -161,7 +154,7 @@ def table(function, dtype, cells, cpus, gpus, why):
     columns = [
         ("variant", lambda cell: cell.variant),
         ("layer", lambda cell: cell.layer),
-        ("batch", batch_name),
+        ("batch", formats.batch_name),
         (BASELINE, baseline.entry),
     ]
     for column in others:
@@ -172,7 +165,7 @@ def table(function, dtype, cells, cpus, gpus, why):
         columns += column.shown(function)
         columns.append(("CPU/GPU", partial(_faster, column.seconds, fastest)))
         if function == bench_network.STEP:
-            columns.append(("transfer", lambda cell, c=column: duration(c.transfer(cell))))
+            columns.append(("transfer", lambda cell, c=column: formats.duration(c.transfer(cell))))
             columns.append(("CPU/both", partial(_faster, column.with_transfer, fastest)))
     if why:
         columns += [(GPU, lambda cell: "n/a"), ("CPU/GPU", lambda cell: "")]
@@ -196,7 +189,7 @@ def table(function, dtype, cells, cpus, gpus, why):
 
 def _faster(ours, theirs, cell):
     """How many times faster ours(cell) is than theirs(cell), as text."""
-    return ratio(theirs(cell), ours(cell))
+    return formats.ratio(theirs(cell), ours(cell))
 
 
 def crossover(cells, cpus, gpus):
@@ -217,7 +210,9 @@ def crossover(cells, cpus, gpus):
                     groups.setdefault(key, []).append((cell.batch, cell, cpu > gpu))
         for key, found in groups.items():
             worth = list(itertools.takewhile(lambda f: f[2], sorted(found, key=lambda f: -f[0])))
-            rows.append([column.label, *key, batch_name(worth[-1][1]) if worth else "never"])
+            rows.append(
+                [column.label, *key, formats.batch_name(worth[-1][1]) if worth else "never"]
+            )
     if not rows:
         return ""
     header = ["GPU", "function", "variant", "layer", "dtype", "worth it from batch"]
@@ -235,78 +230,15 @@ def failures(run):
         kernel = " ".join(filter(None, (word, f"{backend},", cell.function, cell.variant)))
         alike.setdefault((kernel, cell.dtype, reason), []).append(cell)
     for (kernel, dtype, reason), cells in alike.items():
-        where = " ".join(filter(None, (cells[0].layer, batch_name(cells[0]))))
+        where = " ".join(filter(None, (cells[0].layer, formats.batch_name(cells[0]))))
         more = f" and {len(cells) - 1} more" if cells[1:] else ""
         lines.append(f"  {kernel}, {dtype}, {where}{more}: {reason}")
     return "\n".join(lines)
 
 
-def samples(cell, seconds):
-    """Rows that a network was trained on in a second, as text."""
-    if seconds is None:
-        return ""
-    is_epoch = cell.function == bench_network.EPOCH
-    rows = workloads.full(cell.layer.partition("-")[0]) if is_epoch else cell.batch
-    return scaled(rows / seconds)
-
-
-def scaled(value):
-    """A large number with its prefix."""
-    for prefix, scale in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if value >= scale:
-            return f"{number(value / scale)} {prefix}"
-    return f"{number(value)} "
-
-
 def fastest_cpu(cell, cpus):
     """The least time of any CPU backend, or None."""
     return min((c.seconds(cell) for c in cpus if c.seconds(cell) is not None), default=None)
-
-
-def batch_name(cell):
-    """The batch size as reports print it."""
-    if cell.batch is None:
-        return ""
-    workload = cell.layer.partition("-")[0]
-    return "full" if cell.batch == workloads.full(workload) else str(cell.batch)
-
-
-def against_roof(roof, cell, seconds):
-    """The rate by the ceiling that binds, and the share of that ceiling, as text."""
-    if seconds is None or roof is None:
-        return "", ""
-    rate, unit, share = roof.rate(cell, seconds)
-    return scaled(rate) + unit, percent(share)
-
-
-def percent(share):
-    """With one decimal below ten percent; empty where there is none."""
-    return "" if share is None else f"{share:.{0 if share >= 0.1 else 1}%}"
-
-
-def ratio(slow, fast):
-    """slow / fast, as text; empty where one of them is missing."""
-    return "" if slow is None or fast is None else number(slow / fast)
-
-
-def number(value):
-    """Three significant digits without an exponent."""
-    digits = 2 if value < 9.995 else 1 if value < 99.95 else 0
-    return f"{value:.{digits}f}"
-
-
-def duration(seconds):
-    """A time with its unit; a dash where there is none."""
-    if seconds is None:
-        return "-"
-    for unit, scale in (("s", 1), ("ms", 1e-3), ("us", 1e-6)):
-        if seconds >= scale:
-            return f"{number(seconds / scale)} {unit}"
-    return f"{number(seconds / 1e-9)} ns"
-
-
-def _bytes(size):
-    return f"{size / 2**20:.0f} MiB" if size >= 2**20 else f"{size / 2**10:.0f} KiB"
 
 
 def _changes(commit):

@@ -8,7 +8,7 @@ import re
 import pytest
 from conftest import user_module
 
-from benchmarks import report, results, roofline, suite, workloads
+from benchmarks import formats, report, results, roofline, suite, workloads
 from reference import FAMILIES
 
 OPERATIONS = [operation for family in FAMILIES.values() for operation in family]
@@ -243,8 +243,8 @@ def test_report_shows_the_steps_of_a_gpu_with_and_without_their_transfer(house):
     assert f"cupy h100 network_step with transfer {name} float32 128".split() in lines
     assert "network_transfer" not in text
     epoch = results.Cell("network_epoch", "", name, "float32", 16)
-    assert report.samples(epoch, 1e-3) == "1.26 M"  # 1257 rows
-    assert report.samples(epoch, None) == ""
+    assert formats.samples(epoch, 1e-3) == "1.26 M"  # 1257 rows
+    assert formats.samples(epoch, None) == ""
 
 
 def test_report_without_results_says_what_to_do(house):

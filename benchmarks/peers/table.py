@@ -8,7 +8,7 @@ from statistics import quantiles
 
 from tabulate import tabulate
 
-from .. import bench_network, report, results
+from .. import bench_network, formats, results
 from . import ceilings
 
 OURS = "numba"
@@ -26,8 +26,8 @@ def head(run):
     versions = ", ".join(f"{name} {version}" for name, version in run["versions"].items())
     lines = [
         f"{threads(run)}, float32, {run['rounds']} rounds, {run['took']:.0f} s; {versions}",
-        f"ceilings: {report.number(run['ceilings']['flops'] / 1e9)} GFLOP/s (multiply-adds from "
-        f"registers), {report.streams(ceilings.roof(run['ceilings']))}",
+        f"ceilings: {formats.number(run['ceilings']['flops'] / 1e9)} GFLOP/s (multiply-adds from "
+        f"registers), {formats.streams(ceilings.roof(run['ceilings']))}",
         "Median microseconds a call. floor: what the operations or the bytes take at the ceilings",
         "of the same rounds. roof: the floor over our time.",
         "x best: how many times faster ours is than the best peer that can train, median and",
@@ -72,7 +72,7 @@ def throughput(run, names):
             record["layer"],
             _where(record),
             *(
-                report.scaled(record["batch"] / median(record["seconds"][name]))
+                formats.scaled(record["batch"] / median(record["seconds"][name]))
                 if name in record["seconds"]
                 else "-"
                 for name in names
@@ -107,7 +107,7 @@ def summary(run):
                 mean = math.exp(sum(math.log(each) for each, _ in found) / len(found))
                 where = f"{operation(record)} {record['layer']} {_where(record)}"
                 against = peer or "best that can train"
-                numbers = (report.number(mean), report.number(worst))
+                numbers = (formats.number(mean), formats.number(worst))
                 rows.append([group, against, len(found), *numbers, where.strip()])
     header = ["operation", "against", "cells", "geometric mean", "worst", "at"]
     return tabulate(rows, header, disable_numparse=True) if rows else ""
@@ -164,7 +164,7 @@ def cell_of(record):
 
 def _where(record):
     """The batch as reports print it."""
-    return report.batch_name(cell_of(record))
+    return formats.batch_name(cell_of(record))
 
 
 def _entry(record, name):
@@ -176,14 +176,14 @@ def _entry(record, name):
 def _spread(values):
     if not values:
         return ""
-    low, middle, high = map(report.number, quartiles(values))
+    low, middle, high = map(formats.number, quartiles(values))
     return f"{middle} ({low}-{high})"
 
 
 def _share(record):
     found = share(record)
-    return "" if found is None else report.percent(found)
+    return "" if found is None else formats.percent(found)
 
 
 def _micro(seconds):
-    return report.number(seconds / 1e-6)
+    return formats.number(seconds / 1e-6)

@@ -32,10 +32,11 @@ from .vectors import VECTOR_BYTES, Matrix, address
 # transpose of the gradient.
 PACKED, IN_PLACE, DOTS, ONE_ROW, TURNED = range(5)
 
-# Rows up to which forward reads the weights in place: packing them would not pay. So many rows of
-# the weights pass at a time then: their lines must fit L2 even a power of two apart.
+# Rows up to which forward reads the weights in place: packing them would not pay. The strip takes
+# two thirds of L1 then, beside two vectors of each row of the weights.
 IN_PLACE_ROWS = 128
-IN_PLACE_DEPTH = 128
+# Rows of x that pass at a time where the gradient has few columns.
+FEW_DEPTH = 128
 # Dot products have a sum over their lanes at the end: they are taken where the depth is so many
 # times the rows or columns that share an operand. These are backward_input's rows, up to DOT_ROWS,
 # and forward's columns, up to so many vectors, or one where all rows fit into one strip.
@@ -63,8 +64,10 @@ def _plan(product):
     if (few_cols and depth >= DEEP * cols) or (few_rows and depth >= DEEP * rows):
         return DOTS, 1
     most = caches.L1 // (round_up(HEIGHT, lanes) * itemsize)
-    if in_place or (kind == WEIGHT and cols <= 2 * lanes):
-        most = IN_PLACE_DEPTH
+    if in_place:
+        most = 2 * most // 3
+    elif kind == WEIGHT and cols <= 2 * lanes:
+        most = FEW_DEPTH
     blocks = max(1, (depth + most // 2) // most)
     # Vectors of the result by columns, against those by rows.
     fewer = cols * ((rows + lanes - 1) // lanes) <= rows * ((cols + lanes - 1) // lanes)
