@@ -66,6 +66,12 @@ def checked(module, name, x, labels):
             raise Wrong(f"{key} after one step is outside its error bound")
 
 
+def _is_batch(name, batch):
+    """Raises NotImplementedError for another network's full batch."""
+    if batch not in grid.batches(NETWORKS[name]):
+        raise NotImplementedError(f"{batch} is not a batch size of {name}")
+
+
 def _batch(name, dtype, batch):
     """x and labels of one step, in the host's memory."""
     x, labels = workloads.training(name.partition("-")[0])
@@ -93,8 +99,7 @@ def transfer(module, name, dtype, batch):
 class _Network(_Suite):
     def _prepared(self, layer, dtype, batch, backend):
         """(the module, a network that stays as it is, x, labels), once a step was checked."""
-        if batch not in grid.batches(NETWORKS[layer]):
-            raise NotImplementedError(f"{batch} is not a batch size of {layer}")
+        _is_batch(layer, batch)
         module = _load(backend, "network")
         x, labels = workloads.training(layer.partition("-")[0])
         x = np.ascontiguousarray(x, dtype)
@@ -113,7 +118,7 @@ class _Step(_Network):
         self.call = functools.partial(network.step, x, labels)
 
 
-class _Transfer(_Network):
+class _Transfer(_Suite):
     """The way of one batch, x and labels, from the host's memory to where the network computes."""
 
     @classmethod
@@ -121,7 +126,9 @@ class _Transfer(_Network):
         return super().runs_on(module) and transfers(module)
 
     def _prepare(self, *, layer, dtype, batch, backend):
-        module, *_ = self._prepared(layer, dtype, batch, backend)
+        _is_batch(layer, batch)
+        module = _load(backend, "network")
+        self.timer = timer_of(module)
         self.call = transfer(module, layer, dtype, batch)
 
 

@@ -116,6 +116,19 @@ def test_transfers_are_timed_where_there_are_any():
         bench_network.transfer(near, "moons-2-32-16-2", "float32", 16)
 
 
+def test_a_cell_of_a_transfer(monkeypatch, tmp_path):
+    far = Elsewhere()
+    far.synchronize, far.timer = lambda: None, lambda: 7.0
+    monkeypatch.setattr(bench_network, "_load", lambda backend, needed: far)
+    monkeypatch.setattr(suite, "VERDICTS", tmp_path)
+    cell, values = bench_network.network_transfer(), ("moons-2-32-16-2", "float32", 16, "far")
+    cell.setup(*values)
+    assert [array.shape for array in cell.call()] == [(16, 2), (16,)]
+    assert cell.timer() == 7.0
+    with pytest.raises(NotImplementedError, match="1257 is not a batch size of moons-2-32-16-2"):
+        cell.setup("moons-2-32-16-2", "float32", 1257, "far")
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_transfer_takes_the_rows_and_labels_of_a_batch(dtype):
     x, labels = bench_network.transfer(Elsewhere(), "digits-64-128-64-32-10", dtype, 16)()
