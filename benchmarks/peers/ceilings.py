@@ -21,6 +21,7 @@ FLOOR = "floor"
 ELEMENTS = (1 << 12, 1 << 16, 1 << 20, 1 << 24)  # of a triad's array, from the L1 cache to memory
 STEPS = 1 << 18  # of the multiply-add loop: about a millisecond
 SECONDS = 0.3  # of measuring; the fastest repetition counts
+BRIEFLY = 0.02  # of measuring which ceiling binds
 
 
 def _registers():
@@ -89,12 +90,13 @@ def _triad(a, b, scale, times, threads):
                 mine[i] += scale * other[i]
 
 
-def _fastest(call, *arguments):
-    call(*arguments)
-    times, end = [], time.perf_counter() + SECONDS
+def _fastest(call, seconds):
+    """Seconds of the fastest call, of as many as take that long."""
+    call()
+    times, end = [], time.perf_counter() + seconds
     while len(times) < 3 or time.perf_counter() < end:
         start = time.perf_counter()
-        call(*arguments)
+        call()
         times.append(time.perf_counter() - start)
     return min(times)
 
@@ -121,13 +123,13 @@ def roof(found):
 def peak():
     """float32 operations a second of all threads, a multiply-add counted as two."""
     call, flops = _multiply_adds()
-    return flops / _fastest(call)
+    return flops / _fastest(call, SECONDS)
 
 
 def bandwidth(elements):
     """(bytes of one a += s b, bytes a second): two arrays read, one of them written back."""
     call, size, times = _stream(elements)
-    return size, size * times / _fastest(call)
+    return size, size * times / _fastest(call, SECONDS)
 
 
 def _multiply_adds():
@@ -151,15 +153,10 @@ def floor(flops, size):
     """
     from .measure import sample
 
-    known = roof(_at_first())
-    if flops / known.product[0] >= size / known.bandwidth(size):
-        call, work = _multiply_adds()
-        share = flops / work
-    else:
-        elements = min(max(size // 12, ELEMENTS[0]), ELEMENTS[-1])
-        call, one, times = _stream(elements)
-        share = size / (one * times)
+    elements = min(max(size // 12, ELEMENTS[0]), ELEMENTS[-1])
+    stream, one, times = _stream(elements)
+    multiply_adds, work = _multiply_adds()
+    # Each call, and how many of it the operation takes.
+    ways = (multiply_adds, flops / work), (stream, size / (one * times))
+    call, share = max(ways, key=lambda way: _fastest(way[0], BRIEFLY) * way[1])
     return lambda count: sample(call, lambda: None, max(1, round(count * share))) * share
-
-
-_at_first = functools.cache(measured)
