@@ -7,21 +7,18 @@ import math
 import os
 import re
 import time
-import types
 from pathlib import Path
 
-import numba
 import numpy as np
 import pytest
 
 import kernels
-from benchmarks import peers, suite, workloads
-from benchmarks.peers import apart, ceilings, contenders, measure, steps, table
+from benchmarks import peers, workloads
+from benchmarks.peers import apart, contenders, measure, steps, table
 from benchmarks.peers.contenders import Contender
 from reference import FAMILIES
 
 OPERATIONS = {str(operation): operation for family in FAMILIES.values() for operation in family}
-STEP = steps.operation("moons", (2, 5, 4, 2))
 IN_GRID = sorted({str(operation) for operation, *_ in measure.grid()} - {steps.NAME})
 BACKENDS = ("numba", "numpy")
 OURS = {name: kernels.load(name) for name in BACKENDS}
@@ -187,101 +184,6 @@ def test_formulas_of_the_libraries(library, name):
         np.testing.assert_array_equal(value, inputs[key])
 
 
-# --- the training step ---------------------------------------------------------------------------
-
-
-def test_steps_of_the_grid():
-    found = [(layer.name, batch) for op, layer, batch in measure.grid() if op.name == steps.NAME]
-    assert found[:5] == [("moons-2-32-16-2", batch) for batch in workloads.batches("moons")]
-    assert len(found) == 15
-    # Products of batch 16: forward and both gradients, but for dx of the first layer.
-    step = next(op for op, *_ in measure.grid() if op.name == steps.NAME)
-    products = 2 * 16 * (3 * (2 * 32 + 32 * 16 + 16 * 2) - 2 * 32)
-    assert products <= step.flops(16, 2, 2) <= products + 20 * 658
-
-
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_timed_steps_leave_the_network_as_it_is(backend):
-    call = steps.checked(STEP, OURS[backend], sampled(STEP))
-    network = call.func.__self__
-    before = {name: array.copy() for name, array in network.parameters.items()}
-    assert call() == call()
-    for name, array in network.parameters.items():
-        np.testing.assert_array_equal(array, before[name])
-
-
-@pytest.mark.parametrize("mistake", ["beta1", "seed", "loss"])
-def test_a_wrong_step_of_ours_is_refused(monkeypatch, mistake):
-    real = kernels.load("numpy").network.create
-
-    def create(sizes, **options):
-        network = real(sizes, **options)
-        if mistake == "beta1":
-            network.settings["beta1"] = 0.91
-        elif mistake == "seed":
-            network.parameters = {k: v.copy() for k, v in network.parameters.items()}
-            network.states = {k: v + np.float32(1e-3) for k, v in network.states.items()}
-        else:
-            step = network.step
-            network.step = lambda x, labels: step(x, labels) * 1.01
-        return network
-
-    module = types.SimpleNamespace(
-        network=types.SimpleNamespace(create=create), asarray=np.asarray, to_host=np.asarray
-    )
-    with pytest.raises(suite.Wrong, match="network_step, result"):
-        steps.checked(STEP, module, sampled(STEP))
-
-
-@pytest.mark.parametrize("result", range(1 + 3 * 6))
-def test_a_wrong_result_of_a_library_is_refused(result):
-    """The loss or a moment off by one part in a thousand, a parameter by a tenth of its change."""
-
-    def bind_step(inputs, lr, device):
-        results = [np.asarray(r, np.float32) for r in STEP.oracle(inputs)]
-        if 1 <= result <= 6:
-            shift = 0.1 * steps.RATE
-        else:
-            shift = 1e-3 * max(np.abs(results[result]).max(), 1 if result == 0 else 0)
-        results[result] = results[result] + np.float32(shift)
-        return lambda: None, lambda: tuple(results)
-
-    contender = contenders._library("wrong", None, "cpu", bind_step)
-    with pytest.raises(suite.Wrong, match=f"network_step, result {result}: "):
-        contender.prepare(STEP, sampled(STEP))
-
-
-@pytest.mark.parametrize("library", ["torch", "torch.compile", "jax.jit"])
-def test_steps_of_the_libraries(library):
-    package = "jax" if library == "jax.jit" else "torch"
-    pytest.importorskip(package, reason=f"{package} is not installed: {contenders.INSTALL}")
-    found, _ = contenders.available(OURS)
-    (contender,) = (c for c in found if c.name == library)
-    call = contender.prepare(STEP, sampled(STEP))
-    for _ in range(3):
-        call()
-
-
-def test_a_library_is_checked_at_one_rate_and_timed_at_zero():
-    heard = []
-
-    def bind_step(inputs, lr, device):
-        results = tuple(np.asarray(r, np.float32) for r in STEP.oracle(inputs))
-        return lambda: heard.append(lr), lambda: results
-
-    call = contenders._library("right", None, "cpu", bind_step).prepare(STEP, sampled(STEP))
-    call()
-    assert heard == [steps.RATE, 0.0, 0.0]
-
-
-def test_steps_that_a_library_does_not_have():
-    def bind(operation, inputs, device):
-        raise NotImplementedError(operation.name)
-
-    with pytest.raises(NotImplementedError, match="network_step"):
-        contenders._library("inference", bind, "cpu").prepare(STEP, sampled(STEP))
-
-
 def test_missing_packages_are_one_line_each(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     found, missing = contenders.available(OURS)
@@ -291,62 +193,6 @@ def test_missing_packages_are_one_line_each(monkeypatch):
         ".venv/bin/python -m pip install -e .[peers]",
         "jax.jit: JAX is not installed: .venv/bin/python -m pip install -e .[peers]",
     ]
-
-
-# --- ceilings ------------------------------------------------------------------------------------
-
-
-def test_multiply_add_loop_computes_what_it_is_timed_for():
-    sums = np.zeros(1, np.float32)
-    ceilings._multiply_add(3, np.float32(0.5), np.float32(1), sums)
-    starts = range(1, ceilings.CHAINS + 1)
-    assert sums[0] == sum(0.125 * start + 1.75 for start in starts)
-    _, flops = ceilings._multiply_adds()
-    assert flops == 2 * numba.get_num_threads() * ceilings.STEPS * ceilings.CHAINS * ceilings.LANES
-
-
-def test_triad_passes_over_every_element_so_often():
-    a, b = np.zeros(4096, np.float32), np.ones(4096, np.float32)
-    ceilings._triad(a, b, np.float32(0.25), 3, 1)
-    assert (a == 0.75).all()
-
-
-@pytest.mark.parametrize(("flops", "size", "ceiling"), [(10**9, 1, 1e-3), (1, 10**9, 1e-2)])
-@pytest.mark.parametrize("times", [1e-6, 1, 1e3])
-def test_floor_is_what_binds_of_the_same_round(monkeypatch, flops, size, ceiling, times):
-    """A machine of 10^12 operations and 10^11 bytes a second, which is half as fast by now."""
-    lengths = []
-
-    def at_first(call, _=None):
-        call()
-        if call.func is ceilings._multiply_add:
-            return ceilings._multiply_adds()[1] / 1e12
-        a, _, _, passes, _ = call.args
-        return 3 * a.nbytes * passes / 1e11
-
-    def sample(call, wait, count):
-        seconds = 2 * at_first(call)
-        lengths[:] = seconds, count * seconds
-        return seconds
-
-    monkeypatch.setattr(ceilings, "_fastest", at_first)
-    monkeypatch.setattr(measure, "sample", sample)
-    found = ceilings.floor(times * flops, times * size)(100)
-    assert found == pytest.approx(2 * ceiling * times)
-    one, took = lengths
-    assert took == pytest.approx(100 * found, abs=one)
-
-
-def test_ceilings_are_plausible(monkeypatch):
-    monkeypatch.setattr(ceilings, "SECONDS", 0.0)
-    found = ceilings.higher(ceilings.measured(), ceilings.measured())
-    x = np.ones((256, 256), np.float32)
-    seconds = ceilings._fastest(lambda: x @ x, 0.0)
-    assert found["flops"] > 0.5 * 2 * 256**3 / seconds  # half: other work may disturb either
-    assert [size for size, _ in found["triads"]] == [3 * 4 * n for n in ceilings.ELEMENTS]
-    size, rate = found["triads"][-1]
-    a, b = np.ones((2, ceilings.ELEMENTS[-1]), np.float32)
-    assert 0.2 < rate / (size / ceilings._fastest(lambda: np.add(a, b, a), 0.0)) < 20
 
 
 # --- the table -----------------------------------------------------------------------------------
