@@ -6,8 +6,8 @@
 
 All three are out[rows, cols] = left @ right over a depth. Here is decided how to compute them: by
 register tiles over packed operands; for few rows over weights in place, which do not pay for being
-packed; by dot products, where few rows or columns share an operand; as the transpose of a gradient
-with few columns; and into which parts the threads cut `out`.
+packed; by dot products, where few rows or columns share an operand; row by row for a batch of one;
+as the transpose of a gradient with few columns; and into which parts the threads cut `out`.
 
 Each element is summed in the order of depth, in blocks that depend only on the sizes of the whole
 product: results do not depend on the number of threads. Every thread packs what it needs for its
@@ -25,12 +25,12 @@ from .macrokernel import blocking, itemsize_of, round_up, tiles
 from .microkernel import HEIGHT
 from .product import FORWARD, INPUT, WEIGHT, Product, part, product_type
 from .symbol import by_symbol, loaded, stored
-from .thin import dots, dots_size, one_row, turned, turned_size
+from .thin import dots, dots_size, one_row, outer, turned, turned_size
 from .vectors import VECTOR_BYTES, Matrix, address
 
-# How: tiles over both operands packed, or over weights in place; dot products; one row; the
-# transpose of the gradient.
-PACKED, IN_PLACE, DOTS, ONE_ROW, TURNED = range(5)
+# How: tiles over both operands packed, or over weights in place; dot products; one row times the
+# weights; the gradient by one row; its transpose.
+PACKED, IN_PLACE, DOTS, ONE_ROW, OUTER, TURNED = range(6)
 
 # Rows up to which forward reads the weights in place: packing them would not pay. The strip takes
 # two thirds of L1 then, beside two vectors of each row of the weights.
@@ -73,6 +73,8 @@ def _plan(product):
     fewer = cols * ((rows + lanes - 1) // lanes) <= rows * ((cols + lanes - 1) // lanes)
     if kind == WEIGHT and 0 < cols < 2 * lanes and fewer:
         return TURNED, blocks
+    if kind == WEIGHT and depth == 1:
+        return OUTER, 1
     return IN_PLACE if in_place else PACKED, blocks
 
 
@@ -81,10 +83,12 @@ def _grid(product, how):
     """Into how many parts, downwards and across, the threads cut `out`: those that pack least
     twice. Forming dz makes the left side of backward_input twice as dear.
     """
-    # Fewer than 16 rows cost as much as 16: the time to read or write the weights.
     rows, cols, kind = product.rows, product.cols, product.kind
     batch = product.depth if kind == WEIGHT else rows
-    work = product.rows * cols * product.depth // max(1, batch) * max(batch, 16)
+    # Fewer than 16 rows cost as much as 16: the time to read or write the weights. For one row of x
+    # they pass in order, as fast as one core reads nearby caches, and cost as much as 2.
+    counted = max(batch, 2 if how == ONE_ROW else 16)
+    work = rows * cols * product.depth // max(1, batch) * counted
     threads = max(1, min(thread_count(), work // THREAD_WORK))
     best, least = (1, threads), np.inf
     for down in range(1, threads + 1):
@@ -92,6 +96,8 @@ def _grid(product, how):
         twice = down * cols + across * rows * (1 + (kind == INPUT))
         if how == DOTS and kind == INPUT:
             twice = down  # every part down reads all weights
+        if how == OUTER:
+            twice = across  # whole rows are written in order
         if down * across == threads and twice < least:
             best, least = (down, across), twice
     return best
@@ -121,6 +127,8 @@ def _part(elements, place, how, blocks, down, across, number):
         one_row(product)
     elif how == DOTS:
         dots(product)
+    elif how == OUTER:
+        outer(product)
     elif how == TURNED:
         turned(product, blocks)
     else:
@@ -153,6 +161,8 @@ def room(product):
         mine = _cut(product, grid, number)
         if how == DOTS:
             most = max(most, dots_size(mine))
+        elif how == OUTER:
+            most = max(most, mine.cols)
         elif how == TURNED:
             most = max(most, turned_size(mine, blocks))
         elif how != ONE_ROW:

@@ -36,6 +36,24 @@ def one_row(product):
 
 
 @njit(**INTERNAL)
+def outer(product):
+    """The gradient of weights by a batch of one: their rows are written once, row after row."""
+    way, cols = product.way, product.cols
+    space, kept = work_space(product, cols)
+    form(way, product.alpha, product.right, product.saved, 1, cols, space)
+    dz, bias = carray(space, cols), carray(product.bias, cols)
+    x = carray(product.left.data, product.rows)
+    for i in range(product.rows):
+        factor, row = x[i], carray(at(product.out, i, 0).data, cols)
+        for j in range(cols):
+            row[j] = factor * dz[j]
+    if product.sums:
+        for j in range(cols):
+            bias[j] = dz[j]
+    keep(kept)
+
+
+@njit(**INTERNAL)
 def dots_size(product):
     """Elements of the work space of `dots`."""
     lanes = VECTOR_BYTES // itemsize_of(product)
