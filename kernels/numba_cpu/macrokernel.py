@@ -17,7 +17,7 @@ from ..interface import IDENTITY
 from . import caches
 from .jit import INTERNAL
 from .microkernel import HEIGHT, LOW_HEIGHT, tile
-from .packing import FORMED, activate, pack_left, pack_right
+from .packing import FORMED, activate, fetch, pack_left, pack_right
 from .product import FORWARD, INPUT, WEIGHT, slopes
 from .vectors import VECTOR_BYTES, Matrix, address, advance, aligned, at, keep, nowhere
 
@@ -110,6 +110,10 @@ def tiles(product, in_place, blocks):
     # Rows of x are columns of its transpose: the weight gradient can read them in place. The first
     # panel does, multiplying while they come from memory; then they are near, and are packed.
     packs_later = kind == WEIGHT and cols > FEW_PANELS * width
+    # The rows of x that are packed next come near while the last panels pass, one beside each, or
+    # more where these are few: they are read side by side, which processors do not foresee. Those
+    # of dy and saved are formed one after the other.
+    fetches = kind == FORWARD and not in_place and not waiting
 
     space, kept = work_space(product, size)
     carray(space, 1)[0] = 1
@@ -139,6 +143,10 @@ def tiles(product, in_place, blocks):
                     if product.sums and s0 == 0:
                         dbias = Matrix(advance(bias, j), 0)
                         tile(one, b, dbias, p1 - p0, 1, n, d > 0, nowhere(bias), 0)
+                    if fetches:
+                        after, i = (j1 - 1 - j) // width, strip_of(rows, s1, strips)[0]
+                        for row in range(i + after, min(rows, i + HEIGHT), panels):
+                            fetch(at(product.left, row, p0), p1 - p0)
                     added = advance(bias, j) if last else nowhere(bias)
                     for s in range(s0, s1):
                         a = Matrix(advance(lefts, (s - s0) * strip), height)

@@ -12,6 +12,8 @@ from .vectors import I64, Matrix, at, emitted
 
 # Elements of dz that are formed before they are packed.
 FORMED = 4096
+# Bytes of a cache line.
+LINE = 64
 
 
 @emitted
@@ -31,6 +33,12 @@ def copy(emit, a, rows, cols, packed):
         return emit.offset(source, a.step), emit.offset(target, packed.step)
 
     emit.loop(rows, row, (a.data, packed.data))
+
+
+@emitted
+def fetch(emit, a, cols):
+    """Asks for the cache lines of a[0, :cols]."""
+    emit.loop(cols, lambda j: emit.prefetch(emit.offset(a.data, j)), step=LINE // emit.align)
 
 
 @emitted
