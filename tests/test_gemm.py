@@ -17,6 +17,8 @@ from hypothesis import strategies as st
 
 from kernels.interface import IDENTITY, RELU, SIGMOID, SLOPES
 from kernels.numba_cpu import gemm
+from kernels.numba_cpu.product import FORWARD, INPUT, WEIGHT, Product
+from kernels.numba_cpu.vectors import Matrix, address, advance
 
 WAYS = (IDENTITY, RELU, SLOPES, SIGMOID)
 SMALL = st.integers(0, 70)
@@ -29,6 +31,7 @@ SHAPES = st.one_of(
     st.tuples(SMALL, LARGE, SMALL),
     st.tuples(SMALL, SMALL, LARGE),
     st.tuples(st.just(130), LARGE, st.just(40)),
+    st.tuples(st.just(1), LARGE, LARGE),
 )
 # Elements on either side of an output that must keep their value: a tile's row is at most as long.
 MARGIN = 64
@@ -130,6 +133,99 @@ def test_products_within_bounds_and_in_bounds(shape, dtype, way, seed):
         np.testing.assert_array_equal(array, before[name], err_msg=f"{name} changed")
 
 
+@numba.njit
+def apart(array, lead):
+    """The matrix that begins at this column of an array."""
+    return Matrix(advance(address(array), lead), array.shape[1])
+
+
+@numba.njit
+def products_apart(shape, leads, way, arrays, vectors, space, room):
+    """The three products of matrices amid arrays of more columns."""
+    (batch, fan_in, fan_out), (bias, alpha, dbias) = shape, vectors
+    x, weight, dy, saved, y, dx, dweight = arrays
+    x, weight, y = apart(x, leads[0]), apart(weight, leads[1]), apart(y, leads[4])
+    dy, saved = apart(dy, leads[2]), apart(saved, leads[3])
+    dx, dweight, slopes = apart(dx, leads[5]), apart(dweight, leads[6]), address(alpha)
+    return (
+        Product(
+            FORWARD, batch, fan_out, fan_in, x, weight, y,
+            address(bias), False, way, slopes, y, space, room,
+        ),
+        Product(
+            INPUT, batch, fan_in, fan_out, dy, weight, dx,
+            address(dbias), False, way, slopes, saved, space, room,
+        ),
+        Product(
+            WEIGHT, fan_in, fan_out, batch, x, dy, dweight,
+            address(dbias), True, way, slopes, saved, space, room,
+        ),
+    )  # fmt: skip
+
+
+@numba.njit
+def compute_apart(shape, leads, way, arrays, vectors, given_room):
+    """Computes them and returns their work space: as much as they ask for, or none, amid margins
+    that must not change.
+    """
+    nowhere, room = address(arrays[0]), 0
+    for product in products_apart(shape, leads, way, arrays, vectors, nowhere, 0):
+        room = max(room, gemm.room(product) if given_room else 0)
+    space = np.full(room + 2 * MARGIN, arrays[0].dtype.type(7))
+    place = advance(address(space), MARGIN)
+    for product in products_apart(shape, leads, way, arrays, vectors, place, room):
+        gemm.compute(product)
+    return space
+
+
+@settings(deadline=None, max_examples=300)
+@given(
+    shape=SHAPES,
+    gaps=st.tuples(*[st.tuples(st.integers(0, 20), st.integers(0, 20))] * 6),
+    dtype=st.sampled_from((np.float32, np.float64)),
+    way=st.sampled_from(WAYS),
+    given_room=st.booleans(),
+    seed=st.integers(0, 99),
+)
+def test_rows_that_lie_apart(shape, gaps, dtype, way, given_room, seed):
+    """Any number of elements before and after each row of a matrix: they are neither used nor
+    written to, and no work space beyond what is asked for.
+    """
+    given = inputs(np.random.default_rng(seed), shape, dtype, way)
+    batch, fan_in, fan_out = shape
+
+    def amid(array, gap, other):
+        around = np.full((len(array), sum(gap) + array.shape[1]), other, dtype)
+        around[:, gap[0] : gap[0] + array.shape[1]] = array
+        return around
+
+    names = "x", "weight", "dy", "saved"
+    gaps = dict(zip((*names[:3], "y", "dx", "dweight"), gaps, strict=True))
+    gaps["saved"] = gaps["dy"]  # their rows lie equally far apart
+    results = {"y": (batch, fan_out), "dx": (batch, fan_in), "dweight": (fan_in, fan_out)}
+    arrays = {name: amid(given[name], gaps[name], np.nan) for name in names}
+    before = {name: array.copy() for name, array in arrays.items()}
+    for name, size in results.items():
+        arrays[name] = amid(np.full(size, np.nan, dtype), gaps[name], 7)
+    dbias = np.full(fan_out, np.nan, dtype)
+    leads = tuple(gaps[name][0] for name in arrays)
+    gemm.ready(np.dtype(dtype))
+    vectors = given["bias"], given["alpha"], dbias
+    space = compute_apart(shape, leads, way, tuple(arrays.values()), vectors, given_room)
+
+    inner = {}
+    for name, size in results.items():
+        inside = np.s_[:, gaps[name][0] : gaps[name][0] + size[1]]
+        inner[name] = arrays[name][inside].copy()
+        arrays[name][inside] = 7
+        assert np.all(arrays[name] == 7), f"wrote beside {name}"
+    check(given, way, (*inner.values(), dbias), dtype)
+    assert np.all(space[:MARGIN] == 7), "wrote before the work space"
+    assert np.all(space[space.size - MARGIN :] == 7), "wrote after the work space"
+    for name, array in before.items():
+        np.testing.assert_array_equal(arrays[name], array, err_msg=f"{name} changed")
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_not_finite_inputs_reach_their_row_only(dtype):
     """Padding and masked lanes must not spread a NaN to its neighbours."""
@@ -165,6 +261,7 @@ EDGES = (
     + [(m, 21, n) for m in (5, 40) for n in (1, 2, 8, 10, 16, 17, 31, 32, 33, 47, 63, 64, 65, 100)]
     + [(40, 900, 70), (1300, 40, 45), (40, 45, 1300), (140, 170, 41), (9, 50, 7), (3, 8, 2)]
     + [(m, 70, n) for m in (0, 300) for n in (0, 10, 31)]
+    + [(1, 40, n) for n in (31, 100, 300)]
 )
 
 
@@ -214,6 +311,7 @@ def print_results_by_threads():
                 ((1700, 64, 128), SLOPES),
                 ((700, 256, 24), RELU),
                 ((1, 1200, 1000), SLOPES),
+                ((1, 1200, 1000), SIGMOID),
             )
         ):
             given = inputs(np.random.default_rng(number), shape, np.float32, way)
