@@ -85,8 +85,8 @@ def _grid(product, how):
     """
     rows, cols, kind = product.rows, product.cols, product.kind
     batch = product.depth if kind == WEIGHT else rows
-    # Fewer than 16 rows cost as much as 16: the time to read or write the weights. For one row of x
-    # they pass in order, as fast as one core reads nearby caches, and cost as much as 2.
+    # Fewer than 16 rows cost as much as 16: the time to read or write the weights. Forward of one
+    # row counts as 2: one thread reads weights that are near almost as fast as two.
     counted = max(batch, 2 if how == ONE_ROW else 16)
     work = rows * cols * product.depth // max(1, batch) * counted
     threads = max(1, min(thread_count(), work // THREAD_WORK))
