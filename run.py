@@ -2,7 +2,7 @@
 """Sets fusebench up in .venv and runs it.
 
     python3 run.py bench [--no-gpu] [--all] [--only NAME ...] [--backend FILE]
-    python3 run.py test [--no-gpu] [arguments of pytest]
+    python3 run.py test [--no-gpu] [--all] [arguments of pytest]
 
 The first call installs, the following ones start at once. Standard library only.
 """

@@ -14,6 +14,19 @@ FAST_NATIVE = NATIVE[1:]
 SIMULATED = ("simulated-forward", "simulated-reversed", "simulated-rotated")
 
 
+def pytest_addoption(parser):
+    parser.addoption("--all", action="store_true", help="run the tests marked slow as well")
+
+
+def pytest_collection_modifyitems(config, items):
+    """What is slow stands behind --all; how many tests were left out shows as deselected."""
+    if config.getoption("--all"):
+        return
+    slow = [item for item in items if item.get_closest_marker("slow")]
+    config.hook.pytest_deselected(slow)
+    items[:] = [item for item in items if item not in slow]
+
+
 def backend_or_skip(name):
     kind, _, order = name.partition("-")
     try:

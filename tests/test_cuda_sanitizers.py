@@ -280,7 +280,6 @@ def test_sanitizer_that_does_not_start(monkeypatch):
     assert asked == [(), ("setarch", "-R")] * 2
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("sanitizer", "dtype"),
     [("address", "float32"), ("address", "float64"), ("thread", "float32")],

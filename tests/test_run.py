@@ -76,7 +76,6 @@ def test_no_venv_module(capsys, monkeypatch, run):
     )
 
 
-@pytest.mark.slow
 def test_no_network(capsys, monkeypatch, run):
     monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
     for name in ("PIP_FIND_LINKS", "PIP_EXTRA_INDEX_URL"):
