@@ -35,23 +35,31 @@ def cache_folder(name):
 
 
 def _use_own_cache():
-    """Give Numba a cache folder named by the content of this package, and drop older ones.
+    """Give Numba a cache folder named by the content of what it compiles, and drop older ones.
 
     Numba's own check sees only the file of the function that it compiles, not those of the
-    functions it calls, and would return stale code.
+    functions it calls, and would return stale code. The folder lies in the one that
+    NUMBA_CACHE_DIR names, where it is set, else in this checkout. A child process finds its
+    parent's folder there, and takes its own beside it: the files may have changed meanwhile.
     """
     digest = hashlib.sha256()
-    for source in sorted(HERE.rglob("*.py")):
+    for source in sorted([*HERE.glob("*.py"), *HERE.glob("numba_cpu/**/*.py")]):
         digest.update(source.read_bytes())
-    folder = cache_folder(f"numba-{digest.hexdigest()[:16]}")
-    if "NUMBA_CACHE_DIR" in os.environ or not folder:
+    name = f"fusebench-numba-{digest.hexdigest()[:16]}"
+    mine = folder = cache_folder(name)
+    if given := os.environ.get("NUMBA_CACHE_DIR"):
+        given = Path(given)
+        is_ours = given.name.startswith("fusebench-numba-")
+        folder = (given.parent if is_ours else given) / name
+    if not folder:
         return
     os.environ["NUMBA_CACHE_DIR"] = str(folder)
     if "numba" in sys.modules:  # it has read the environment already
         sys.modules["numba"].config.reload_config()
-    for old in folder.parent.glob("numba-*"):
-        if old != folder:
-            shutil.rmtree(old, ignore_errors=True)
+    if folder == mine:  # elsewhere other checkouts may have theirs
+        for old in folder.parent.glob("*numba-*"):
+            if old != folder:
+                shutil.rmtree(old, ignore_errors=True)
 
 
 _use_own_cache()

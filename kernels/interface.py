@@ -83,25 +83,29 @@ def several(name, value, count):
         raise ValueError(f"{name} must be a tuple of {count} arrays, got {got}")
 
 
-def apart(outputs, inputs):
-    """No output shares memory with another or an input: it would overwrite what is yet to be read.
+def disjoint(outputs, inputs, in_place=()):
+    """An output is the very same array as an input that it may replace, or shares no byte with any
+    other argument: it would overwrite what is yet to be read.
 
-    All are arrays as above.
+    outputs, inputs: C-contiguous arrays by name, None for one that is not given; in_place: pairs
+    (output, input) of what may be the same array.
     """
-    others = dict(inputs)
+    others = {name: _span(value) for name, value in inputs.items() if value is not None}
     for name, value in outputs.items():
-        for other, array in others.items():
-            if _meet(value, array):
-                raise ValueError(f"{name} must not share memory with {other}")
-        others[name] = value
+        mine = _span(value)
+        for other, span in others.items():
+            may_replace = (name, other) in in_place
+            overlap = max(mine[0], span[0]) < min(mine[1], span[1])
+            if overlap and not (may_replace and mine == span):
+                exception = " unless it is the same array" if may_replace else ""
+                raise ValueError(f"{name} must not share memory with {other}{exception}")
+        others[name] = mine
 
 
-def _meet(one, other):
-    """Whether two C-contiguous arrays share memory."""
-    if isinstance(one, np.ndarray):
-        return np.may_share_memory(one, other)  # compares where they begin and end
-    first, second = one.data.ptr, other.data.ptr
-    return first < second + other.nbytes and second < first + one.nbytes
+def _span(array):
+    """The addresses of its first byte and of the first one behind it."""
+    start = array.ctypes.data if isinstance(array, np.ndarray) else array.data.ptr
+    return start, start + array.nbytes
 
 
 def updated(param, grad, states, kind):
@@ -111,7 +115,7 @@ def updated(param, grad, states, kind):
     array("grad", grad, kind, param.dtype, param.shape)
     for name, state in states.items():
         written(name, state, kind, param.dtype, param.shape)
-    apart({"param": param, **states}, {"grad": grad})
+    disjoint({"param": param, **states}, {"grad": grad})
 
 
 def labels(name, value, kind, batch):

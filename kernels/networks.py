@@ -118,11 +118,31 @@ class Network:
         return len(x)
 
     def labels(self, value, kind, count):
-        """Labels of `count` rows, as the loss takes them."""
+        """Labels of `count` rows, as the loss takes them; their range is the kernel's to check."""
         if self.loss == "softmax_cross_entropy":
             interface.labels("labels", value, kind, count)
         else:
             interface.array("labels", value, kind, self.dtype, (count, self.sizes[-1]))
+
+    def labels_in_range(self, labels):
+        """Whether every label of a host array is one that the loss knows."""
+        if self.loss == "mean_squared_error":
+            return True
+        high = self.sizes[-1] - 1 if self.loss == "softmax_cross_entropy" else 1
+        return bool(((labels >= 0) & (labels <= high)).all())
+
+    def label_out_of_range(self):
+        """The error of a label that the loss does not know."""
+        if self.loss == "softmax_cross_entropy":
+            return interface.label_out_of_range("labels", self.sizes[-1])
+        return ValueError(f"labels must be from 0 to 1 for {self.loss}, got one outside")
+
+
+def stepped_by_two_threads():
+    """The error of a second thread that begins a step of a network before the first has ended."""
+    return RuntimeError(
+        "a step of this network is being taken in another thread: give each thread its own network"
+    )
 
 
 def checked(

@@ -1,8 +1,6 @@
 """Who may import whom, read off the source."""
 
 import ast
-import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -67,18 +65,3 @@ def test_nothing_outside_a_backend_asks_which_one_it_is():
             if isinstance(node, ast.Compare):
                 values = [c.value for c in ast.walk(node) if isinstance(c, ast.Constant)]
                 assert not {"numpy", "numba", "cupy"} & set(map(str, values)), path
-
-
-@pytest.mark.parametrize("first", ["numba", "kernels"])
-def test_compiled_code_is_kept_by_the_content_of_the_kernels(first):
-    """Numba reads where to keep it when it is imported, which may be before the kernels are.
-
-    A cache beside the sources would give back code that calls others as they once were.
-    """
-    second = {"numba": "kernels", "kernels": "numba"}[first]
-    code = f"import {first}, {second}; print(numba.config.CACHE_DIR)"
-    environment = {k: v for k, v in os.environ.items() if k != "NUMBA_CACHE_DIR"}
-    command = [sys.executable, "-c", code]
-    said = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
-    assert Path(said.stdout.strip()).parent == ROOT / ".cache", said.stderr
-    assert Path(said.stdout.strip()).name.startswith("numba-")

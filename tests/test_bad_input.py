@@ -1,8 +1,8 @@
 """Bad input raises an error that names the argument, before anything is written."""
 
+import functools
 import inspect
 import itertools
-import math
 import re
 
 import numpy as np
@@ -150,35 +150,64 @@ def test_read_only_output_of_the_cpu():
         numba_cpu.activation_forward(z, "relu", out=out)
 
 
-def overlapping(backend, *shapes):
-    """Arrays of ones, each of which begins with the last element of the one before it."""
-    flat = backend.asarray(np.ones(sum(map(math.prod, shapes)), np.float32))
-    start, views = 0, []
-    for shape in shapes:
-        views.append(flat[start : start + math.prod(shape)].reshape(shape))
-        start += math.prod(shape) - 1
-    return views
+# What an output may replace: the very same array, no other overlap.
+MAY_REPLACE = {
+    "activation_forward": {("out", "z")},
+    "activation_backward": {(out, name) for out in ("out", "out[0]") for name in ("dy", "saved")},
+    "softmax": {("out", "logits")},
+    "softmax_cross_entropy": {("out[1]", "logits")},
+}
 
 
-@pytest.mark.parametrize("times", [1, 2])  # the first call compiles what checks the second
-def test_shared_memory_is_refused(fast_backend, times):
-    """One element that is written and yet to be read is enough."""
-    x, weight, y = overlapping(fast_backend, (4, 3), (3, 5), (4, 5))
-    apart = [fast_backend.asarray(np.ones(shape, np.float32)) for shape in ((4, 3), (3, 5), (4, 5))]
-    bias, dbias = (fast_backend.asarray(np.ones(5, np.float32)) for _ in range(2))
-    dx, dweight, dy = apart
-    for _ in range(times):
-        fast_backend.dense_forward(dx, dweight, bias, "relu", out=dy)
-        with pytest.raises(ValueError, match="out must not share memory with weight"):
-            fast_backend.dense_forward(dx, weight, bias, "relu", out=y)
-        with pytest.raises(ValueError, match=r"out\[1\] must not share memory with out\[0\]"):
-            fast_backend.dense_backward(dy, dx, dweight, dy, "relu", out=(x, weight, dbias))
-        for rule, states in (("sgd", 0), ("momentum", 1), ("adagrad", 1), ("adam", 2)):
-            arrays = overlapping(fast_backend, *[(6,)] * (2 + states))
-            step = {"step": 1} if rule == "adam" else {}
+def in_one_buffer(backend, first, second, distance):
+    """Device copies of two arrays, which lie so many bytes apart in one buffer."""
+    flat = backend.asarray(np.zeros(max(first.nbytes, distance + second.nbytes) // 4, np.float32))
+    copies = []
+    for start, array in ((distance, second), (0, first)):
+        part = flat[start // 4 : (start + array.nbytes) // 4]
+        copies.append(part.view(array.dtype).reshape(array.shape))
+        copies[-1][...] = backend.asarray(array)
+    return copies[1], copies[0]
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_what_is_written_is_an_input_or_apart_from_all(fast_backend, name):
+    """One element that is written and yet to be read is enough, and every array takes part.
+
+    Each call is made twice: the first may compile what checks the second.
+    """
+    operation = OPERATIONS[name]
+    sample = operation.sample(np.random.default_rng(0), Layer("test", 3, 5), 5, "float32")
+    arrays = {k: v for k, v in sample.items() if isinstance(v, np.ndarray)}
+    written = operation.in_place
+    if not written:
+        results = operation.oracle(sample)
+        written = [f"out[{k}]" for k in range(len(results))] if len(results) > 1 else ["out"]
+        arrays |= {o: np.zeros(r.shape, "f4") for o, r in zip(written, results, strict=True)}
+    for output, other in itertools.product(written, arrays):
+        first, second = arrays[other], arrays[output]
+        distances = [first.nbytes - first.itemsize]
+        if (first.shape, first.dtype) == (second.shape, second.dtype):
+            distances.append(0)
+        for distance, _ in itertools.product(distances if output != other else (), range(2)):
+            given = on_device(fast_backend, arrays)
+            pair = in_one_buffer(fast_backend, first, second, distance)
+            given[other], given[output] = pair
+            arguments = {k: given.get(k, value) for k, value in sample.items()}
+            if not operation.in_place:
+                arguments["out"] = tuple(given[o] for o in written)
+                arguments["out"] = arguments["out"] if len(written) > 1 else given["out"]
+            call = functools.partial(getattr(fast_backend, name.partition("[")[0]), **arguments)
+            if distance == 0 and (output, other) in MAY_REPLACE.get(operation.name, ()):
+                got = as_tuple(call())
+                complaint = operation.disagreement(sample, tuple(map(fast_backend.to_host, got)))
+                assert complaint is None, (output, other, complaint)
+                continue
+            before = [fast_backend.to_host(array).copy() for array in given.values()]
             with pytest.raises(ValueError, match="must not share memory with"):
-                getattr(fast_backend, rule)(*arrays, lr=0.1, **step)
-            assert all((fast_backend.to_host(array) == 1).all() for array in arrays)
+                call()
+            for array, old in zip(given.values(), before, strict=True):
+                np.testing.assert_array_equal(fast_backend.to_host(array), old)
 
 
 def test_read_only_inputs_of_the_cpu(tmp_path):

@@ -61,6 +61,11 @@ def bad_batches(backend, loss):
         wrong += put(backend, *outside, labels.astype(np.float32), labels[:, None].copy())
     else:
         wrong += put(backend, labels.astype(np.float64), labels[:, :2].copy(), labels[:, 0].copy())
+    if loss == "sigmoid_cross_entropy":
+        for target in (1.0001, -0.0001, np.inf, np.nan):
+            outside = labels.copy()
+            outside[5, 2] = target
+            wrong += put(backend, outside)
     for bad in wrong:
         yield "labels", good[0], bad, good[2]
     beyond, below = order.copy(), order.copy()
@@ -87,6 +92,19 @@ def test_bad_batches_change_nothing(fast_backend, loss):
     after = network.state()
     for name, array in before.items():
         np.testing.assert_array_equal(array, after[name])
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_a_loss_that_is_no_number_is_returned(fast_backend, loss):
+    """No value of a loss says that a step was refused."""
+    network = fast_backend.network.create((5, 4, 3), loss=loss, batch=8, lr=0.01)
+    x, labels = sample(GOOD, 6, loss, "float32")
+    x[2, 1] = np.nan
+    x, labels, order = put(fast_backend, x, labels, np.arange(6))
+    assert np.isnan(network.evaluate(x, labels)[0])
+    assert np.isnan(network.step(x, labels))
+    assert np.isnan(network.epoch(x, labels, order))
+    assert int(network.state()["steps"]) == 2
 
 
 def test_a_step_takes_no_more_than_batch_rows(fast_backend):

@@ -11,7 +11,7 @@ def activation_forward(z, activation, alpha=None, *, out=None):
     way, slope, slopes = interface.activation(
         activation, alpha, z.shape[1], device.ndarray, z.dtype
     )
-    y = output("out", out, z.shape, z.dtype)
+    y = output(out, z.shape, z.dtype, {"z": z, "alpha": slopes}, ("z",))
     forward(z, way, slope, slopes, y)
     return y
 
@@ -22,16 +22,18 @@ def forward(z, way, slope, slopes, y):
 
 
 def activation_backward(dy, saved, activation, alpha=None, *, out=None):
-    """dz = dy act'(z); for prelu (dz, dalpha). `out` may be dy or saved."""
+    """dz = dy act'(z); for prelu (dz, dalpha). dz may replace dy or saved."""
     interface.floating("dy", dy, device.ndarray, 2)
     interface.array("saved", saved, device.ndarray, dy.dtype, dy.shape)
     units, dtype = dy.shape[1], dy.dtype
     way, slope, slopes = interface.activation(activation, alpha, units, device.ndarray, dtype)
+    inputs = {"dy": dy, "saved": saved, "alpha": slopes}
     if activation == "prelu":
-        dz, dalpha = outputs(out, [dy.shape, (units,)], dtype)
+        may_replace = [("out[0]", "dy"), ("out[0]", "saved")]
+        dz, dalpha = outputs(out, [dy.shape, (units,)], dtype, inputs, may_replace)
         prelu_backward_sums(dy, saved, slopes, dz, device.empty(units, dtype), dalpha)
         return dz, dalpha
-    dz = output("out", out, dy.shape, dtype)
+    dz = output(out, dy.shape, dtype, inputs, ("dy", "saved"))
     device.launch(
         "activation_backward", (dy.size,), way, dy, saved, slopes, dz, slope, dy.size, units
     )
@@ -75,19 +77,22 @@ def _finish(sums, out):
         column_sums(sums, out)
 
 
-def output(name, out, shape, dtype):
-    """`out`, checked, or a new array."""
+def output(out, shape, dtype, inputs, may_replace=()):
+    """`out`, checked, or a new array; it may be one of the `inputs` of these names."""
     if out is None:
         return device.empty(shape, dtype)
-    interface.written(name, out, device.ndarray, dtype, shape)
+    interface.written("out", out, device.ndarray, dtype, shape)
+    interface.disjoint({"out": out}, inputs, [("out", name) for name in may_replace])
     return out
 
 
-def outputs(out, shapes, dtype):
-    """The arrays of the tuple `out`, checked, or new ones."""
+def outputs(out, shapes, dtype, inputs, may_replace=()):
+    """The arrays of the tuple `out`, checked, or new ones; may_replace as in_place of disjoint."""
     if out is None:
         return tuple(device.empty(shape, dtype) for shape in shapes)
     interface.several("out", out, len(shapes))
-    for k, (array, shape) in enumerate(zip(out, shapes, strict=True)):
-        interface.written(f"out[{k}]", array, device.ndarray, dtype, shape)
+    named = {f"out[{k}]": array for k, array in enumerate(out)}
+    for (name, array), shape in zip(named.items(), shapes, strict=True):
+        interface.written(name, array, device.ndarray, dtype, shape)
+    interface.disjoint(named, inputs, may_replace)
     return tuple(out)

@@ -28,8 +28,8 @@ def dense_forward(x, weight, bias, activation="identity", alpha=None, *, out=Non
     interface.array("weight", weight, device.ndarray, dtype, (x.shape[1], units))
     interface.array("bias", bias, device.ndarray, dtype, (units,))
     way, slope, slopes = interface.activation(activation, alpha, units, device.ndarray, dtype)
-    y = output("out", out, (len(x), units), dtype)
-    interface.apart({"out": y}, {"x": x, "weight": weight, "bias": bias})
+    inputs = {"x": x, "weight": weight, "bias": bias, "alpha": slopes}
+    y = output(out, (len(x), units), dtype, inputs)
     forward(x, weight, bias, way, slope, slopes, y)
     return y
 
@@ -45,9 +45,8 @@ def dense_backward(dy, x, weight, saved, activation="identity", alpha=None, *, o
     interface.array("saved", saved, device.ndarray, dtype, dy.shape)
     way, slope, slopes = interface.activation(activation, alpha, units, device.ndarray, dtype)
     dalpha_shape = [(units,)] if activation == "prelu" else []
-    results = outputs(out, [x.shape, weight.shape, (units,), *dalpha_shape], dtype)
-    inputs = {"dy": dy, "x": x, "weight": weight, "saved": saved}
-    interface.apart({f"out[{k}]": result for k, result in enumerate(results)}, inputs)
+    inputs = {"dy": dy, "x": x, "weight": weight, "saved": saved, "alpha": slopes}
+    results = outputs(out, [x.shape, weight.shape, (units,), *dalpha_shape], dtype, inputs)
     dx, dweight, dbias, *dalpha = results
     dz = sums_gradient(dy, saved, way, slope, slopes, dbias, *dalpha)
     input_gradient(dz, weight, dx)

@@ -13,7 +13,7 @@ def softmax(logits, *, out=None):
     """p_ij = exp(x_ij - m_i) / sum_k exp(x_ik - m_i). `out` may be logits."""
     interface.floating("logits", logits, device.ndarray, 2)
     interface.rows("logits", logits)
-    p = output("out", out, logits.shape, logits.dtype)
+    p = output(out, logits.shape, logits.dtype, {"logits": logits}, ("logits",))
     rows, classes = logits.shape
     kernel, *across = _by_width("softmax", classes)
     device.launch(kernel, (rows, classes), logits, p, rows, classes, *across)
@@ -21,13 +21,14 @@ def softmax(logits, *, out=None):
 
 
 def softmax_cross_entropy(logits, labels, *, label_smoothing=0.0, out=None):
-    """Mean loss and its gradient in one pass; the loss has shape (). `out[1]` may be logits."""
+    """Mean loss, of shape (), and dlogits in one pass; dlogits may replace logits."""
     interface.floating("logits", logits, device.ndarray, 2)
     interface.rows("logits", logits)
     rows, classes = logits.shape
     interface.labels("labels", labels, device.ndarray, rows)
     interface.number("label_smoothing", label_smoothing, high=1)
-    loss, dlogits = outputs(out, [(), logits.shape], logits.dtype)
+    inputs, may_replace = {"logits": logits, "labels": labels}, [("out[1]", "logits")]
+    loss, dlogits = outputs(out, [(), logits.shape], logits.dtype, inputs, may_replace)
     kernel, *across = _by_width("cross_entropy", classes)
     sums = _partial(loss, kernel, rows, classes)
     given = logits, labels, labels.itemsize, sums, dlogits, device.fault(), rows, classes
@@ -42,7 +43,8 @@ def sparse_categorical_cross_entropy(probabilities, labels, *, out=None):
     interface.rows("probabilities", probabilities)
     rows, classes = probabilities.shape
     interface.labels("labels", labels, device.ndarray, rows)
-    loss = output("out", out, (), probabilities.dtype)
+    inputs = {"probabilities": probabilities, "labels": labels}
+    loss = output(out, (), probabilities.dtype, inputs)
     sums = _partial(loss, "sparse_cross_entropy", rows)
     given = probabilities, labels, labels.itemsize, sums, device.fault(), rows, classes, 1 / rows
     device.launch("sparse_cross_entropy", (rows,), *given)

@@ -12,6 +12,8 @@ struct Settings {
   real lr, decay, smoothing, eps, beta, one_minus_beta, beta2, one_minus_beta2;
 };
 
+__device__ inline bool in_unit_interval(real target) { return target >= 0 && target <= 1; }
+
 // The rows order[0] ... of the data, or 0 ... where there is no order, and their labels.
 struct Rows {
   const void* order;
@@ -28,6 +30,14 @@ struct Rows {
     return static_cast<const real*>(labels)[row(i) * outputs + j];
   }
 
+  __device__ bool label_in_range(int i, int loss, int outputs) const {
+    if (loss == SOFTMAX_CROSS_ENTROPY) return label(i) >= 0 && label(i) < outputs;
+    if (loss == SIGMOID_CROSS_ENTROPY)
+      for (int j = 0; j < outputs; ++j)
+        if (!in_unit_interval(target(i, j, outputs))) return false;
+    return true;
+  }
+
   // What is out of range among `count` rows, the same for every thread of the block.
   __device__ int fault(int count, int data_rows, int loss, int outputs) const {
     __shared__ int found;
@@ -36,7 +46,7 @@ struct Rows {
     for (int i = threadIdx.x; i < count; i += THREADS) {
       if (row(i) < 0 || row(i) >= data_rows)
         atomicExch(&found, BAD_ROW);
-      else if (loss == SOFTMAX_CROSS_ENTROPY && (label(i) < 0 || label(i) >= outputs))
+      else if (!label_in_range(i, loss, outputs))
         atomicExch(&found, BAD_LABEL);
     }
     __syncthreads();
@@ -67,6 +77,7 @@ __device__ inline real term(int loss, real x, real target, real smoothing, real 
     dx = 2 * difference * scale;
     return difference * difference;
   }
+  if (!in_unit_interval(target)) target = not_a_number();
   target = (1 - smoothing) * target + smoothing / 2;
   const real e = exp(-fabs(x));  // never overflows
   dx = ((x >= 0 ? real(1) : e) / (1 + e) - target) * scale;

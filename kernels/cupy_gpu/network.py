@@ -5,6 +5,8 @@ Labels and row numbers are checked by kernels before anything changes. How a net
 depends on its size: see training.py.
 """
 
+import threading
+
 import numpy as np
 
 from .. import interface, networks
@@ -42,7 +44,7 @@ class Network:
         self._memory = device.asarray(memory)
         self._flat, self._grad, *self._states = (self._memory[k] for k in range(len(memory)))
         self.parameters = spec.views(self._flat)
-        self._steps = 0
+        self._steps, self._stepping = 0, threading.Lock()
         chunk = chunk_of(spec)
         self._trainer = Block(self, chunk) if chunk else Chain(self)
 
@@ -61,10 +63,18 @@ class Network:
         return self._train(x, labels, order, len(order))
 
     def _train(self, x, labels, order, count):
+        if not self._stepping.acquire(blocking=False):
+            raise networks.stepped_by_two_threads()
+        try:
+            return self._trained(x, labels, order, count)
+        finally:
+            self._stepping.release()
+
+    def _trained(self, x, labels, order, count):
         outcome = self._trainer.train(x, labels, order, count, self._steps)
         loss, fault = device.to_host(outcome)
         if fault == BAD_LABEL:
-            raise interface.label_out_of_range("labels", self.sizes[-1])
+            raise self._spec.label_out_of_range()
         if fault == BAD_ROW:
             raise interface.row_out_of_range("order", len(x))
         self._steps += -(-count // self.batch)
@@ -87,7 +97,9 @@ class Network:
         loss, dlogits = device.empty((), spec.dtype), device.empty(logits.shape, spec.dtype)
         queue_loss(spec, logits, labels, loss, dlogits)
         loss = float(device.to_host(loss))
-        device.synchronize()  # raises where a label is out of range
+        device.synchronize()  # raises where a label names no class
+        if np.isnan(loss) and not spec.labels_in_range(device.to_host(labels)):
+            raise spec.label_out_of_range()
         if spec.loss == "mean_squared_error":
             return loss, None
         decisions = len(x) if spec.loss == "softmax_cross_entropy" else logits.size

@@ -23,7 +23,7 @@ from ..interface import (
 )
 from .elementary import exp, expm1, tanh
 from .jit import CHUNK, kernel, serial, threaded
-from .shortcut import read, shortcut, writable, written
+from .shortcut import disjoint, in_place, read, shortcut, span, writable, written
 from .symbol import stored
 
 # act(z) of one number, with slope a. NaN stays NaN.
@@ -162,6 +162,13 @@ def _d_row(derivative, dy, saved, a, dz):
 
 
 @register_jitable
+def d_row_in_place(derivative, dy, saved, a):
+    """With dy and dz as two arguments that overlap, the loop would not be vectorised."""
+    for j in range(dy.size):
+        dy[j] = derivative(dy[j], saved[j], a)
+
+
+@register_jitable
 def _pieces_in_place(act, y, step, a, rows, cols):
     for i in range(rows):
         row = y[i * step :]
@@ -240,6 +247,8 @@ def forward_rows(way, z, alpha, y):
             row, out = z[i], y[i]
             for j in range(out.size):
                 out[j] = _slope(row[j], alpha[j])
+    elif z.ctypes.data == y.ctypes.data:
+        activate_row(way, y.reshape(y.size), alpha)
     else:
         forward_row(way, z.reshape(z.size), alpha, y.reshape(y.size))
 
@@ -251,6 +260,9 @@ def backward_rows(way, dy, saved, alpha, dz):
             row, s, out = dy[i], saved[i], dz[i]
             for j in range(out.size):
                 out[j] = _d_slope(row[j], s[j], alpha[j])
+    elif dy.ctypes.data == dz.ctypes.data:
+        size = dz.size
+        with_derivative(d_row_in_place, way, dz.reshape(size), saved.reshape(size), alpha[0])
     else:
         size = dz.size
         backward_row(way, dy.reshape(size), saved.reshape(size), alpha, dz.reshape(size))
@@ -292,23 +304,57 @@ def slope_gradient(dy, z, dalpha):
 
 @shortcut(read(2), types.intp, types.float64, written(2))
 def _forward_call(z, way, slope, y):
-    fits = z.shape == y.shape
+    fits = z.shape == y.shape and in_place(span(y), span(z))
     if fits:
         forward(way, writable(z), carray(stored(y.dtype.type(slope)), 1), y)
+    return fits
+
+
+@shortcut(read(2), read(1), written(2))
+def _forward_slopes(z, alpha, y):
+    fits = z.shape == y.shape and alpha.size == y.shape[1] and in_place(span(y), span(z))
+    fits = fits and disjoint((span(y),), (span(alpha),))
+    if fits:
+        forward(SLOPES, writable(z), writable(alpha), y)
     return fits
 
 
 @shortcut(read(2), read(2), types.intp, types.float64, written(2))
 def _backward_call(dy, saved, way, slope, dz):
     fits = dy.shape == dz.shape and saved.shape == dz.shape
+    fits = fits and in_place(span(dz), span(dy)) and in_place(span(dz), span(saved))
     if fits:
         alpha = carray(stored(dz.dtype.type(slope)), 1)
         backward(way, writable(dy), writable(saved), alpha, dz)
     return fits
 
 
+@shortcut(read(2), read(2), read(1), written(2))
+def _backward_slopes(dy, saved, alpha, dz):
+    fits = dy.shape == dz.shape and saved.shape == dz.shape and alpha.size == dz.shape[1]
+    fits = fits and in_place(span(dz), span(dy)) and in_place(span(dz), span(saved))
+    fits = fits and disjoint((span(dz),), (span(alpha),))
+    if fits:
+        backward(SLOPES, writable(dy), writable(saved), writable(alpha), dz)
+    return fits
+
+
+@shortcut(read(2), read(2), read(1), written(2), written(1))
+def _prelu_backward(dy, z, alpha, dz, dalpha):
+    fits = dy.shape == dz.shape and z.shape == dz.shape
+    fits = fits and alpha.size == dz.shape[1] and dalpha.size == alpha.size
+    fits = fits and in_place(span(dz), span(dy)) and in_place(span(dz), span(z))
+    fits = fits and disjoint((span(dz), span(dalpha)), (span(alpha),))
+    fits = fits and disjoint((span(dalpha),), (span(dy), span(z)))
+    if fits:
+        dy, z = writable(dy), writable(z)
+        slope_gradient(dy, z, dalpha)  # first: dz may replace what it reads
+        backward(SLOPES, dy, z, writable(alpha), dz)
+    return fits
+
+
 def activation_forward(z, activation, alpha=None, *, out=None):
-    """y = act(z), elementwise; see reference.activation_forward."""
+    """y = act(z), elementwise; see reference.activation_forward. `out` may be z."""
     plain = interface.plain(activation, alpha)
     if plain and out is not None and _forward_call.accepts(z, *plain, out):
         return out
@@ -318,32 +364,40 @@ def activation_forward(z, activation, alpha=None, *, out=None):
         out = np.empty_like(z)
     else:
         interface.written("out", out, np.ndarray, z.dtype, z.shape)
-    _forward_call.ready(z.dtype)
+        interface.disjoint({"out": out}, {"z": z, "alpha": slopes}, [("out", "z")])
     if slopes is None:
+        _forward_call.ready(z.dtype)
         _forward_call(z, way, slope, out)
     else:
-        forward(way, z, slopes, out)
+        _forward_slopes.ready(z.dtype)
+        _forward_slopes(z, slopes, out)
     return out
 
 
 def activation_backward(dy, saved, activation, alpha=None, *, out=None):
-    """dz = dy act'(z), for prelu (dz, dalpha); see reference.activation_backward."""
+    """dz = dy act'(z), for prelu (dz, dalpha); see reference.activation_backward.
+
+    dz may replace dy or saved.
+    """
     plain = interface.plain(activation, alpha)
     if plain and out is not None and _backward_call.accepts(dy, saved, *plain, out):
         return out
     interface.floating("dy", dy, np.ndarray, 2)
     interface.array("saved", saved, np.ndarray, dy.dtype, dy.shape)
     way, slope, slopes = interface.activation(activation, alpha, dy.shape[1], np.ndarray, dy.dtype)
+    inputs = {"dy": dy, "saved": saved, "alpha": slopes}
     if activation != "prelu":
         if out is None:
             out = np.empty_like(dy)
         else:
             interface.written("out", out, np.ndarray, dy.dtype, dy.shape)
-        _backward_call.ready(dy.dtype)
+            interface.disjoint({"out": out}, inputs, [("out", "dy"), ("out", "saved")])
         if slopes is None:
+            _backward_call.ready(dy.dtype)
             _backward_call(dy, saved, way, slope, out)
         else:
-            backward(way, dy, saved, slopes, out)
+            _backward_slopes.ready(dy.dtype)
+            _backward_slopes(dy, saved, slopes, out)
         return out
     if out is None:
         out = np.empty_like(dy), np.empty_like(slopes)
@@ -351,8 +405,8 @@ def activation_backward(dy, saved, activation, alpha=None, *, out=None):
         interface.several("out", out, 2)
         interface.written("out[0]", out[0], np.ndarray, dy.dtype, dy.shape)
         interface.written("out[1]", out[1], np.ndarray, dy.dtype, slopes.shape)
-        interface.apart({"out[0]": out[0]}, {"dy": dy, "saved": saved})
-    dz, dalpha = out
-    backward(way, dy, saved, slopes, dz)
-    slope_gradient(dy, saved, dalpha)
-    return dz, dalpha
+        outputs = {f"out[{k}]": array for k, array in enumerate(out)}
+        interface.disjoint(outputs, inputs, [("out[0]", "dy"), ("out[0]", "saved")])
+    _prelu_backward.ready(dy.dtype)
+    _prelu_backward(dy, saved, slopes, *out)
+    return tuple(out)

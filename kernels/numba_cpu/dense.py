@@ -2,11 +2,13 @@
 
 import numpy as np
 from numba import carray, types
+from numba.extending import register_jitable
 
 from .. import interface
+from ..interface import SLOPES
 from . import gemm
 from .activations import slope_gradient
-from .shortcut import apart, read, shortcut, span, writable, written
+from .shortcut import disjoint, read, shortcut, span, writable, written
 from .symbol import stored
 
 
@@ -14,10 +16,21 @@ from .symbol import stored
 def _forward(x, weight, bias, way, slope, y):
     (batch, fan_in), units = x.shape, bias.size
     fits = weight.shape == (fan_in, units) and y.shape == (batch, units)
-    fits = fits and apart((span(y),), (span(x), span(weight), span(bias)))
+    fits = fits and disjoint((span(y),), (span(x), span(weight), span(bias)))
     if fits:
         alpha = carray(stored(y.dtype.type(slope)), 1)
         gemm.forward(writable(x), writable(weight), writable(bias), way, alpha, y)
+    return fits
+
+
+@shortcut(read(2), read(2), read(1), read(1), written(2))
+def _forward_slopes(x, weight, bias, alpha, y):
+    (batch, fan_in), units = x.shape, bias.size
+    fits = weight.shape == (fan_in, units) and y.shape == (batch, units) and alpha.size == units
+    fits = fits and disjoint((span(y),), (span(x), span(weight), span(bias), span(alpha)))
+    if fits:
+        x, weight, bias, alpha = writable(x), writable(weight), writable(bias), writable(alpha)
+        gemm.forward(x, weight, bias, SLOPES, alpha, y)
     return fits
 
 
@@ -27,11 +40,42 @@ def _backward(dy, x, weight, saved, way, slope, dx, dweight, dbias):
     fits = weight.shape == (fan_in, units) and dweight.shape == weight.shape
     fits = fits and dy.shape == (batch, units) and saved.shape == dy.shape and dx.shape == x.shape
     inputs = span(dy), span(x), span(weight), span(saved)
-    fits = fits and apart((span(dx), span(dweight), span(dbias)), inputs)
+    fits = fits and disjoint((span(dx), span(dweight), span(dbias)), inputs)
     if fits:
         dy, x, weight, saved = writable(dy), writable(x), writable(weight), writable(saved)
         alpha = carray(stored(dx.dtype.type(slope)), 1)
         gemm.backward(dy, x, weight, saved, way, alpha, dx, dweight, dbias)
+    return fits
+
+
+@register_jitable
+def _slopes_fit(dy, x, weight, saved, alpha, dx, dweight, dbias):
+    (batch, fan_in), units = x.shape, dbias.size
+    fits = weight.shape == (fan_in, units) and dweight.shape == weight.shape
+    fits = fits and dy.shape == (batch, units) and saved.shape == dy.shape and dx.shape == x.shape
+    return fits and alpha.size == units
+
+
+@shortcut(*[read(2)] * 4, read(1), written(2), written(2), written(1))
+def _backward_slopes(dy, x, weight, saved, alpha, dx, dweight, dbias):
+    fits = _slopes_fit(dy, x, weight, saved, alpha, dx, dweight, dbias)
+    inputs = span(dy), span(x), span(weight), span(saved), span(alpha)
+    fits = fits and disjoint((span(dx), span(dweight), span(dbias)), inputs)
+    if fits:
+        dy, x, weight, saved = writable(dy), writable(x), writable(weight), writable(saved)
+        gemm.backward(dy, x, weight, saved, SLOPES, writable(alpha), dx, dweight, dbias)
+    return fits
+
+
+@shortcut(*[read(2)] * 4, read(1), written(2), written(2), written(1), written(1))
+def _prelu_backward(dy, x, weight, z, alpha, dx, dweight, dbias, dalpha):
+    fits = _slopes_fit(dy, x, weight, z, alpha, dx, dweight, dbias) and dalpha.size == alpha.size
+    inputs = span(dy), span(x), span(weight), span(z), span(alpha)
+    fits = fits and disjoint((span(dx), span(dweight), span(dbias), span(dalpha)), inputs)
+    if fits:
+        dy, x, weight, z = writable(dy), writable(x), writable(weight), writable(z)
+        gemm.backward(dy, x, weight, z, SLOPES, writable(alpha), dx, dweight, dbias)
+        slope_gradient(dy, z, dalpha)
     return fits
 
 
@@ -50,13 +94,15 @@ def dense_forward(x, weight, bias, activation="identity", alpha=None, *, out=Non
         out = np.empty((len(x), units), x.dtype)
     else:
         interface.written("out", out, np.ndarray, x.dtype, (len(x), units))
-        interface.apart({"out": out}, {"x": x, "weight": weight, "bias": bias})
+        inputs = {"x": x, "weight": weight, "bias": bias, "alpha": slopes}
+        interface.disjoint({"out": out}, inputs)
     gemm.ready(x.dtype)
-    _forward.ready(x.dtype)
     if slopes is None:
+        _forward.ready(x.dtype)
         _forward(x, weight, bias, way, slope, out)
     else:
-        gemm.forward(x, weight, bias, way, slopes, out)
+        _forward_slopes.ready(x.dtype)
+        _forward_slopes(x, weight, bias, slopes, out)
     return out
 
 
@@ -82,14 +128,14 @@ def dense_backward(dy, x, weight, saved, activation="identity", alpha=None, *, o
         outputs = dict(zip(shapes, out, strict=True))
         for name, array in outputs.items():
             interface.written(name, array, np.ndarray, dy.dtype, shapes[name])
-        interface.apart(outputs, {"dy": dy, "x": x, "weight": weight, "saved": saved})
-    dx, dweight, dbias, *dalpha = out
+        inputs = {"dy": dy, "x": x, "weight": weight, "saved": saved, "alpha": slopes}
+        interface.disjoint(outputs, inputs)
     gemm.ready(dy.dtype)
-    _backward.ready(dy.dtype)
     if slopes is None:
+        _backward.ready(dy.dtype)
         _backward(dy, x, weight, saved, way, slope, *out)
     else:
-        gemm.backward(dy, x, weight, saved, way, slopes, dx, dweight, dbias)
-    if dalpha:
-        slope_gradient(dy, saved, *dalpha)
+        call = _prelu_backward if activation == "prelu" else _backward_slopes
+        call.ready(dy.dtype)
+        call(dy, x, weight, saved, slopes, *out)
     return tuple(out)

@@ -32,8 +32,9 @@ class _Format:
         self.mantissa = integer(info.nmant)
         self.taylor = tuple(dtype(1 / math.factorial(n)) for n in range(degree, 1, -1))
         self.lowest = dtype(math.log(float(info.tiny)))  # below, exp is subnormal: 0
+        self.highest = dtype(math.log(2) * (info.maxexp - 0.6))  # above, 2^k may overflow: infinity
         self.saturated = dtype(-2 * math.log(2) * (info.nmant // 2 + 2))  # below, expm1 is -1
-        self.one, self.two, self.zero = dtype(1), dtype(2), dtype(0)
+        self.one, self.two, self.zero, self.infinity = map(dtype, (1, 2, 0, math.inf))
         self.dtype = dtype
         self.sign_shift = integer(info.bits - 1)
         self.magnitude = integer(np.iinfo(integer).max)
@@ -68,7 +69,7 @@ _FORMATS = {
 
 
 def _scaled_expm1(f):
-    """The reduction for one format: x -> (2^k, expm1(r)) for x between lowest and 88 (709)."""
+    """The reduction for one format: x -> (2^k, expm1(r)) for x between lowest and highest."""
     log2e, high, low = f.log2e, f.ln2_high, f.ln2_low
     shifter, exponent_bias, mantissa, taylor = f.shifter, f.exponent_bias, f.mantissa, f.taylor
     integer = type(mantissa)
@@ -88,12 +89,12 @@ def _scaled_expm1(f):
 
 
 def exp(x):
-    """exp(x) for x <= 0 (softmax and sigmoid ask for no more); 0 where the result is subnormal."""
+    """exp(x); 0 where the result is subnormal, infinity from a third of the largest number on."""
     return np.exp(x)
 
 
 def expm1(x):
-    """exp(x) - 1 without cancellation, for x <= 40; -1 once it rounds to -1."""
+    """exp(x) - 1 without cancellation; -1 once it rounds to -1, infinity as in exp."""
     return np.expm1(x)
 
 
@@ -131,10 +132,12 @@ def _largest(x):
 def _exp(x):
     f = _FORMATS[x]
     reduce, lowest, zero = _scaled_expm1(f), f.lowest, f.zero
+    highest, infinity = f.highest, f.infinity
 
     def exp(x):
         scale, q = reduce(lowest if x < lowest else x)
-        return zero if x < lowest else scale + scale * q
+        y = zero if x < lowest else scale + scale * q
+        return infinity if x > highest else y
 
     return exp
 
@@ -143,10 +146,11 @@ def _exp(x):
 def _expm1(x):
     f = _FORMATS[x]
     reduce, saturated, one = _scaled_expm1(f), f.saturated, f.one
+    highest, infinity = f.highest, f.infinity
 
     def expm1(x):
         scale, q = reduce(saturated if x < saturated else x)
-        return scale * q + (scale - one)
+        return infinity if x > highest else scale * q + (scale - one)
 
     return expm1
 

@@ -20,12 +20,13 @@ import numpy as np
 from numba import njit, prange, types
 
 from . import caches, symbol
-from .jit import INTERNAL, OPTIONS, thread_count
+from .jit import INTERNAL, OPTIONS
 from .macrokernel import blocking, itemsize_of, round_up, tiles
 from .microkernel import HEIGHT
 from .product import FORWARD, INPUT, WEIGHT, Product, part, product_type
 from .symbol import by_symbol, loaded, stored
 from .thin import dots, dots_size, one_row, outer, turned, turned_size
+from .threads import thread_count
 from .vectors import VECTOR_BYTES, Matrix, address
 
 # How: tiles over both operands packed, or over weights in place; dot products; one row times the

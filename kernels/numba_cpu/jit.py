@@ -2,8 +2,10 @@
 
 from functools import partial
 
-from numba import njit, types
+from numba import njit
 from numba.extending import register_jitable
+
+from .threads import thread_count
 
 # No division checks: they forbid vectorisation. a * b + c may be rounded once (multiply-add).
 OPTIONS = {"cache": True, "nogil": True, "error_model": "numpy"}
@@ -13,9 +15,6 @@ kernel = partial(njit, **OPTIONS, fastmath={"contract"})
 threaded = partial(njit, **OPTIONS, fastmath={"contract"}, parallel=True)
 # For loops that add up: the compiler may keep several partial sums.
 reduction = partial(njit, **OPTIONS, fastmath={"contract", "reassoc"})
-
-# Fetched by name: Numba's own function would keep its callers out of the cache.
-thread_count = types.ExternalFunction("get_num_threads", types.intp())
 
 # A parallel region costs 1.1 to 1.4 us, what one core does with some 30 thousand elements at best,
 # and many times that where a thread has to wake.

@@ -28,6 +28,7 @@ from .plan import (
     update,
     vector,
 )
+from .threads import thread_count
 from .vectors import address, advance
 
 
@@ -78,8 +79,11 @@ def large_forward(memory, layers, plan, x, batch):
 @threaded
 def _large_update(memory, plan, settings):
     size = plan[SIZE]
-    for c in prange(chunks(size)):
-        update(memory, plan, settings, c * CHUNK, min(size, (c + 1) * CHUNK))
+    if thread_count() == 1:
+        update(memory, plan, settings, 0, size)
+    else:
+        for c in prange(chunks(size)):
+            update(memory, plan, settings, c * CHUNK, min(size, (c + 1) * CHUNK))
 
 
 @kernel

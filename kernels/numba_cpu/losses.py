@@ -9,11 +9,13 @@ import math
 
 import numpy as np
 from numba import carray, prange, types
+from numba.extending import register_jitable
 
 from .. import interface
 from .elementary import exp, largest
 from .jit import kernel, reduction, threaded
-from .shortcut import apart, below, read, shortcut, span, writable, written
+from .shortcut import below, disjoint, in_place, read, shortcut, span, writable, written
+from .threads import thread_count
 from .vectors import stack
 
 GROUP = 2048  # elements: 8 KiB of float32 in and as much out
@@ -144,6 +146,13 @@ def cross_entropy_rows(logits, labels, smoothing, batch, dlogits):
 
 
 @kernel
+def _part(first, rows, logits, labels, smoothing, dlogits):
+    """What cross_entropy_rows makes of the rows from `first` on."""
+    part = slice(first, min(len(logits), first + rows))
+    return cross_entropy_rows(logits[part], labels[part], smoothing, len(logits), dlogits[part])
+
+
+@kernel
 def _labels_in_range(labels, classes):
     inside = True
     for i in range(labels.size):
@@ -151,9 +160,14 @@ def _labels_in_range(labels, classes):
     return inside
 
 
+@register_jitable
+def _serial(size):
+    return size < THREADS_FROM or thread_count() == 1
+
+
 @threaded
 def _softmax(logits, out):
-    if logits.size < THREADS_FROM:
+    if _serial(logits.size):
         _softmax_rows(logits, out)
     else:
         rows = 1 + PART // logits.shape[1]
@@ -168,19 +182,17 @@ def _cross_entropy(logits, labels, smoothing, loss, dlogits):
     batch, classes = logits.shape
     if not _labels_in_range(labels, classes):
         return False
-    if logits.size < THREADS_FROM:
-        total = cross_entropy_rows(logits, labels, smoothing, batch, dlogits)
+    rows = 1 + PART // classes
+    parts, total = (batch + rows - 1) // rows, 0.0
+    if _serial(logits.size):
+        for c in range(parts):
+            total += _part(c * rows, rows, logits, labels, smoothing, dlogits)
     else:
-        rows = 1 + PART // classes
-        parts = np.empty((batch + rows - 1) // rows)
-        for c in prange(parts.size):
-            part = slice(c * rows, min(batch, (c + 1) * rows))
-            parts[c] = cross_entropy_rows(
-                logits[part], labels[part], smoothing, batch, dlogits[part]
-            )
-        total = 0.0
-        for c in range(parts.size):
-            total += parts[c]
+        losses = np.empty(parts)
+        for c in prange(parts):
+            losses[c] = _part(c * rows, rows, logits, labels, smoothing, dlogits)
+        for c in range(parts):
+            total += losses[c]
     loss[()] = total / batch
     return True
 
@@ -199,7 +211,7 @@ def _sparse_cross_entropy(probabilities, labels, loss):
 
 @shortcut(read(2), written(2))
 def _softmax_call(logits, out):
-    fits = logits.shape == out.shape and out.size > 0
+    fits = logits.shape == out.shape and out.size > 0 and in_place(span(out), span(logits))
     if fits:
         _softmax(writable(logits), out)
     return fits
@@ -208,18 +220,21 @@ def _softmax_call(logits, out):
 @shortcut(read(2), read(1, of=1), types.float64, written(0), written(2))
 def _cross_entropy_call(logits, labels, smoothing, loss, dlogits):
     fits = logits.shape == dlogits.shape and labels.size == len(logits) and logits.size > 0
-    fits = fits and below(smoothing, 1) and apart((span(dlogits), span(loss)), (span(logits),))
+    fits = fits and below(smoothing, 1) and in_place(span(dlogits), span(logits))
+    fits = fits and disjoint((span(dlogits), span(loss)), (span(labels),))
+    fits = fits and disjoint((span(loss),), (span(logits),))
     return fits and _cross_entropy(writable(logits), writable(labels), smoothing, loss, dlogits)
 
 
 @shortcut(read(2), read(1, of=1), written(0))
 def _sparse_call(probabilities, labels, loss):
     fits = labels.size == len(probabilities) and probabilities.size > 0
+    fits = fits and disjoint((span(loss),), (span(probabilities), span(labels)))
     return fits and _sparse_cross_entropy(writable(probabilities), writable(labels), loss)
 
 
 def softmax(logits, *, out=None):
-    """p_ij = exp(x_ij - m_i) / sum_k exp(x_ik - m_i); see reference.softmax."""
+    """exp(x_ij - m_i) / sum_k exp(x_ik - m_i); `out` may be logits; see reference.softmax."""
     if out is not None and _softmax_call.accepts(logits, out):
         return out
     interface.floating("logits", logits, np.ndarray, 2)
@@ -228,13 +243,14 @@ def softmax(logits, *, out=None):
         out = np.empty_like(logits)
     else:
         interface.written("out", out, np.ndarray, logits.dtype, logits.shape)
+        interface.disjoint({"out": out}, {"logits": logits}, [("out", "logits")])
     _softmax_call.ready(logits.dtype)
     _softmax_call(logits, out)
     return out
 
 
 def softmax_cross_entropy(logits, labels, *, label_smoothing=0.0, out=None):
-    """(mean loss, dlogits); see reference.softmax_cross_entropy."""
+    """(mean loss, dlogits), which may replace logits; see reference.softmax_cross_entropy."""
     if type(out) is tuple and _cross_entropy_call.accepts(logits, labels, label_smoothing, *out):
         return out
     interface.floating("logits", logits, np.ndarray, 2)
@@ -247,7 +263,9 @@ def softmax_cross_entropy(logits, labels, *, label_smoothing=0.0, out=None):
         interface.several("out", out, 2)
         interface.written("out[0]", out[0], np.ndarray, logits.dtype, ())
         interface.written("out[1]", out[1], np.ndarray, logits.dtype, logits.shape)
-        interface.apart({"out[0]": out[0], "out[1]": out[1]}, {"logits": logits})
+        outputs = {"out[0]": out[0], "out[1]": out[1]}
+        inputs = {"logits": logits, "labels": labels}
+        interface.disjoint(outputs, inputs, [("out[1]", "logits")])
     loss, dlogits = out
     _cross_entropy_call.ready(logits.dtype, labels.dtype)
     if not _cross_entropy_call.accepts(logits, labels, label_smoothing, loss, dlogits):
@@ -266,6 +284,7 @@ def sparse_categorical_cross_entropy(probabilities, labels, *, out=None):
         out = np.empty((), probabilities.dtype)
     else:
         interface.written("out", out, np.ndarray, probabilities.dtype, ())
+        interface.disjoint({"out": out}, {"probabilities": probabilities, "labels": labels})
     _sparse_call.ready(probabilities.dtype, labels.dtype)
     if not _sparse_call.accepts(probabilities, labels, out):
         raise interface.label_out_of_range("labels", probabilities.shape[1])

@@ -1,73 +1,72 @@
 """The dense network for the CPU: `create`, and a step, an epoch, ... in one compiled call."""
 
-import itertools
-import math
+from collections import deque
 
 import numpy as np
 from numba import carray
 
 from .. import interface, networks
-from ..interface import ACTIVATIONS, DEFAULT_ALPHA, SLOPES
+from ..interface import DEFAULT_ALPHA, SLOPES
 from .jit import kernel
-from .large_step import large_room
+from .layout import aligned, layout
 from .plan import (
     ALPHA,
-    ALPHAS,
     BETA,
     BETA1,
     BETA2,
-    BIAS,
-    COLUMNS,
+    BUSY,
     DECAY,
-    DY,
-    DZ,
-    ENTRIES,
     EPS,
-    FAN_IN,
     FAN_OUT,
     INPUT,
     LOSS,
     LR,
+    MEAN_SQUARED_ERROR,
     RHO,
-    ROOM,
-    RULE,
     SETTINGS,
-    SIZE,
-    SMALL,
     SMOOTHING,
-    SOFTMAX,
-    SPACE,
-    STATES,
+    SOFTMAX_CROSS_ENTROPY,
     STEPS,
     TARGETS,
-    TRANSPOSED,
     WAY,
-    WEIGHT,
+    WORK_COLUMNS,
+    WORK_ENTRIES,
     ZEROS,
     Y,
-    Z,
     loss_part,
+    vector,
 )
 from .small_step import ROWS
+from .threads import claim, release, take_turns
 from .training import infer, ready, train
-from .vectors import VECTOR_BYTES, address, advance
+from .vectors import address, advance
 
 PLACES = {"lr": LR, "beta": BETA, "rho": RHO, "beta1": BETA1, "beta2": BETA2, "eps": EPS}
-SMALL_LAYER = 1 << 15  # weights: what a core keeps at hand while it goes over the rows
 
 
 @kernel
-def _fill_labels(labels, order, first, rows, classes, chosen, targets):
+def _label_in_range(labels, row, kind, classes):
+    """Whether the loss knows the labels of a row."""
+    if labels.ndim == 1:
+        return (labels[row] >= 0) & (labels[row] < classes)
+    inside = True
+    for j in range(classes):
+        inside &= (labels[row, j] >= 0) & (labels[row, j] <= 1)
+    return inside | (kind == MEAN_SQUARED_ERROR)
+
+
+@kernel
+def _fill_labels(labels, order, first, rows, kind, classes, chosen, targets):
     """The labels of rows order[first:first + rows], or of the first rows where order is empty.
 
-    False where one names no class.
+    False where one is out of range.
     """
     inside = True
     for i in range(rows):
         row = order[first + i] if order.size else i
+        inside &= _label_in_range(labels, row, kind, classes)
         if labels.ndim == 1:
             chosen[i] = labels[row]
-            inside &= (chosen[i] >= 0) & (chosen[i] < classes)
         else:
             for j in range(classes):
                 targets[i * classes + j] = labels[row, j]
@@ -87,26 +86,35 @@ def _pointers(memory, layers, plan, settings):
 
 @kernel
 def _step(memory, layers, plan, settings, chosen, x, labels):
-    """The loss of one step, or -1 and nothing changed where a label is out of range."""
-    nothing, targets, classes = chosen[:0], memory[plan[TARGETS] :], layers[-1, FAN_OUT]
-    if not _fill_labels(labels, nothing, 0, len(x), classes, chosen, targets):
-        return -1.0
-    network = _pointers(memory, layers, plan, settings)
-    return train(*network, address(x), address(chosen), len(x))
+    """The loss of one step; None, and nothing changed, where a label is out of range or another
+    thread is in a step.
+    """
+    busy = advance(address(plan), BUSY)
+    if not claim(busy):
+        return None
+    loss, classes, nothing = None, layers[-1, FAN_OUT], chosen[:0]
+    targets = vector(address(memory), plan[TARGETS], chosen.size * classes)
+    if _fill_labels(labels, nothing, 0, len(x), plan[LOSS], classes, chosen, targets):
+        network = _pointers(memory, layers, plan, settings)
+        loss = train(*network, address(x), address(chosen), len(x))
+    release(busy)
+    return loss
 
 
 @kernel
 def _epoch(memory, layers, plan, settings, chosen, x, labels, order):
-    """The mean loss of an epoch; -1 or -2 where a label or a row number is out of range."""
+    """The mean loss of an epoch; None, as in a step, also where a row number is out of range."""
     batch, fan_in, classes = chosen.size, x.shape[1], layers[-1, FAN_OUT]
-    targets, gathered = memory[plan[TARGETS] :], memory[plan[INPUT] :]
     for i in range(order.size):
         if order[i] < 0 or order[i] >= len(x):
-            return -2.0
-    if labels.ndim == 1:
-        for i in range(order.size):
-            if labels[order[i]] < 0 or labels[order[i]] >= classes:
-                return -1.0
+            return None
+        if not _label_in_range(labels, order[i], plan[LOSS], classes):
+            return None
+    busy = advance(address(plan), BUSY)
+    if not claim(busy):
+        return None
+    targets = vector(address(memory), plan[TARGETS], batch * classes)
+    gathered = vector(address(memory), plan[INPUT], batch * fan_in)
     network = _pointers(memory, layers, plan, settings)
     total = 0.0
     for first in range(0, order.size, batch):
@@ -115,8 +123,9 @@ def _epoch(memory, layers, plan, settings, chosen, x, labels, order):
             row = order[first + i]
             for j in range(fan_in):
                 gathered[i * fan_in + j] = x[row, j]
-        _fill_labels(labels, order, first, rows, classes, chosen, targets)
+        _fill_labels(labels, order, first, rows, plan[LOSS], classes, chosen, targets)
         total += rows * train(*network, address(gathered), address(chosen), rows)
+    release(busy)
     return total / order.size
 
 
@@ -132,20 +141,21 @@ def _predict(memory, layers, plan, settings, chosen, x, out):
 
 @kernel
 def _evaluate(memory, layers, plan, settings, chosen, x, labels):
-    """(mean loss, right decisions); the loss is -1 where a label is out of range."""
+    """(mean loss, right decisions); None where a label is out of range."""
     network, fan_in = _pointers(memory, layers, plan, settings), x.shape[1]
-    nothing, targets, classes = chosen[:0], memory[plan[TARGETS] :], layers[-1, FAN_OUT]
+    nothing, classes = chosen[:0], layers[-1, FAN_OUT]
+    targets = vector(address(memory), plan[TARGETS], chosen.size * classes)
     total, right = 0.0, 0
     for first in range(0, len(x), chosen.size):
         rows = min(chosen.size, len(x) - first)
         part = labels[first : first + rows]
-        if not _fill_labels(part, nothing, 0, rows, classes, chosen, targets):
-            return -1.0, 0
+        if not _fill_labels(part, nothing, 0, rows, plan[LOSS], classes, chosen, targets):
+            return None
         infer(*network, advance(address(x), first * fan_in), address(chosen), rows)
         total += rows * loss_part(*network, address(chosen), 0, rows, rows)
         logits = carray(advance(address(memory), layers[-1, Y]), (rows, classes))
         for i in range(rows):
-            if plan[LOSS] == SOFTMAX:
+            if plan[LOSS] == SOFTMAX_CROSS_ENTROPY:
                 right += logits[i].argmax() == chosen[i]
             else:
                 for j in range(classes):
@@ -178,8 +188,8 @@ class Network:
     def __init__(self, spec):
         ready(spec.dtype)
         self._spec, self.sizes, self.batch = spec, spec.sizes, spec.batch
-        self._layers, self._plan, elements = _layout(spec)
-        self._memory = _aligned(elements, spec.dtype)
+        self._layers, self._plan, self._work, elements = layout(spec)
+        self._memory, self._spaces = aligned(elements, spec.dtype), deque()
         self._settings = np.zeros(SETTINGS + 2 + spec.batch // ROWS)
         self._settings[DECAY], self._settings[SMOOTHING] = spec.weight_decay, spec.label_smoothing
         for name, value in spec.settings.items():
@@ -195,14 +205,16 @@ class Network:
         self._memory[self._plan[ZEROS] - 1] = 1
         self.parameters = spec.views(self._flat)
         self._arguments = self._memory, self._layers, self._plan, self._settings, self._chosen
+        calls = map(take_turns, (_step, _epoch, _predict, _evaluate))
+        self._step, self._epoch, self._predict, self._evaluate = calls
 
     def step(self, x, labels):
         """One training step on x (rows, sizes[0]), rows <= batch; returns the loss before it."""
         spec = self._spec
         spec.labels(labels, np.ndarray, spec.rows(x, np.ndarray, spec.batch))
-        loss = _step(*self._arguments, x, labels)
-        if loss == -1:
-            raise interface.label_out_of_range("labels", spec.sizes[-1])
+        loss = self._step(*self._arguments, x, labels)
+        if loss is None:
+            raise self._refusal(labels)
         return loss
 
     def epoch(self, x, labels, order):
@@ -210,18 +222,24 @@ class Network:
         spec = self._spec
         spec.labels(labels, np.ndarray, spec.rows(x, np.ndarray))
         interface.order("order", order, np.ndarray)
-        loss = _epoch(*self._arguments, x, labels, order)
-        if loss == -2:
-            raise interface.row_out_of_range("order", len(x))
-        if loss == -1:
-            raise interface.label_out_of_range("labels", spec.sizes[-1])
+        loss = self._epoch(*self._arguments, x, labels, order)
+        if loss is None:
+            if order.min() < 0 or order.max() >= len(x):
+                raise interface.row_out_of_range("order", len(x))
+            raise self._refusal(labels[order])
         return loss
+
+    def _refusal(self, labels):
+        """Why there was no step on these labels."""
+        if not self._spec.labels_in_range(labels):
+            return self._spec.label_out_of_range()
+        return networks.stepped_by_two_threads()
 
     def predict(self, x):
         """The logits (rows, sizes[-1]) of any number of rows."""
         rows = self._spec.rows(x, np.ndarray)
         out = np.empty((rows, self.sizes[-1]), self._spec.dtype)
-        _predict(*self._arguments, x, out)
+        self._infer(self._predict, x, out)
         return out
 
     def evaluate(self, x, labels):
@@ -229,11 +247,36 @@ class Network:
         spec = self._spec
         rows = spec.rows(x, np.ndarray)
         spec.labels(labels, np.ndarray, rows)
-        loss, right = _evaluate(*self._arguments, x, labels)
-        if loss == -1:
-            raise interface.label_out_of_range("labels", spec.sizes[-1])
+        found = self._infer(self._evaluate, x, labels)
+        if found is None:
+            raise spec.label_out_of_range()
+        loss, right = found
         decisions = rows * (1 if spec.loss == "softmax_cross_entropy" else spec.sizes[-1])
         return loss, None if spec.loss == "mean_squared_error" else right / decisions
+
+    def _infer(self, call, *arguments):
+        """The call with a work space that no other thread uses meanwhile; they are kept."""
+        try:
+            space = self._spaces.pop()
+        except IndexError:
+            space = self._space()
+        _, layers, plan, chosen = space
+        try:
+            return take_turns(call)(self._memory, layers, plan, self._settings, chosen, *arguments)
+        finally:
+            self._spaces.append(space)
+
+    def _space(self):
+        """(memory, layers, plan, chosen) of one more work space. Kernels find it by its distance
+        from the network's memory, so that nothing else tells it from that of a step.
+        """
+        work = self._memory[self._work :]
+        memory = aligned(work.size, work.dtype)
+        layers, plan = self._layers.copy(), self._plan.copy()
+        distance = (memory.ctypes.data - work.ctypes.data) // work.itemsize
+        layers[:, WORK_COLUMNS] += distance
+        plan[WORK_ENTRIES] += distance
+        return memory, layers, plan, np.empty_like(self._chosen)
 
     @property
     def gradients(self):
@@ -253,51 +296,3 @@ class Network:
         for ours, given in zip((self._flat, *self._states), flats, strict=True):
             ours[:] = given
         self._plan[STEPS] = steps
-
-
-def _layout(spec):
-    """(layers, plan, the number of elements of memory)."""
-    unit = networks.ALIGNMENT // spec.dtype.itemsize
-    end = (2 + len(spec.states)) * spec.size
-
-    def place(count):
-        nonlocal end
-        start, end = end, end + (count + unit - 1) // unit * unit
-        return start
-
-    lanes = VECTOR_BYTES // spec.dtype.itemsize
-    small = all(a * b <= SMALL_LAYER for a, b in itertools.pairwise(spec.sizes))
-    layers = np.zeros((len(spec.activations), COLUMNS), np.int64)
-    for n, (fan_in, fan_out) in enumerate(itertools.pairwise(spec.sizes)):
-        row, way = layers[n], ACTIVATIONS[spec.activations[n]]
-        row[FAN_IN], row[FAN_OUT], row[WAY] = fan_in, fan_out, way
-        row[WEIGHT], row[BIAS] = (spec.places[f"layer{n}.{p}"][0] for p in ("weight", "bias"))
-        row[ALPHAS] = fan_out if way == SLOPES else 1
-        row[ALPHA] = spec.places[f"layer{n}.slope"][0] if way == SLOPES else place(1)
-        row[Y], row[DY] = (place(spec.batch * fan_out) for _ in range(2))
-        row[Z], row[DZ] = row[Y], row[DY]
-        if way == SLOPES:
-            row[Z], row[DZ] = (place(spec.batch * fan_out) for _ in range(2))
-        if small and n > 0:
-            row[TRANSPOSED] = place(math.prod(-(-k // lanes) * lanes for k in (fan_in, fan_out)))
-    plan = np.zeros(ENTRIES, np.int64)
-    plan[SMALL] = small
-    plan[LOSS] = networks.LOSSES.index(spec.loss)
-    plan[RULE] = list(networks.RULES).index(spec.optimizer)
-    plan[STATES], plan[SIZE] = len(spec.states), spec.size
-    plan[INPUT] = place(spec.batch * spec.sizes[0])
-    plan[TARGETS] = place(spec.batch * spec.sizes[-1])
-    plan[ZEROS] = place(unit) + unit  # behind a one
-    place(max(spec.sizes))
-    if not small:
-        nothing = np.zeros(1, spec.dtype)
-        plan[ROOM] = large_room(nothing, layers, plan, spec.batch)
-        plan[SPACE] = place(plan[ROOM])
-    return layers, plan, end
-
-
-def _aligned(count, dtype):
-    """Zeros that begin at a multiple of networks.ALIGNMENT bytes."""
-    raw = np.zeros(count * dtype.itemsize + networks.ALIGNMENT, np.uint8)
-    start = -raw.ctypes.data % networks.ALIGNMENT
-    return raw[start : start + count * dtype.itemsize].view(dtype)

@@ -10,7 +10,7 @@ from numba.extending import register_jitable
 
 from .. import interface
 from .jit import chunk, chunks, kernel, serial, threaded
-from .shortcut import apart, below, read, shortcut, span, writable, written
+from .shortcut import below, disjoint, read, shortcut, span, writable, written
 
 INFINITY = np.inf
 
@@ -29,7 +29,7 @@ def _alike(grad, spans):
     for start, end in spans:
         if end - start != mine[1] - mine[0]:
             return False
-    return apart(spans, (mine,))
+    return disjoint(spans, (mine,))
 
 
 @kernel

@@ -30,9 +30,13 @@ from .vectors import advance
 # small network, transposed. ALPHAS counts the slopes.
 FAN_IN, FAN_OUT, WAY, WEIGHT, BIAS, ALPHA, ALPHAS, Y, Z, DY, DZ, TRANSPOSED, COLUMNS = range(13)
 # Entries of `plan`. SIZE: of one flat array; INPUT, TARGETS: gathered rows; ZEROS: as many as the
-# widest layer has units; SPACE: work space of the products, of ROOM elements; STEPS: taken so far.
-SMALL, LOSS, RULE, STATES, SIZE, INPUT, TARGETS, ZEROS, SPACE, ROOM, STEPS, ENTRIES = range(12)
-SOFTMAX, SIGMOID, SQUARED = range(3)
+# widest layer has units; SPACE: work space of the products, of ROOM elements; STEPS: taken so far;
+# BUSY: whether a step is being taken.
+SMALL, LOSS, RULE, STATES, SIZE, INPUT, TARGETS, ZEROS, SPACE, ROOM = range(10)
+STEPS, BUSY, ENTRIES = range(ROOM + 1, ROOM + 4)
+# What lies in the work space of a batch; everything else is the network's own.
+WORK_COLUMNS, WORK_ENTRIES = [Y, Z, DY, DZ, TRANSPOSED], [INPUT, TARGETS, SPACE]
+SOFTMAX_CROSS_ENTROPY, SIGMOID_CROSS_ENTROPY, MEAN_SQUARED_ERROR = range(3)
 SGD, MOMENTUM, NESTEROV, ADAGRAD, RMSPROP, ADAM = range(6)
 # Entries of `settings`; the losses of the blocks follow.
 LR, DECAY, SMOOTHING, BETA, RHO, BETA1, BETA2, EPS, SETTINGS = range(9)
@@ -60,7 +64,7 @@ def _elementwise_loss(kind, logits, targets, smoothing, count, dlogits):
     total = 0.0
     for k in range(logits.size):
         x, t = logits[k], targets[k]
-        if kind == SIGMOID:
+        if kind == SIGMOID_CROSS_ENTROPY:
             t = scalar((1 - smoothing) * t + smoothing / 2)
             e = exp(-abs(x))
             total += max(x, zero) - t * x + math.log1p(e)
@@ -77,7 +81,7 @@ def loss_part(memory, layers, count, plan, settings, labels, first, rows, batch)
     last, kind, smoothing = carray(layers, (count, COLUMNS))[-1], plan[LOSS], settings[SMOOTHING]
     classes = last[FAN_OUT]
     start, size = first * classes, rows * classes
-    if kind == SOFTMAX:
+    if kind == SOFTMAX_CROSS_ENTROPY:
         logits = matrix(memory, last[Y] + start, rows, classes)
         dlogits = matrix(memory, last[DY] + start, rows, classes)
         part = vector(labels, first, rows)

@@ -12,6 +12,7 @@ import numba
 from numba import carray, types
 from numba.extending import register_jitable
 
+from . import threads
 from .jit import kernel
 from .vectors import address
 
@@ -34,21 +35,31 @@ class Shortcut:
     """
 
     def __init__(self, arguments, function):
-        self._arguments, self._compiled, self._dtypes = arguments, kernel(function), set()
+        self._arguments, self._function, self._dtypes = arguments, function, set()
+        self._compiled = kernel(function)
         self._call = lambda *arguments: False
 
     def ready(self, *dtypes):
-        """Compiles it for these dtypes."""
+        """Compiles it for these dtypes.
+
+        What other threads call meanwhile is never allowed to compile: a new dispatcher takes its
+        place at once when it knows all that the old one knew.
+        """
         if dtypes in self._dtypes:
             return
-        numba.get_num_threads()  # makes the symbol of thread_count known
-        reals = [numba.from_dtype(dtype) for dtype in dtypes]
-        wanted = [a if isinstance(a, types.Type) else a(reals) for a in self._arguments]
-        self._compiled.disable_compile(False)
-        self._compiled.compile(types.boolean(*wanted))
-        self._compiled.disable_compile()
-        self._dtypes.add(dtypes)
-        self._call = self._compiled
+        with threads.compiling:
+            if dtypes in self._dtypes:
+                return
+            threads.launch()
+            reals = [numba.from_dtype(dtype) for dtype in dtypes]
+            wanted = [a if isinstance(a, types.Type) else a(reals) for a in self._arguments]
+            compiled = kernel(self._function)
+            for known in self._compiled.overloads.values():
+                compiled.add_overload(known)
+            compiled.compile(types.boolean(*wanted))
+            compiled.disable_compile()
+            self._compiled, self._call = compiled, threads.take_turns(compiled)
+            self._dtypes.add(dtypes)
 
     def accepts(self, *arguments):
         """Whether it has accepted the arguments, and all is done."""
@@ -60,7 +71,7 @@ class Shortcut:
     def __call__(self, *arguments):
         """Runs it with arguments that have passed every check."""
         if not self._call(*arguments):
-            raise AssertionError(f"{self._compiled.__name__} refused what had passed every check")
+            raise AssertionError(f"{self._function.__name__} refused what had passed every check")
 
 
 def shortcut(*arguments):
@@ -82,15 +93,26 @@ def span(array):
 
 
 @register_jitable
-def apart(outputs, inputs):
-    """No output shares memory with another or with an input; all are spans."""
+def _share(one, other):
+    """Whether two spans have a byte in common; an empty one has none."""
+    return max(one[0], other[0]) < min(one[1], other[1])
+
+
+@register_jitable
+def in_place(output, source):
+    """Whether the output is the very same array as this source, or shares no byte with it."""
+    return output == source or not _share(output, source)
+
+
+@register_jitable
+def disjoint(outputs, inputs):
+    """No output shares a byte with another or with an input; all are spans."""
     for i in range(len(outputs)):
-        start, end = outputs[i]
         for j in range(i):
-            if start < outputs[j][1] and outputs[j][0] < end:
+            if _share(outputs[i], outputs[j]):
                 return False
-        for first, last in inputs:
-            if start < last and first < end:
+        for source in inputs:
+            if _share(outputs[i], source):
                 return False
     return True
 

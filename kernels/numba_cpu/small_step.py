@@ -13,11 +13,12 @@ from ..interface import IDENTITY, SLOPES
 from .activations import (
     activate_row,
     backward_rows,
+    d_row_in_place,
     forward_rows,
     slope_gradient,
     with_derivative,
 )
-from .jit import thread_count, threaded
+from .jit import threaded
 from .microkernel import DOT_HEIGHT, dot
 from .packing import transpose
 from .plan import (
@@ -47,6 +48,7 @@ from .plan import (
     vector,
 )
 from .symbol import by_symbol
+from .threads import thread_count
 from .unpacked import lanes, product
 from .vectors import Matrix, advance, nowhere
 
@@ -60,13 +62,6 @@ THREAD_WORK = 400_000  # multiply-adds of a pass from which two threads pay
 def _padded(count, memory):
     """The count rounded up to whole vectors."""
     return (count + lanes(memory) - 1) // lanes(memory) * lanes(memory)
-
-
-@register_jitable
-def _d_in_place(derivative, dy, y, alpha):
-    """With dy and dz as two arguments that overlap, the loop would not be vectorised."""
-    for k in range(dy.size):
-        dy[k] = derivative(dy[k], y[k], alpha)
 
 
 @register_jitable
@@ -106,7 +101,7 @@ def _backward_block(memory, layers, plan, first, rows):
             backward_rows(way, dy, z, alpha, carray(dz, (rows, fan_out)))
         elif way != IDENTITY:
             y = vector(memory, layer[Y] + start, rows * fan_out)
-            with_derivative(_d_in_place, way, carray(dz, (rows * fan_out,)), y, alpha[0])
+            with_derivative(d_row_in_place, way, carray(dz, (rows * fan_out,)), y, alpha[0])
         if n > 0:
             dx = advance(memory, layers[n - 1, DY] + first * fan_in)
             if rows <= DOT_HEIGHT:

@@ -11,6 +11,7 @@ from numba import cfunc, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from . import threads
 from .jit import OPTIONS
 
 
@@ -79,16 +80,17 @@ def by_symbol(signature):
 def ready(dtype, *calls):
     """Compiles these functions for a dtype, callees first.
 
-    Not done at import: it takes seconds, and starts Numba's threads in a process that may yet fork.
+    Not done at import: it takes seconds, and launches the threads of a process that may yet fork.
     """
-    numba.get_num_threads()  # makes the symbol of thread_count known
     pointer = types.CPointer(numba.from_dtype(dtype))
-    for function, signature in (_DEFINED[call] for call in calls):
-        symbol = _symbol(function, pointer.dtype)
-        if symbol not in _COMPILED:
-            compile_ = cfunc(signature(pointer), **OPTIONS, fastmath={"contract"})
-            _COMPILED[symbol] = compile_(function)
-            llvm.add_symbol(symbol, _COMPILED[symbol].address)
+    with threads.compiling:
+        threads.launch()
+        for function, signature in (_DEFINED[call] for call in calls):
+            symbol = _symbol(function, pointer.dtype)
+            if symbol not in _COMPILED:
+                compile_ = cfunc(signature(pointer), **OPTIONS, fastmath={"contract"})
+                _COMPILED[symbol] = compile_(function)
+                llvm.add_symbol(symbol, _COMPILED[symbol].address)
 
 
 def _symbol(function, dtype):
