@@ -1,41 +1,26 @@
-"""What the backends share: the names of the activations and the checks of all arguments.
+"""What the backends share: the checks of all arguments.
 
 A check raises before anything is written: TypeError for a wrong type or dtype, ValueError for a
 wrong shape, memory layout or value; each message names the argument, what it got and what it needs.
 `kind` is the backend's array type. The checks run on every call and cost about a microsecond.
 """
 
-import math
-
 import numpy as np
+
+from .catalog import ABOVE_ZERO, ACTIVATIONS, SLOPES
 
 FLOATS = (np.dtype("float32"), np.dtype("float64"))
 INTEGERS = (np.dtype("int32"), np.dtype("int64"))
 
-# How an activation is computed. The four rectifiers need two ways: one slope, or a slope per unit.
-IDENTITY, RELU, SLOPE, SLOPES, ELU, SELU, SIGMOID, TANH = range(8)
-ACTIVATIONS = {
-    "identity": IDENTITY,
-    "relu": RELU,
-    "leaky_relu": SLOPE,
-    "prelu": SLOPES,
-    "elu": ELU,
-    "selu": SELU,
-    "sigmoid": SIGMOID,
-    "tanh": TANH,
-    "rectifier": SLOPE,
-}
-DEFAULT_ALPHA = {"leaky_relu": 0.01, "elu": 1.0}
-# Activation -> (way, slope) where no alpha is given.
-PLAIN = {
-    name: (way, DEFAULT_ALPHA.get(name, 0.0))
-    for name, way in ACTIVATIONS.items()
-    if name not in ("prelu", "rectifier")
-}
 
-# Klambauer et al., Self-Normalizing Neural Networks, NeurIPS 2017, appendix A1.
-SELU_LAMBDA = 1.0507009873554804934193349852946
-SELU_ALPHA = 1.6732632423543772848170429916717
+def _without_alpha(declared):
+    """(id, alpha) of an activation that needs no more than its name; None of any other."""
+    if declared.alpha is None:
+        return None if declared.per_unit else (declared.id, 0.0)
+    return None if declared.alpha.default is None else (declared.id, declared.alpha.default)
+
+
+_WITHOUT_ALPHA = {name: _without_alpha(declared) for name, declared in ACTIVATIONS.items()}
 
 
 class Unavailable(RuntimeError):
@@ -142,15 +127,15 @@ def rows(name, value):
         raise ValueError(f"{name} must have at least one row and one column, got {value.shape}")
 
 
-def number(name, value, low=0.0, high=math.inf, *, above=False):
-    """The value as a float: low <= value < high (low < value where `above`), so never NaN."""
+def number(name, value, allowed):
+    """The value as a float, in the range of the catalogue's Number, so never NaN."""
     try:
-        within = bool((low < value if above else low <= value) and value < high)
+        within = bool(allowed.low <= value < allowed.high)
     except (TypeError, ValueError):
         raise TypeError(f"{name} must be a number, got {type_name(type(value))}") from None
     if not within:
-        limits = f"{'above' if above else 'at least'} {low:g} and below {high:g}"
-        raise ValueError(f"{name} must be {limits}, got {value}")
+        low = "above 0" if allowed.low == ABOVE_ZERO else f"at least {allowed.low:g}"
+        raise ValueError(f"{name} must be {low} and below {allowed.high:g}, got {value}")
     return float(value)
 
 
@@ -164,30 +149,28 @@ def step(name, value):
 
 
 def activation(name, alpha, units, kind, dtype):
-    """(way, slope, slopes) of the activation: IDENTITY ... TANH, its alpha as a number or an array.
+    """(id, slope, slopes) of the activation: its alpha as a number or an array.
 
-    Exactly one of slope and slopes counts: slopes (units,) where the way is SLOPES, else slope.
+    Exactly one of slope and slopes counts: slopes (units,) where the id is SLOPES, else slope.
     """
-    way = ACTIVATIONS.get(name) if isinstance(name, str) else None
-    if way is None:
+    declared = ACTIVATIONS.get(name) if isinstance(name, str) else None
+    if declared is None:
         raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}, got {name!r}")
     if alpha is None:
-        if name in ("prelu", "rectifier"):
+        if _WITHOUT_ALPHA[name] is None:
             raise ValueError(f"alpha must be given for {name}, got None")
-        return way, DEFAULT_ALPHA.get(name, 0.0), None
-    if name == "prelu" or (name == "rectifier" and isinstance(alpha, kind)):
+        return *_WITHOUT_ALPHA[name], None
+    if declared.per_unit and (declared.alpha is None or isinstance(alpha, kind)):
         array("alpha", alpha, kind, dtype, (units,))
         return SLOPES, 0.0, alpha
-    if name not in ("leaky_relu", "elu", "rectifier"):
+    if declared.alpha is None:
         raise ValueError(f"alpha must be None for {name}, got {alpha!r}")
-    # The derivative of leaky_relu and elu is read off the sign of y: alpha cannot be negative.
-    lowest = -math.inf if name == "rectifier" else 0.0
-    return way, number("alpha", alpha, lowest), None
+    return declared.id, number("alpha", alpha, declared.alpha), None
 
 
 def plain(name, alpha):
-    """(way, slope) of an activation that needs no more than its name; None of any other."""
-    return PLAIN.get(name) if alpha is None and isinstance(name, str) else None
+    """(id, slope) of an activation that needs no more than its name; None of any other."""
+    return _WITHOUT_ALPHA.get(name) if alpha is None and isinstance(name, str) else None
 
 
 def order(name, value, kind):

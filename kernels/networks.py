@@ -7,18 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from . import interface
+from .catalog import ACTIVATIONS, FRACTION, LOSSES, PRELU_SLOPE, RULES, Number
 
-# Update rule -> the names of its state arrays, and its settings with their defaults.
-RULES = {
-    "sgd": ((), {}),
-    "momentum": (("velocity",), {"beta": 0.9}),
-    "nesterov": (("velocity",), {"beta": 0.9}),
-    "adagrad": (("accumulator",), {"eps": 1e-8}),
-    "rmsprop": (("mean_square",), {"rho": 0.9, "eps": 1e-8}),
-    "adam": (("mean", "variance"), {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8}),
-}
-LOSSES = ("softmax_cross_entropy", "sigmoid_cross_entropy", "mean_squared_error")
-PRELU_SLOPE = 0.25  # at the start: He et al., Delving Deep into Rectifiers, ICCV 2015
 ALIGNMENT = 64  # bytes: a cache line, and the widest vector
 
 
@@ -60,11 +50,8 @@ class Network:
             activation = self.activations[int(layer)]
             if part == "weight":
                 fan_in, fan_out = view.shape
-                variance = 2 / (fan_in + fan_out)
-                if activation in ("relu", "leaky_relu", "prelu", "elu"):
-                    variance = 2 / fan_in
-                elif activation == "selu":
-                    variance = 1 / fan_in
+                gain = ACTIVATIONS[activation].weight_gain
+                variance = gain / fan_in if gain else 2 / (fan_in + fan_out)
                 view[:] = rng.standard_normal(view.shape) * variance**0.5
             elif part == "slope":
                 view[:] = PRELU_SLOPE
@@ -167,29 +154,30 @@ def checked(
         activations = (activations,) * hidden
     elif not isinstance(activations, tuple | list) or len(activations) != hidden:
         raise ValueError(f"activations must be one name or {hidden} of them, got {activations!r}")
-    names = [name for name in interface.ACTIVATIONS if name != "rectifier"]
+    names = [name for name, a in ACTIVATIONS.items() if a.learned or interface.plain(name, None)]
     for name in activations:
         interface.one_of("activations", name, names)
     activations = (*activations, "identity")
     interface.one_of("loss", loss, LOSSES)
     interface.one_of("optimizer", optimizer, RULES)
-    states, defaults = RULES[optimizer]
-    for name in settings:
-        if name not in defaults:
-            needs = f"one of {', '.join(defaults)}" if defaults else "left out"
-            raise TypeError(f"{name} must be {needs} for {optimizer}, got {settings[name]!r}")
-    settings = {"lr": lr, **defaults, **settings}
+    declared, settings = RULES[optimizer].settings, {"lr": lr, **settings}
     for name, value in settings.items():
-        high = math.inf if name in ("lr", "eps") else 1
-        settings[name] = interface.number(name, value, high=high, above=name == "eps")
+        if name not in declared:
+            known = ", ".join(set(declared) - {"lr"})
+            needs = f"one of {known}" if known else "left out"
+            raise TypeError(f"{name} must be {needs} for {optimizer}, got {value!r}")
+    settings = {
+        name: interface.number(name, settings.get(name, allowed.default), allowed)
+        for name, allowed in declared.items()
+    }
     if dtype not in interface.FLOATS:  # NumPy compares names, types and dtypes alike
         raise ValueError(f"dtype must be float32 or float64, got {dtype!r}")
     if isinstance(seed, bool) or not hasattr(seed, "__index__") or seed < 0:
         raise ValueError(f"seed must be an integer from 0 on, got {seed!r}")
-    smoothing = interface.number("label_smoothing", label_smoothing, high=1)
+    smoothing = interface.number("label_smoothing", label_smoothing, FRACTION)
     if smoothing > 0 and loss == "mean_squared_error":
         raise ValueError(f"label_smoothing must be 0 for mean_squared_error, got {label_smoothing}")
-    decay = interface.number("weight_decay", weight_decay)
+    decay = interface.number("weight_decay", weight_decay, Number())
     dtype = np.dtype(dtype)
     places, size = _places(sizes, activations, ALIGNMENT // dtype.itemsize)
     return Network(
@@ -197,7 +185,7 @@ def checked(
         activations,
         loss,
         optimizer,
-        states,
+        RULES[optimizer].states,
         settings,
         interface.step("batch", batch),
         dtype,
@@ -213,7 +201,7 @@ def _places(sizes, activations, unit):
     places, size = {}, 0
     for layer, (fan_in, fan_out) in enumerate(itertools.pairwise(sizes)):
         parts = {"weight": (fan_in, fan_out), "bias": (fan_out,)}
-        if activations[layer] == "prelu":
+        if ACTIVATIONS[activations[layer]].learned:
             parts["slope"] = (fan_out,)
         for part, shape in parts.items():
             places[f"layer{layer}.{part}"] = size, shape

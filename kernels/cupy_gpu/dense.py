@@ -12,6 +12,7 @@ in the time of a load from memory, half a microsecond, they also lose over MOST_
 """
 
 from .. import interface
+from ..catalog import IDENTITY
 from . import device
 from .activations import backward_sums, column_sums, output, outputs, prelu_backward_sums
 from .table import tile
@@ -70,7 +71,7 @@ def forward(x, weight, bias, way, slope, slopes, y):
 
 def sums_gradient(dy, saved, way, slope, slopes, dbias, dalpha=None):
     """dz = dy act'(z), which is returned, dbias and, where it is given, dalpha."""
-    dz = dy if way == interface.IDENTITY else device.empty(dy.shape, dy.dtype)
+    dz = dy if way == IDENTITY else device.empty(dy.shape, dy.dtype)
     if dalpha is not None:
         prelu_backward_sums(dy, saved, slopes, dz, dbias, dalpha)
     elif dz is dy:

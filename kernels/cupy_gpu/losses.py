@@ -4,6 +4,7 @@ A label that names no class makes the loss NaN here and raises ValueError at the
 """
 
 from .. import interface
+from ..catalog import FRACTION
 from . import device
 from .activations import output, outputs
 from .table import NARROW, blocks_of, lanes
@@ -26,7 +27,7 @@ def softmax_cross_entropy(logits, labels, *, label_smoothing=0.0, out=None):
     interface.rows("logits", logits)
     rows, classes = logits.shape
     interface.labels("labels", labels, device.ndarray, rows)
-    interface.number("label_smoothing", label_smoothing, high=1)
+    interface.number("label_smoothing", label_smoothing, FRACTION)
     inputs, may_replace = {"logits": logits, "labels": labels}, [("out[1]", "logits")]
     loss, dlogits = outputs(out, [(), logits.shape], logits.dtype, inputs, may_replace)
     kernel, *across = _by_width("cross_entropy", classes)

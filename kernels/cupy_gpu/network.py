@@ -10,6 +10,7 @@ import threading
 import numpy as np
 
 from .. import interface, networks
+from ..catalog import LOSSES
 from . import dense, device
 from .table import blocks_of
 from .training import BAD_LABEL, BAD_ROW, Block, Chain, chunk_of, layers_of, queue_loss
@@ -104,7 +105,7 @@ class Network:
             return loss, None
         decisions = len(x) if spec.loss == "softmax_cross_entropy" else logits.size
         counts = device.empty(blocks_of("right_decisions", spec.dtype, decisions), spec.dtype)
-        kind = networks.LOSSES.index(spec.loss)
+        kind = LOSSES[spec.loss]
         given = kind, logits, labels, labels.itemsize, counts
         device.launch("right_decisions", (decisions,), *given, decisions, self.sizes[-1])
         return loss, float(device.to_host(counts).sum(dtype=np.float64)) / decisions

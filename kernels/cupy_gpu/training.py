@@ -21,8 +21,7 @@ import itertools
 import numpy as np
 
 from .. import interface
-from ..interface import ACTIVATIONS, DEFAULT_ALPHA, SLOPES
-from ..networks import LOSSES, RULES
+from ..catalog import ACTIVATIONS, IDENTITY, LOSSES, RULES, SLOPES
 from . import dense, device, losses
 from .activations import forward as activation_forward
 from .table import blocks_of
@@ -55,12 +54,12 @@ class Block:
         for n, (fan_in, fan_out) in enumerate(itertools.pairwise(spec.sizes)):
             names = (f"layer{n}.{part}" for part in ("weight", "bias", "slope"))
             places = [spec.places.get(name, (spec.size,))[0] for name in names]
-            way, y, dz = ACTIVATIONS[spec.activations[n]], place(fan_out), place(fan_out)
+            way, y, dz = ACTIVATIONS[spec.activations[n]].id, place(fan_out), place(fan_out)
             z, dy = (place(fan_out), place(fan_out)) if way == SLOPES else (y, dz)
             plan += [fan_in, fan_out, way, *places, x, z, y, dy, dz]
             x = y
         self._plan = device.asarray(np.array(plan, np.int32))
-        slopes = [DEFAULT_ALPHA.get(name, 0.0) for name in spec.activations]
+        slopes = [_slope(name) for name in spec.activations]
         self._slopes = device.asarray(np.array(slopes, spec.dtype))
         self._settings = device.asarray(_settings(spec))
         self._outcome = device.empty(2, spec.dtype)
@@ -121,7 +120,7 @@ class Chain:
 
     def train(self, x, labels, order, count, steps):
         """All steps on these rows; returns (mean loss, fault)."""
-        spec, loss = self._spec, LOSSES.index(self._spec.loss)
+        spec, loss = self._spec, LOSSES[self._spec.loss]
         chosen = labels, labels.itemsize, *_order(order)
         outputs, fault = spec.sizes[-1], self._fault
         begin = len(x), *chosen, count, loss, outputs, fault, self._outcome
@@ -146,7 +145,7 @@ class Chain:
         for n, (weight, bias, way, slope, slopes) in enumerate(self._layers):
             z, y = self._z[n][:rows], inputs[n + 1]
             if way == SLOPES:
-                dense.forward(inputs[n], weight, bias, interface.IDENTITY, 0.0, None, z)
+                dense.forward(inputs[n], weight, bias, IDENTITY, 0.0, None, z)
                 activation_forward(z, way, slope, slopes, y)
             else:
                 dense.forward(inputs[n], weight, bias, way, slope, slopes, y)
@@ -193,12 +192,17 @@ def layers_of(spec, parameters):
         (
             parameters[f"layer{n}.weight"],
             parameters[f"layer{n}.bias"],
-            ACTIVATIONS[name],
-            DEFAULT_ALPHA.get(name, 0.0),
+            ACTIVATIONS[name].id,
+            _slope(name),
             parameters.get(f"layer{n}.slope"),
         )
         for n, name in enumerate(spec.activations)
     ]
+
+
+def _slope(name):
+    """The alpha of an activation that has no array of them."""
+    return (interface.plain(name, None) or (None, 0.0))[1]
 
 
 def queue_loss(spec, logits, labels, loss, dlogits):
@@ -209,13 +213,13 @@ def queue_loss(spec, logits, labels, loss, dlogits):
         return
     size, blocks = logits.size, blocks_of("target_loss", spec.dtype, logits.size)
     sums = loss if blocks == 1 else device.empty(blocks, spec.dtype)
-    given = LOSSES.index(spec.loss), logits, labels, sums, dlogits, size
+    given = LOSSES[spec.loss], logits, labels, sums, dlogits, size
     device.launch("target_loss", (size,), *given, spec.label_smoothing, 1 / size)
     losses.finish(sums, loss)
 
 
 def _rule_and_loss(spec):
-    return list(RULES).index(spec.optimizer), LOSSES.index(spec.loss)
+    return RULES[spec.optimizer].id, LOSSES[spec.loss]
 
 
 def _settings(spec):

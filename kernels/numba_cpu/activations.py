@@ -1,7 +1,7 @@
 """Activations for the CPU: two scalar functions an activation, and the loops over them.
 
-`way`, one of interface.IDENTITY ... TANH, is chosen at run time, so that what is compiled once
-serves every activation; the dense layer applies the same loops to its tiles. `alpha` holds one
+`way`, the id of the catalogue, is chosen at run time, so that what is compiled once serves every
+activation; the dense layer applies the same loops to its tiles. `alpha` holds one
 slope, or one for every unit where the way is SLOPES.
 """
 
@@ -10,7 +10,8 @@ from numba import carray, prange, types
 from numba.extending import register_jitable
 
 from .. import interface
-from ..interface import (
+from ..catalog import (
+    ACTIVATIONS,
     ELU,
     IDENTITY,
     RELU,
@@ -20,13 +21,15 @@ from ..interface import (
     SIGMOID,
     SLOPE,
     SLOPES,
+    TANH,
 )
 from .elementary import exp, expm1, tanh
-from .jit import CHUNK, kernel, serial, threaded
+from .jit import CHUNK, choice, kernel, serial, threaded
 from .shortcut import disjoint, in_place, read, shortcut, span, writable, written
 from .symbol import stored
 
-# act(z) of one number, with slope a. NaN stays NaN.
+# act(z) of one number and dy act'(z), from s: z or y, as the catalogue says; a is alpha. NaN stays
+# NaN.
 
 
 @register_jitable
@@ -35,8 +38,18 @@ def _identity(z, a):
 
 
 @register_jitable
+def _d_identity(dy, s, a):
+    return dy
+
+
+@register_jitable
 def _relu(z, a):
     return type(z)(0) if z < 0 else z
+
+
+@register_jitable
+def _d_relu(dy, s, a):
+    return dy if s > 0 else type(s)(0)
 
 
 @register_jitable
@@ -45,8 +58,18 @@ def _slope(z, a):
 
 
 @register_jitable
+def _d_slope(dy, s, a):
+    return dy if s > 0 else a * dy
+
+
+@register_jitable
 def _elu(z, a):
     return z if z > 0 else a * expm1(z)
+
+
+@register_jitable
+def _d_elu(dy, s, a):
+    return dy if s > 0 else (s + a) * dy
 
 
 @register_jitable
@@ -56,62 +79,15 @@ def _selu(z, a):
 
 
 @register_jitable
-def _sigmoid(z, a):
-    one, e = type(z)(1), exp(-abs(z))
-    return (e if z < 0 else one) / (one + e)
-
-
-@register_jitable
-def _tanh(z, a):
-    return tanh(z)
-
-
-@register_jitable
-def with_forward(loop, way, *arguments):
-    """loop(act, *arguments): every activation gets a loop of its own, which can be vectorised."""
-    if way == IDENTITY:
-        loop(_identity, *arguments)
-    elif way == RELU:
-        loop(_relu, *arguments)
-    elif way == SLOPE:
-        loop(_slope, *arguments)
-    elif way == ELU:
-        loop(_elu, *arguments)
-    elif way == SELU:
-        loop(_selu, *arguments)
-    elif way == SIGMOID:
-        loop(_sigmoid, *arguments)
-    else:
-        loop(_tanh, *arguments)
-
-
-# dy act'(z) of one number from s: z for prelu and rectifier, y for the others.
-
-
-@register_jitable
-def _d_identity(dy, s, a):
-    return dy
-
-
-@register_jitable
-def _d_relu(dy, s, a):
-    return dy if s > 0 else type(s)(0)
-
-
-@register_jitable
-def _d_slope(dy, s, a):
-    return dy if s > 0 else a * dy
-
-
-@register_jitable
-def _d_elu(dy, s, a):
-    return dy if s > 0 else (s + a) * dy
-
-
-@register_jitable
 def _d_selu(dy, s, a):
     left = (s + type(s)(SELU_LAMBDA * SELU_ALPHA)) * dy
     return type(s)(SELU_LAMBDA) * dy if s > 0 else left
+
+
+@register_jitable
+def _sigmoid(z, a):
+    one, e = type(z)(1), exp(-abs(z))
+    return (e if z < 0 else one) / (one + e)
 
 
 @register_jitable
@@ -120,27 +96,31 @@ def _d_sigmoid(dy, s, a):
 
 
 @register_jitable
+def _tanh(z, a):
+    return tanh(z)
+
+
+@register_jitable
 def _d_tanh(dy, s, a):
     return (type(s)(1) - s) * (type(s)(1) + s) * dy
 
 
-@register_jitable
-def with_derivative(loop, way, *arguments):
-    """loop(derivative, *arguments), as in with_forward."""
-    if way == IDENTITY:
-        loop(_d_identity, *arguments)
-    elif way == RELU:
-        loop(_d_relu, *arguments)
-    elif way == SLOPE:
-        loop(_d_slope, *arguments)
-    elif way == ELU:
-        loop(_d_elu, *arguments)
-    elif way == SELU:
-        loop(_d_selu, *arguments)
-    elif way == SIGMOID:
-        loop(_d_sigmoid, *arguments)
-    else:
-        loop(_d_tanh, *arguments)
+# Of one alpha for all units; SLOPES, with one for each, has loops of its own below.
+_FUNCTIONS = {
+    IDENTITY: (_identity, _d_identity),
+    RELU: (_relu, _d_relu),
+    SLOPE: (_slope, _d_slope),
+    ELU: (_elu, _d_elu),
+    SELU: (_selu, _d_selu),
+    SIGMOID: (_sigmoid, _d_sigmoid),
+    TANH: (_tanh, _d_tanh),
+}
+_IDS = {declared.id for declared in ACTIVATIONS.values()} - {SLOPES}
+# with_forward(loop, way, *arguments): loop(act, *arguments); with_derivative alike.
+with_forward, with_derivative = (
+    choice({way: functions[k] for way, functions in _FUNCTIONS.items()}, _IDS) for k in range(2)
+)
+_COSTLY = tuple(sorted({a.id for a in ACTIVATIONS.values() if a.exponentials}))
 
 
 @register_jitable
@@ -271,7 +251,7 @@ def backward_rows(way, dy, saved, alpha, dz):
 @threaded
 def forward(way, z, alpha, y):
     """y = act(z) of 2-D arrays."""
-    if serial(y.size if way <= SLOPES else 2 * y.size):  # exponentials take twice as long
+    if serial(2 * y.size if way in _COSTLY else y.size):  # exponentials take twice as long
         forward_rows(way, z, alpha, y)
     else:
         rows = 1 + (CHUNK - 1) // y.shape[1]

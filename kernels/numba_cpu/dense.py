@@ -5,7 +5,7 @@ from numba import carray, types
 from numba.extending import register_jitable
 
 from .. import interface
-from ..interface import SLOPES
+from ..catalog import SLOPES
 from . import gemm
 from .activations import slope_gradient
 from .shortcut import disjoint, read, shortcut, span, writable, written

@@ -39,3 +39,42 @@ def chunks(size):
 def chunk(c, size):
     """The elements of chunk c."""
     return slice(c * CHUNK, min(size, (c + 1) * CHUNK))
+
+
+def choice(cases, ids):
+    """choose(action, which, *arguments): action(cases[which], *arguments), compiled for each case.
+
+    So every case gets a loop of its own, which can be vectorised. ValueError, at import, where the
+    cases are not those of the ids.
+    """
+    if set(cases) != set(ids):
+        raise ValueError(f"cases must be those of {sorted(ids)}, got {sorted(cases)}")
+
+    def link(number, case, others):
+        @register_jitable
+        def choose(action, which, *arguments):
+            if which == number:
+                action(case, *arguments)
+            else:
+                others(action, which, *arguments)
+
+        return choose
+
+    def last(case):
+        @register_jitable
+        def choose(action, which, *arguments):
+            action(case, *arguments)
+
+        return choose
+
+    (_, case), *rest = cases.items()
+    chosen = last(case)
+    for number, case in rest:
+        chosen = link(number, case, chosen)
+    return chosen
+
+
+@register_jitable
+def apply(function, *arguments):
+    """The action of a choice between functions."""
+    function(*arguments)

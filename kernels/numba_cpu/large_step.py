@@ -3,7 +3,7 @@
 from numba import carray, prange
 from numba.extending import register_jitable
 
-from ..interface import IDENTITY, SLOPES
+from ..catalog import IDENTITY, SLOPES
 from . import gemm
 from .activations import forward, slope_gradient
 from .jit import CHUNK, chunks, kernel, threaded
@@ -18,11 +18,11 @@ from .plan import (
     ROOM,
     SIZE,
     SPACE,
-    STEPS,
     WAY,
     WEIGHT,
     Y,
     Z,
+    count_step,
     loss_part,
     matrix,
     update,
@@ -101,6 +101,6 @@ def large_step(memory, table, count, plan, settings, x, labels, batch):
         gemm.compute(of_weights)
         if n > 0:
             gemm.compute(of_input)
-    plan[STEPS] += 1
+    count_step(plan, settings)
     _large_update(memory, plan, settings)
     return loss

@@ -6,7 +6,7 @@ import math
 import numpy as np
 
 from .. import networks
-from ..interface import ACTIVATIONS, SLOPES
+from ..catalog import ACTIVATIONS, LOSSES, RULES, SLOPES
 from .large_step import large_room
 from .plan import (
     ALPHA,
@@ -25,7 +25,6 @@ from .plan import (
     SIZE,
     SMALL,
     SPACE,
-    STATES,
     TARGETS,
     TRANSPOSED,
     WAY,
@@ -53,7 +52,7 @@ def layout(spec):
     small = all(a * b <= SMALL_LAYER for a, b in itertools.pairwise(spec.sizes))
     layers = np.zeros((len(spec.activations), COLUMNS), np.int64)
     for n, (fan_in, fan_out) in enumerate(itertools.pairwise(spec.sizes)):
-        row, way = layers[n], ACTIVATIONS[spec.activations[n]]
+        row, way = layers[n], ACTIVATIONS[spec.activations[n]].id
         row[FAN_IN], row[FAN_OUT], row[WAY] = fan_in, fan_out, way
         row[WEIGHT], row[BIAS] = (spec.places[f"layer{n}.{p}"][0] for p in ("weight", "bias"))
         row[ALPHAS] = fan_out if way == SLOPES else 1
@@ -71,9 +70,8 @@ def layout(spec):
         if small and n > 0:
             row[TRANSPOSED] = place(math.prod(-(-k // lanes) * lanes for k in (fan_in, fan_out)))
     plan[SMALL] = small
-    plan[LOSS] = networks.LOSSES.index(spec.loss)
-    plan[RULE] = list(networks.RULES).index(spec.optimizer)
-    plan[STATES], plan[SIZE] = len(spec.states), spec.size
+    plan[LOSS], plan[RULE] = LOSSES[spec.loss], RULES[spec.optimizer].id
+    plan[SIZE] = spec.size
     plan[INPUT] = place(spec.batch * spec.sizes[0])
     plan[TARGETS] = place(spec.batch * spec.sizes[-1])
     if not small:

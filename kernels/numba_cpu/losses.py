@@ -12,6 +12,7 @@ from numba import carray, prange, types
 from numba.extending import register_jitable
 
 from .. import interface
+from ..catalog import FRACTION
 from .elementary import exp, largest
 from .jit import kernel, reduction, threaded
 from .shortcut import below, disjoint, in_place, read, shortcut, span, writable, written
@@ -256,7 +257,7 @@ def softmax_cross_entropy(logits, labels, *, label_smoothing=0.0, out=None):
     interface.floating("logits", logits, np.ndarray, 2)
     interface.rows("logits", logits)
     interface.labels("labels", labels, np.ndarray, len(logits))
-    label_smoothing = interface.number("label_smoothing", label_smoothing, high=1)
+    label_smoothing = interface.number("label_smoothing", label_smoothing, FRACTION)
     if out is None:
         out = np.empty((), logits.dtype), np.empty_like(logits)
     else:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import carray, njit
 
-from ..interface import IDENTITY
+from ..catalog import IDENTITY
 from . import caches
 from .jit import INTERNAL
 from .microkernel import HEIGHT, LOW_HEIGHT, tile

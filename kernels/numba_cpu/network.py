@@ -6,26 +6,19 @@ import numpy as np
 from numba import carray
 
 from .. import interface, networks
-from ..interface import DEFAULT_ALPHA, SLOPES
+from ..catalog import MEAN_SQUARED_ERROR, SLOPES, SOFTMAX_CROSS_ENTROPY
 from .jit import kernel
 from .layout import aligned, layout
 from .plan import (
     ALPHA,
-    BETA,
-    BETA1,
-    BETA2,
     BUSY,
     DECAY,
-    EPS,
     FAN_OUT,
+    GIVEN,
     INPUT,
     LOSS,
-    LR,
-    MEAN_SQUARED_ERROR,
-    RHO,
-    SETTINGS,
+    PARTS,
     SMOOTHING,
-    SOFTMAX_CROSS_ENTROPY,
     STEPS,
     TARGETS,
     WAY,
@@ -40,8 +33,6 @@ from .small_step import ROWS
 from .threads import claim, release, take_turns
 from .training import infer, ready, train
 from .vectors import address, advance
-
-PLACES = {"lr": LR, "beta": BETA, "rho": RHO, "beta1": BETA1, "beta2": BETA2, "eps": EPS}
 
 
 @kernel
@@ -190,10 +181,9 @@ class Network:
         self._spec, self.sizes, self.batch = spec, spec.sizes, spec.batch
         self._layers, self._plan, self._work, elements = layout(spec)
         self._memory, self._spaces = aligned(elements, spec.dtype), deque()
-        self._settings = np.zeros(SETTINGS + 2 + spec.batch // ROWS)
+        self._settings = np.zeros(PARTS + 2 + spec.batch // ROWS)
         self._settings[DECAY], self._settings[SMOOTHING] = spec.weight_decay, spec.label_smoothing
-        for name, value in spec.settings.items():
-            self._settings[PLACES[name]] = value
+        self._settings[GIVEN : GIVEN + len(spec.settings)] = list(spec.settings.values())
         self._chosen = np.zeros(spec.batch, np.int64)
         flats = 2 + len(spec.states)
         parts = self._memory[: flats * spec.size].reshape(flats, spec.size)
@@ -201,7 +191,7 @@ class Network:
         self._flat[:] = spec.initial()
         for layer, row in enumerate(self._layers):
             if row[WAY] != SLOPES:
-                self._memory[row[ALPHA]] = DEFAULT_ALPHA.get(spec.activations[layer], 0.0)
+                self._memory[row[ALPHA]] = interface.plain(spec.activations[layer], None)[1]
         self._memory[self._plan[ZEROS] - 1] = 1
         self.parameters = spec.views(self._flat)
         self._arguments = self._memory, self._layers, self._plan, self._settings, self._chosen

@@ -4,7 +4,7 @@ and through the activation or its derivative, a few rows at a time.
 
 from numba import carray, njit
 
-from ..interface import IDENTITY, SLOPES
+from ..catalog import IDENTITY, SLOPES
 from .activations import activate_pieces, activate_row, backward_pieces, backward_row
 from .jit import INTERNAL
 from .product import INPUT, WEIGHT, slopes

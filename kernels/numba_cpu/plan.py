@@ -11,17 +11,11 @@ import math
 from numba import carray, types
 from numba.extending import register_jitable
 
+from ..catalog import SIGMOID_CROSS_ENTROPY, SOFTMAX_CROSS_ENTROPY
 from .elementary import exp
-from .jit import kernel
+from .jit import apply, kernel
 from .losses import cross_entropy_rows
-from .optimizers import (
-    adagrad_part,
-    adam_part,
-    momentum_part,
-    nesterov_part,
-    rmsprop_part,
-    sgd_part,
-)
+from .optimizers import with_part, with_scalars
 from .symbol import by_symbol
 from .vectors import advance
 
@@ -32,14 +26,14 @@ FAN_IN, FAN_OUT, WAY, WEIGHT, BIAS, ALPHA, ALPHAS, Y, Z, DY, DZ, TRANSPOSED, COL
 # Entries of `plan`. SIZE: of one flat array; INPUT, TARGETS: gathered rows; ZEROS: as many as the
 # widest layer has units; SPACE: work space of the products, of ROOM elements; STEPS: taken so far;
 # BUSY: whether a step is being taken.
-SMALL, LOSS, RULE, STATES, SIZE, INPUT, TARGETS, ZEROS, SPACE, ROOM = range(10)
+SMALL, LOSS, RULE, SIZE, INPUT, TARGETS, ZEROS, SPACE, ROOM = range(9)
 STEPS, BUSY, ENTRIES = range(ROOM + 1, ROOM + 4)
 # What lies in the work space of a batch; everything else is the network's own.
 WORK_COLUMNS, WORK_ENTRIES = [Y, Z, DY, DZ, TRANSPOSED], [INPUT, TARGETS, SPACE]
-SOFTMAX_CROSS_ENTROPY, SIGMOID_CROSS_ENTROPY, MEAN_SQUARED_ERROR = range(3)
-SGD, MOMENTUM, NESTEROV, ADAGRAD, RMSPROP, ADAM = range(6)
-# Entries of `settings`; the losses of the blocks follow.
-LR, DECAY, SMOOTHING, BETA, RHO, BETA1, BETA2, EPS, SETTINGS = range(9)
+# Entries of `settings`. GIVEN: those of the rule, its rate first; SCALARS: what its inner loop
+# needs in this step; PARTS: the losses of the blocks.
+MOST = 16
+DECAY, SMOOTHING, GIVEN, SCALARS, PARTS = 0, 1, 2, 2 + MOST, 2 + 2 * MOST
 
 N = types.intp
 INTEGERS = types.CPointer(types.int64)
@@ -95,25 +89,18 @@ def loss_part(memory, layers, count, plan, settings, labels, first, rows, batch)
 @by_symbol(lambda p: types.void(p, INTEGERS, REALS, N, N))
 def update(memory, plan, settings, start, stop):
     """The update rule on the parameters start ... stop."""
-    n, s, size, rule = stop - start, settings, plan[SIZE], plan[RULE]
-    param, grad = vector(memory, start, n), vector(memory, size + start, n)
-    first = vector(memory, 2 * size + start, n) if plan[STATES] > 0 else grad
-    second = vector(memory, 3 * size + start, n) if plan[STATES] > 1 else grad
-    decay = param.dtype.type(s[LR] * s[DECAY])
+    param = vector(memory, start, stop - start)
+    decay = param.dtype.type(settings[GIVEN] * settings[DECAY])
     if decay > 0:
-        for i in range(n):
+        for i in range(param.size):
             param[i] -= decay * param[i]
-    if rule == SGD:
-        sgd_part(param, grad, s[LR])
-    elif rule == MOMENTUM:
-        momentum_part(param, grad, first, s[LR], s[BETA])
-    elif rule == NESTEROV:
-        nesterov_part(param, grad, first, s[LR], s[BETA])
-    elif rule == ADAGRAD:
-        adagrad_part(param, grad, first, s[LR], s[EPS])
-    elif rule == RMSPROP:
-        rmsprop_part(param, grad, first, s[LR], s[RHO], s[EPS])
-    else:
-        steps = plan[STEPS]
-        rate, correction = s[LR] / (1 - s[BETA1] ** steps), 1 / (1 - s[BETA2] ** steps)
-        adam_part(param, grad, first, second, rate, correction, s[BETA1], s[BETA2], s[EPS])
+    scalars = advance(settings, SCALARS)
+    with_part(apply, plan[RULE], memory, plan[SIZE], start, param.size, scalars)
+
+
+@register_jitable
+def count_step(plan, settings):
+    """One step more, and what the rule's inner loop needs in it."""
+    plan[STEPS] += 1
+    given, scalars = advance(settings, GIVEN), advance(settings, SCALARS)
+    with_scalars(apply, plan[RULE], plan[STEPS], given, scalars)

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from numba import njit, types
 
-from ..interface import SLOPES
+from ..catalog import SLOPES
 from .jit import INTERNAL
 from .vectors import Matrix, advance, at
 

@@ -9,7 +9,7 @@ how, because every sum is taken in the order of the rows.
 from numba import carray, prange, types
 from numba.extending import register_jitable
 
-from ..interface import IDENTITY, SLOPES
+from ..catalog import IDENTITY, SLOPES
 from .activations import (
     activate_row,
     backward_rows,
@@ -31,10 +31,9 @@ from .plan import (
     FAN_IN,
     FAN_OUT,
     INTEGERS,
+    PARTS,
     REALS,
-    SETTINGS,
     SIZE,
-    STEPS,
     TRANSPOSED,
     WAY,
     WEIGHT,
@@ -42,6 +41,7 @@ from .plan import (
     N,
     Y,
     Z,
+    count_step,
     loss_part,
     matrix,
     update,
@@ -196,7 +196,7 @@ def small_step(memory, layers, count, plan, settings, x, labels, batch):
             transposed = advance(memory, table[n, TRANSPOSED])
             to = Matrix(transposed, _padded(fan_in, memory))
             transpose(Matrix(weight, fan_out), fan_in, fan_out, to)
-    plan[STEPS] += 1
+    count_step(plan, settings)
     if threads == 1 or batch * size < THREAD_WORK:
         loss = 0.0
         for b in range(blocks):
@@ -206,7 +206,7 @@ def small_step(memory, layers, count, plan, settings, x, labels, batch):
         return loss
     for b in prange(blocks):
         first, rows = _rows(b, blocks, batch)
-        settings[SETTINGS + b] = block(
+        settings[PARTS + b] = block(
             memory, layers, count, plan, settings, x, labels, first, rows, batch
         )  # fmt: skip
     for t in prange(threads):
@@ -214,5 +214,5 @@ def small_step(memory, layers, count, plan, settings, x, labels, batch):
         parameters_part(memory, layers, count, plan, settings, x, batch, start, stop)
     loss = 0.0
     for b in range(blocks):
-        loss += settings[SETTINGS + b]
+        loss += settings[PARTS + b]
     return loss

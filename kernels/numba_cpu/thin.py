@@ -5,7 +5,7 @@ Packing them into tiles would cost more than it saves, or leave most lanes of a 
 
 from numba import carray, njit
 
-from ..interface import IDENTITY
+from ..catalog import IDENTITY
 from .jit import INTERNAL
 from .macrokernel import itemsize_of, round_up, strip_of, work_space
 from .microkernel import COMBINED, DOT_HEIGHT, HEIGHT, LOW_HEIGHT, combine, dot, tile

@@ -1,0 +1,143 @@
+"""What several rooms must agree on, declared once: activations, losses, update rules.
+
+An id is what compiled code, Numba's and CUDA's alike, is told; the ids of a kind count from 0.
+Equations and sources stand in `reference`, functions by these names in every backend.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+ABOVE_ZERO = math.ulp(0.0)  # the least number above 0
+
+
+@dataclass(frozen=True)
+class Number:
+    """A number of the caller's: low <= number < high. Without a default it must be given."""
+
+    default: float | None = None
+    low: float = 0.0
+    high: float = math.inf
+
+
+# --- activations ----------------------------------------------------------------------------------
+
+IDENTITY, RELU, SLOPE, SLOPES, ELU, SELU, SIGMOID, TANH = range(8)
+
+# Klambauer et al., Self-Normalizing Neural Networks, NeurIPS 2017, appendix A1.
+SELU_LAMBDA = 1.0507009873554804934193349852946
+SELU_ALPHA = 1.6732632423543772848170429916717
+
+
+@dataclass(frozen=True)
+class Activation:
+    """y = act(z).
+
+    id             of its kernels; rectifiers share two: one slope for all units, or one for each
+    alpha          its parameter where it is one number
+    per_unit       whether alpha is an array with a number for every unit, or may be
+    learned        whether the backward pass returns the gradient of alpha
+    saves_input    whether the backward pass takes z; else it takes y
+    weight_gain    times 1 / fan_in: the variance of the weights before it at which the variance of
+                   its outputs is that of its inputs; None: 2 / (fan_in + fan_out), Glorot's
+    exponentials   whether it takes an exponential: it is worth a thread earlier
+    """
+
+    id: int
+    alpha: Number | None = None
+    per_unit: bool = False
+    learned: bool = False
+    saves_input: bool = False
+    weight_gain: float | None = None
+    exponentials: bool = False
+
+
+# The derivative of leaky_relu and elu is read off the sign of y: alpha cannot be negative.
+ACTIVATIONS = {
+    "identity": Activation(IDENTITY),
+    "relu": Activation(RELU, weight_gain=2),
+    "leaky_relu": Activation(SLOPE, alpha=Number(0.01), weight_gain=2),
+    "prelu": Activation(SLOPES, per_unit=True, learned=True, saves_input=True, weight_gain=2),
+    "elu": Activation(ELU, alpha=Number(1.0), weight_gain=2, exponentials=True),
+    "selu": Activation(SELU, weight_gain=1, exponentials=True),
+    "sigmoid": Activation(SIGMOID, exponentials=True),
+    "tanh": Activation(TANH, exponentials=True),
+    "rectifier": Activation(SLOPE, Number(low=-math.inf), per_unit=True, saves_input=True),
+}
+PRELU_SLOPE = 0.25  # at the start: He et al., Delving Deep into Rectifiers, ICCV 2015
+
+
+# --- losses ---------------------------------------------------------------------------------------
+
+SOFTMAX_CROSS_ENTROPY, SIGMOID_CROSS_ENTROPY, MEAN_SQUARED_ERROR = range(3)
+LOSSES = {
+    "softmax_cross_entropy": SOFTMAX_CROSS_ENTROPY,
+    "sigmoid_cross_entropy": SIGMOID_CROSS_ENTROPY,
+    "mean_squared_error": MEAN_SQUARED_ERROR,
+}
+
+
+# --- update rules ---------------------------------------------------------------------------------
+
+SGD, MOMENTUM, NESTEROV, ADAGRAD, RMSPROP, ADAM = range(6)
+FRACTION = Number(high=1)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """An update rule.
+
+    id         of its kernels
+    states     the names of its state arrays, which are like the parameters
+    settings   the names and ranges of its numbers, the rate lr first
+    scalars    scalars(step, *settings): what the inner loop needs, computed once a step in float64
+    counts     whether it takes the number of the step
+    """
+
+    id: int
+    states: tuple[str, ...]
+    settings: dict[str, Number] = field(hash=False)
+    scalars: Callable
+    counts: bool = False
+
+
+def _rate(step, lr):
+    return (lr,)
+
+
+def _rate_and_beta(step, lr, beta):
+    return lr, beta
+
+
+def _rate_and_eps(step, lr, eps):
+    return lr, eps
+
+
+def _of_rmsprop(step, lr, rho, eps):
+    return lr, rho, 1 - rho, eps
+
+
+def _of_adam(step, lr, beta1, beta2, eps):
+    rate, correction = lr / (1 - beta1**step), 1 / (1 - beta2**step)
+    return rate, correction, beta1, 1 - beta1, beta2, 1 - beta2, eps
+
+
+def _settings(**others):
+    return {"lr": Number(), **others}
+
+
+_BETA, _EPS = Number(0.9, high=1), Number(1e-8, low=ABOVE_ZERO)
+RULES = {
+    "sgd": Rule(SGD, (), _settings(), _rate),
+    "momentum": Rule(MOMENTUM, ("velocity",), _settings(beta=_BETA), _rate_and_beta),
+    "nesterov": Rule(NESTEROV, ("velocity",), _settings(beta=_BETA), _rate_and_beta),
+    "adagrad": Rule(ADAGRAD, ("accumulator",), _settings(eps=_EPS), _rate_and_eps),
+    "rmsprop": Rule(RMSPROP, ("mean_square",), _settings(rho=_BETA, eps=_EPS), _of_rmsprop),
+    "adam": Rule(
+        ADAM,
+        ("mean", "variance"),
+        _settings(beta1=_BETA, beta2=Number(0.999, high=1), eps=_EPS),
+        _of_adam,
+        counts=True,
+    ),
+}
