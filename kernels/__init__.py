@@ -65,17 +65,18 @@ def _use_own_cache():
 _use_own_cache()
 
 
-def load(name, *, simulate=False, order="forward"):
+def load(name, *, simulate=False, order="forward", arrays="numpy"):
     """The backend "numpy", "numba" or "cupy", or the module in the Python file `name`.
 
-    With `simulate` the kernels of "cupy" run on the CPU, on NumPy arrays: for tests, far too slow
-    for more. Their threads then run in the `order` "forward", "reversed" or "rotated".
+    With `simulate` the kernels of "cupy" run on the CPU: for tests, far too slow for more. Their
+    threads then run in the `order` "forward", "reversed" or "rotated", on `arrays` of "numpy", or
+    of "cupy" over the memory of the CPU.
     Raises Unavailable where it cannot run here and ValueError where there is no such backend.
     """
     if simulate:
         if name != "cupy":
             raise ValueError(f"simulate must be False for {name!r}: only cupy is simulated")
-        return _simulated(order)
+        return _simulated(order, arrays)
     if str(name).endswith(".py"):
         module = _from_file(Path(name))
     elif name in BACKENDS:
@@ -93,12 +94,12 @@ def load(name, *, simulate=False, order="forward"):
 
 
 @cache
-def _simulated(order):
+def _simulated(order, arrays):
     """The package of the backend "cupy" imported once more, with a simulator for its device."""
-    twin = f"kernels.cupy_simulated_{order}"
+    twin = f"kernels.cupy_simulated_{order}_{arrays}"
     spec = importlib.util.spec_from_file_location(twin, HERE / "cupy_gpu" / "__init__.py")
     module = sys.modules[twin] = importlib.util.module_from_spec(spec)
-    module.device = importlib.import_module(f"{twin}.simulator").Device(order)
+    module.device = importlib.import_module(f"{twin}.simulator").device(order, arrays)
     spec.loader.exec_module(module)
     return module
 

@@ -7,11 +7,13 @@ import pytest
 
 import kernels
 
-# Each of these has a name for `-k`. The simulated GPU runs the threads in three orders, and stays
-# out of tests on whole workloads, for which it is too slow: they take NATIVE or FAST_NATIVE.
+# Each of these has a name for `-k`. The simulated GPU runs the threads in three orders, and once
+# more on CuPy's arrays; it stays out of tests on whole workloads, for which it is too slow: they
+# take NATIVE or FAST_NATIVE.
 NATIVE = ("numpy", "numba", pytest.param("cupy", marks=pytest.mark.gpu))
 FAST_NATIVE = NATIVE[1:]
 SIMULATED = ("simulated-forward", "simulated-reversed", "simulated-rotated")
+ON_CUPY_ARRAYS = "simulated-forward-cupy"
 
 
 def pytest_addoption(parser):
@@ -28,22 +30,23 @@ def pytest_collection_modifyitems(config, items):
 
 
 def backend_or_skip(name):
-    kind, _, order = name.partition("-")
+    kind, *options = name.split("-")
     try:
         if kind == "simulated":
-            return kernels.load("cupy", simulate=True, order=order)
+            names = dict(zip(("order", "arrays"), options, strict=False))
+            return kernels.load("cupy", simulate=True, **names)
         return kernels.load(name)
     except kernels.Unavailable as reason:
         pytest.skip(str(reason))
 
 
-@pytest.fixture(scope="session", params=NATIVE + SIMULATED)
+@pytest.fixture(scope="session", params=(*NATIVE, *SIMULATED, ON_CUPY_ARRAYS))
 def backend(request):
     """Every backend that can run here, the reference among them."""
     return backend_or_skip(request.param)
 
 
-@pytest.fixture(scope="session", params=FAST_NATIVE + SIMULATED)
+@pytest.fixture(scope="session", params=(*FAST_NATIVE, *SIMULATED, ON_CUPY_ARRAYS))
 def fast_backend(request):
     """The backends that check their arguments: all but the reference."""
     return backend_or_skip(request.param)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import SIMULATED, backend_or_skip, verify
+from conftest import ON_CUPY_ARRAYS, SIMULATED, backend_or_skip, verify
 
 import kernels
 import reference
@@ -21,6 +21,11 @@ OPERATIONS = [operation for family in reference.FAMILIES.values() for operation 
 @pytest.fixture
 def simulated():
     return backend_or_skip(SIMULATED[0])
+
+
+@pytest.fixture
+def on_cupy_arrays():
+    return backend_or_skip(ON_CUPY_ARRAYS)
 
 
 def python(code, folder=ROOT, **environment):
@@ -41,6 +46,8 @@ def test_one_backend_for_every_order():
 def test_arguments():
     with pytest.raises(ValueError, match="order must be one of forward, reversed, rotated"):
         kernels.load("cupy", simulate=True, order="sideways")
+    with pytest.raises(ValueError, match="arrays must be one of numpy, cupy, got 'torch'"):
+        kernels.load("cupy", simulate=True, arrays="torch")
     with pytest.raises(ValueError, match="simulate must be False for 'numba'"):
         kernels.load("numba", simulate=True)
 
@@ -54,6 +61,20 @@ gpu = kernels.load("cupy", simulate=True)
 print(gpu.activation_forward(numpy.float32([[-1, 2]]), "relu"))
 """
     assert python(code) == ("[[0. 2.]]\n", "")
+
+
+def test_arrays_of_cupy_need_cupy_alone(on_cupy_arrays):
+    """No GPU, as in every test here that is not marked so; without CuPy one line says it."""
+    code = """
+import sys
+if {missing}: sys.modules["cupy"] = None
+import kernels
+try: print(kernels.load("cupy", simulate=True, arrays="cupy").device.ndarray)
+except kernels.Unavailable as error: print(error)
+"""
+    assert python(code.format(missing=False)) == ("<class 'cupy.ndarray'>\n", "")
+    line = "backend cupy simulated: the package cupy is not installed\n"
+    assert python(code.format(missing=True)) == (line, "")
 
 
 def test_missing_compiler_is_named_in_one_line():
@@ -102,6 +123,45 @@ print(param, len(list(folder.glob("*.so"))), folder)
 
 def test_what_is_never_written_is_nan(simulated):
     assert np.isnan(simulated.device.empty((2, 3), "float32")).all()
+
+
+def test_arrays_of_cupy_are_assigned_and_viewed_as_on_a_gpu(on_cupy_arrays):
+    host = np.arange(12, dtype=np.float32).reshape(3, 4)
+    array = on_cupy_arrays.asarray(host)
+    assert isinstance(array, on_cupy_arrays.device.ndarray)
+    assert array.data.ptr % 512 == 0
+    array[1:, ::2] = 7
+    array.T[0] = on_cupy_arrays.asarray(np.float32([1, 2, 3]))
+    flat = array.reshape(-1)
+    flat[4:6].reshape(2, 1)[...] = on_cupy_arrays.asarray(np.float32([[8], [9]]))
+    expected = [[1, 1, 2, 3], [8, 9, 7, 7], [3, 9, 7, 11]]
+    np.testing.assert_array_equal(on_cupy_arrays.to_host(array), expected)
+    kept = array.copy()
+    array.fill(0)
+    assert float(array[2, 3]) == 0
+    assert kept.tolist() == expected
+    with pytest.raises(TypeError, match="Implicit conversion to a NumPy array"):
+        np.asarray(array)
+    with pytest.raises(TypeError, match="Unsupported type"):
+        array[0] = host[0]
+    assert on_cupy_arrays.asarray(np.ones((0, 5))).shape == (0, 5)
+
+
+def test_a_kernel_takes_nothing_of_another_kind(on_cupy_arrays):
+    """What CuPy would take for something else: another array, and numbers without a size."""
+    param = on_cupy_arrays.asarray(np.ones(4))
+    device, table = on_cupy_arrays.device, on_cupy_arrays.table
+    with pytest.raises(TypeError, match=r"a kernel cannot take a numpy\.ndarray"):
+        device.launch("sgd", (4,), param, np.ones(4), 4, 0.1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(table, "plan", lambda name, work, arguments: ("optimizers", *arguments))
+        with pytest.raises(TypeError, match=r"a kernel cannot take a builtins\.float"):
+            device.launch("sgd", (4,), "float64", (1,), (256,), (param, param, np.int64(4), 0.1))
+        for real, count in ((np.float32(0.1), np.int64(4)), (np.float64(0.1), np.int32(4))):
+            wrong = r"sgd: argument [23] has 4 bytes where its parameter has 8"
+            with pytest.raises(RuntimeError, match=wrong):
+                device.launch("sgd", (4,), "float64", (1,), (256,), (param, param, count, real))
+    np.testing.assert_array_equal(on_cupy_arrays.to_host(param), 1)
 
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=str)

@@ -4,6 +4,9 @@ It stands in for device.py: g++ compiles the text of the .cu files against cuda.
 for every CUDA thread (scheduler.cpp), and the launches come from the same table. So the backend is
 executed as a whole, its Python code, grids, argument types and shared memory included; only NumPy's
 product takes the place of cuBLAS. It shows what the kernels compute, not how fast.
+
+Arrays are NumPy's, for which no CuPy is needed, or CuPy's over host memory (host_arrays.py): then
+the Python code sees the very types that it sees on a GPU.
 """
 
 import ctypes
@@ -11,11 +14,28 @@ import time
 
 import numpy as np
 
-from ...interface import label_out_of_range
+from ...interface import Unavailable, label_out_of_range, one_of, type_name
 from .. import table
 from . import build
 
 ORDERS = ("forward", "reversed", "rotated")  # as in cuda.h
+ARRAYS = ("numpy", "cupy")
+
+
+def device(order, arrays):
+    """The simulated GPU for these arrays, with threads and blocks in this order."""
+    one_of("order", order, ORDERS)
+    one_of("arrays", arrays, ARRAYS)
+    build.require_compiler()
+    if arrays == "numpy":
+        return Device(order)
+    try:
+        from .host_arrays import CupyDevice
+    except ModuleNotFoundError as error:
+        raise Unavailable(
+            f"backend cupy simulated: the package {error.name} is not installed"
+        ) from None
+    return CupyDevice(order)
 
 
 class Device:
@@ -29,12 +49,9 @@ class Device:
     timer = staticmethod(time.perf_counter)
 
     def __init__(self, order):
-        if order not in ORDERS:
-            raise ValueError(f"order must be one of {', '.join(ORDERS)}, got {order!r}")
-        build.require_compiler()
         self.order = ORDERS.index(order)
         self.sanitizer = ""
-        self.fault_word = np.zeros((), np.int32)
+        self.fault_word = self.asarray(np.zeros((), np.int32))
         self.in_capture = False
         self.captured = None  # the calls of a graph, where they are not to be made now
 
@@ -45,13 +62,23 @@ class Device:
 
     @staticmethod
     def to_host(array):
-        """A copy."""
+        """A copy as a NumPy array."""
         return array.copy()
 
     @staticmethod
     def empty(shape, dtype):
         """An array of NaN, so that an element which is never written shows."""
         return np.full(shape, np.nan, dtype)
+
+    @staticmethod
+    def as_numpy(array):
+        """The same memory as a NumPy array."""
+        return array
+
+    @staticmethod
+    def address(array):
+        """Where the array begins."""
+        return array.ctypes.data
 
     def synchronize(self):
         """Raises ValueError for labels out of range in the work since the last call."""
@@ -64,7 +91,7 @@ class Device:
         """NumPy's product; forbidden, as cuBLAS is, while a graph is captured."""
         if self.capturing():
             raise RuntimeError("a product by cuBLAS while a graph is captured")
-        np.matmul(a, b, out=out)
+        np.matmul(*map(self.as_numpy, (a, b)), out=self.as_numpy(out))
 
     def capture(self, work):
         """A graph of the kernels that work() launches; as on a GPU, work() runs twice."""
@@ -92,11 +119,12 @@ class Device:
             return
         function = getattr(build.library(file, dtype, self.sanitizer), f"launch_{name}")
         function.restype = ctypes.c_char_p
-        values = [_value(argument) for argument in arguments]
+        values = [self._value(argument) for argument in arguments]
         addresses = (ctypes.c_void_p * len(values))(*(value.ctypes.data for value in values))
+        sizes = (ctypes.c_size_t * len(values))(*(value.nbytes for value in values))
 
         def run(arrays=arguments, values=values):  # both must outlive the call
-            failure = function(_uint3(grid), _uint3(block), self.order, addresses)
+            failure = function(_uint3(grid), _uint3(block), self.order, addresses, sizes)
             if failure:
                 raise RuntimeError(f"{name}: {failure.decode()}")
 
@@ -104,6 +132,14 @@ class Device:
             run()
         else:
             self.captured.append(run)
+
+    def _value(self, argument):
+        """The bytes that the kernel takes: an array's address, or the number itself."""
+        if isinstance(argument, self.ndarray):
+            return np.array(self.address(argument), np.uint64)
+        if not isinstance(argument, np.generic):  # whose size CuPy would guess, or not take at all
+            raise TypeError(f"a kernel cannot take a {type_name(type(argument))}")
+        return np.array(argument)
 
 
 class Graph:
@@ -115,12 +151,6 @@ class Graph:
     def launch(self):
         for call in self.calls:
             call()
-
-
-def _value(argument):
-    """The bytes that the kernel takes: an array's address, or the number itself."""
-    is_array = isinstance(argument, np.ndarray)
-    return np.array(argument.ctypes.data, np.uint64) if is_array else np.array(argument)
 
 
 def _uint3(sizes):

@@ -27,6 +27,9 @@ enum Order { FORWARD, REVERSED, ROTATED };
 // Calls thread(call) once for every thread; returns what went wrong, or null.
 const char* run(uint3 grid, uint3 block, Order order, void (*thread)(void*), void* call);
 
+// Whether `count` arguments have the bytes that are wanted: what is wrong, or null.
+const char* check_sizes(const size_t* sizes, const size_t* wanted, int count);
+
 void barrier(int line);
 uint64_t shuffle(unsigned mask, uint64_t bits, unsigned source);
 unsigned lane();
@@ -37,10 +40,13 @@ template <class T> T& shared(const void* key) {
   return *static_cast<T*>(shared_memory(key, sizeof(T)));
 }
 
-// As cuLaunchKernel: arguments[k] points to the bytes of argument k, whatever they mean.
+// As cuLaunchKernel: arguments[k] points to the bytes of argument k. It would take them whatever
+// they mean; here their number is held against the kernel's parameter.
 template <class... T, size_t... K>
 const char* launch(void (*kernel)(T...), std::index_sequence<K...>, const uint3* grid,
-                   const uint3* block, int order, void** arguments) {
+                   const uint3* block, int order, void** arguments, const size_t* sizes) {
+  const size_t wanted[] = {sizeof(T)...};
+  if (const char* wrong = check_sizes(sizes, wanted, sizeof...(T))) return wrong;
   struct Call {
     void (*kernel)(T...);
     void** arguments;
@@ -54,8 +60,8 @@ const char* launch(void (*kernel)(T...), std::index_sequence<K...>, const uint3*
 
 template <class... T>
 const char* launch(void (*kernel)(T...), const uint3* grid, const uint3* block, int order,
-                   void** arguments) {
-  return launch(kernel, std::index_sequence_for<T...>(), grid, block, order, arguments);
+                   void** arguments, const size_t* sizes) {
+  return launch(kernel, std::index_sequence_for<T...>(), grid, block, order, arguments, sizes);
 }
 
 }  // namespace simulator
@@ -63,8 +69,8 @@ const char* launch(void (*kernel)(T...), const uint3* grid, const uint3* block, 
 // The entry point launch_NAME of a kernel, for ctypes.
 #define KERNEL(name)                                                                         \
   extern "C" const char* launch_##name(const uint3* grid, const uint3* block, int order,     \
-                                       void** arguments) {                                   \
-    return simulator::launch(name, grid, block, order, arguments);                           \
+                                       void** arguments, const size_t* sizes) {              \
+    return simulator::launch(name, grid, block, order, arguments, sizes);                    \
   }
 
 // A macro, so that threads which wait in different lines can be told apart.

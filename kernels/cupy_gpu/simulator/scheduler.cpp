@@ -70,9 +70,9 @@ char message[200];
 const char* failure;
 char barrier_tag[2], begin_tag, end_tag;  // by which ThreadSanitizer knows what orders threads
 
-void fail(const char* format, int first = 0, int second = 0) {
+template <class... Values> void fail(const char* format, Values... values) {
   if (failure) return;
-  snprintf(message, sizeof message, format, first, second);
+  snprintf(message, sizeof message, format, values...);
   failure = message;
 }
 
@@ -186,6 +186,14 @@ void run_block(Order order, unsigned& turn) {
 }
 
 }  // namespace
+
+const char* check_sizes(const size_t* sizes, const size_t* wanted, int count) {
+  failure = nullptr;
+  for (int k = 0; k < count; ++k)
+    if (sizes[k] != wanted[k])
+      fail("argument %d has %zu bytes where its parameter has %zu", k, sizes[k], wanted[k]);
+  return failure;
+}
 
 void barrier(int line) {
   char* tag = &barrier_tag[++current->barriers % 2];  // by turns: one may be left while the next fills
