@@ -210,7 +210,8 @@ def queue_loss(spec, logits, labels, loss, dlogits):
     size, blocks = logits.size, blocks_of("target_loss", spec.dtype, logits.size)
     sums = loss if blocks == 1 else device.empty(blocks, spec.dtype)
     given = LOSSES.index(spec.loss), logits, labels, sums, dlogits, size
-    device.launch("target_loss", (size,), *given, spec.label_smoothing, 1 / size)
+    smoothing = spec.label_smoothing
+    device.launch("target_loss", (size,), *given, smoothing, 1 - smoothing, 1 / size)
     losses.finish(sums, loss)
 
 
@@ -223,8 +224,9 @@ def _settings(spec):
     given = spec.settings
     beta = given.get("beta", given.get("rho", given.get("beta1", 0.0)))
     beta2, decay = given.get("beta2", 0.0), given["lr"] * spec.weight_decay
-    tail = given.get("eps", 0.0), beta, 1 - beta, beta2, 1 - beta2
-    return np.array([given["lr"], decay, spec.label_smoothing, *tail], spec.dtype)
+    of_loss = spec.label_smoothing, 1 - spec.label_smoothing
+    of_rule = given.get("eps", 0.0), beta, 1 - beta, beta2, 1 - beta2
+    return np.array([given["lr"], decay, *of_loss, *of_rule], spec.dtype)
 
 
 def _rate(spec, steps):
