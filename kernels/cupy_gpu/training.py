@@ -91,7 +91,7 @@ class Chain:
 
     def __init__(self, network):
         spec = self._spec = network._spec
-        self._network = network
+        self._memory = network._memory  # not the network: a cycle would outlive it, on the GPU too
         self._layers = layers_of(spec, network.parameters)
         gradients = spec.views(network._grad)
         self._gradients = [
@@ -141,7 +141,7 @@ class Chain:
 
     def _queue(self, rows):
         """Queue a step on the rows that were gathered."""
-        spec, network = self._spec, self._network
+        spec = self._spec
         inputs = [self._x[:rows], *(y[:rows] for y in self._y)]
         for n, (weight, bias, way, slope, slopes) in enumerate(self._layers):
             z, y = self._z[n][:rows], inputs[n + 1]
@@ -161,7 +161,7 @@ class Chain:
             dense.weight_gradient(inputs[n], dz, dweight)
             if n > 0:
                 dense.input_gradient(dz, weight, self._dy[n - 1][:rows])
-        given = _rule_and_loss(spec)[0], self._settings, self._clock, self._fault, network._memory
+        given = _rule_and_loss(spec)[0], self._settings, self._clock, self._fault, self._memory
         device.launch("update_all", (spec.size,), *given, spec.size, self._loss, self._outcome)
 
 
