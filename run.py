@@ -77,7 +77,9 @@ def driver_version(load=ctypes.CDLL):
 
 def cupy_extra(version):
     """The extra of setup.cfg with the CuPy for this driver; without one, to compile and to test."""
-    if version is not None and version < 12:
+    if version is None:
+        return "compile"
+    if version < 12:
         raise Problem(
             f"the NVIDIA driver supports CUDA {version}, CuPy needs 12: update it or add --no-gpu"
         )

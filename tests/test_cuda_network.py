@@ -103,6 +103,16 @@ def test_epoch_is_its_steps(every_order, make, path, case):
     assert int(one.state()["steps"]) == 6
 
 
+@every_path
+def test_the_label_keeps_its_share_under_strong_smoothing(gpu, make, path, monkeypatch):
+    """1 - smoothing, taken in float32, would lose digits, which show among so many classes."""
+    settings = {"label_smoothing": 0.9995, "lr": 1000.0}
+    case = (1, 600), (), "softmax_cross_entropy", "sgd", settings
+    monkeypatch.setitem(CASES, "strong smoothing", case)
+    network = make(gpu, path, "strong smoothing", 1)
+    verify_step(gpu, network, "strong smoothing", *rows("strong smoothing", 1))
+
+
 def test_a_small_network_needs_one_launch(gpu, monkeypatch):
     network = create(gpu.network, "moons", 8)
     names, launch = [], gpu.device.launch

@@ -1,6 +1,7 @@
 """run.py: what it says when it cannot go on, and how it chooses CuPy."""
 
 import builtins
+import configparser
 import ctypes
 import importlib.util
 import socket
@@ -113,10 +114,16 @@ def test_cuda_version_of_the_driver(run):
 
 
 def test_choice_of_cupy(run):
-    assert run.cupy_extra(12) == "gpu12"
-    assert run.cupy_extra(13) == "gpu13"
-    assert run.cupy_extra(14) == "gpu13"
-    assert run.cupy_extra(None) == "gpu13"
+    """With what it needs of the CUDA toolkit: to run, or without a driver to compile."""
+    settings = configparser.ConfigParser()
+    settings.read(RUN.with_name("setup.cfg"))
+    extras = settings["options.extras_require"]
+    chosen = {version: run.cupy_extra(version) for version in (12, 13, 14, None)}
+    assert list(chosen.values()) == ["gpu12", "gpu13", "gpu13", "compile"]
+    for version, extra in chosen.items():
+        parts = "nvrtc" if version is None else "cublas,cudart,nvrtc"
+        assert f"cupy-cuda{min(version or 13, 13)}x" in extras[extra]
+        assert f"cuda-toolkit[{parts}]" in extras[extra]
     with pytest.raises(run.Problem, match="supports CUDA 11, CuPy needs 12"):
         run.cupy_extra(11)
 

@@ -1,8 +1,8 @@
 """The backend for NVIDIA GPUs: CUDA C++ kernels, and cuBLAS through CuPy for the matrix product.
 
 Importing it touches no GPU: kernels are compiled at their first use. Functions return when their
-work is queued; `synchronize` waits for it. Products are taken in full float32; CuPy takes them in
-TF32 where CUPY_TF32=1 is set, and then they miss the error bounds.
+work is queued; `synchronize` waits for it. Products are taken in full float32, whatever CUPY_TF32
+says.
 """
 
 from . import device, network

@@ -40,10 +40,10 @@ gather_rows(const real* x, const void* labels, int label_bytes, const void* orde
 // losses[block] = the block's share of the mean loss of n logits, and its gradient.
 extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
 target_loss(int loss, const real* logits, const real* targets, real* losses, real* dlogits,
-            long long n, real smoothing, real scale) {
+            long long n, real smoothing, real one_minus_smoothing, real scale) {
   real sum = 0;
   for (long long i = blockIdx.x * THREADS + threadIdx.x; i < n; i += gridDim.x * THREADS)
-    sum += term(loss, logits[i], targets[i], smoothing, scale, dlogits[i]);
+    sum += term(loss, logits[i], targets[i], smoothing, one_minus_smoothing, scale, dlogits[i]);
   sum = block_sum(sum * scale);
   if (threadIdx.x == 0) losses[blockIdx.x] = sum;
 }

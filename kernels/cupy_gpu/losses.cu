@@ -15,13 +15,14 @@ struct Softmax {
   __device__ real output(int, real p) const { return p; }
 };
 
-// The mean loss and its gradient, with targets t_j = (1 - s) [j = label] + s / classes.
+// The mean loss and its gradient, with targets t_j = (1 - s) [j = label] + s / classes. 1 - s is
+// given, not taken here: in float32 it would lose digits.
 struct CrossEntropy {
   const void* labels;
   int label_bytes;
   int* fault;
   int classes;
-  real smoothing, scale;  // scale = 1 / rows
+  real smoothing, one_minus_smoothing, scale;  // scale = 1 / rows
   int label;
   real loss;  // this thread's share of the mean
 
@@ -39,7 +40,7 @@ struct CrossEntropy {
   __device__ void begin(const real* x, int number, const Row& row, int thread, int threads) {
     read_label(number);
     if (label < 0 || label % threads != thread) return;
-    real nats = log(row.sum) + (1 - smoothing) * (row.m - x[label]);
+    real nats = log(row.sum) + one_minus_smoothing * (row.m - x[label]);
     if (smooths()) nats += smoothing * (row.m - row.sum_x / classes);
     loss += nats * scale;
   }
@@ -47,7 +48,7 @@ struct CrossEntropy {
   __device__ bool smooths() const { return smoothing > 0; }
 
   __device__ real output(int j, real p) const {
-    const real target = smoothing / classes + (j == label ? 1 - smoothing : real(0));
+    const real target = smoothing / classes + (j == label ? one_minus_smoothing : real(0));
     return label < 0 ? not_a_number() : (p - target) * scale;
   }
 };
@@ -140,6 +141,7 @@ __device__ void wide(const real* logits, real* out, int rows, int classes, Objec
     if (lane == 0) parts[threadIdx.x / WARP] = row;
     __syncthreads();
     row = merge_lanes(lane < THREADS / WARP ? parts[lane] : Row{-infinity(), 0, 0});
+    row.sum += row.m - row.m;  // NaN where it is infinite, as x - m is in a narrow row
     objective.begin(x, number, row, threadIdx.x, THREADS);
     const real inverse = 1 / row.sum;
     for (int j = threadIdx.x; j < classes; j += THREADS)
@@ -163,9 +165,10 @@ softmax_wide(const real* logits, real* p, int rows, int classes) {
 // losses[block] = the block's share of the mean loss.
 extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
 cross_entropy_narrow(const real* logits, const void* labels, int label_bytes, real* losses,
-                     real* dlogits, int* fault, int rows, int classes, real smoothing, real scale,
-                     int lanes) {
-  CrossEntropy objective = {labels, label_bytes, fault, classes, smoothing, scale, 0, 0};
+                     real* dlogits, int* fault, int rows, int classes, real smoothing,
+                     real one_minus_smoothing, real scale, int lanes) {
+  CrossEntropy objective = {labels,    label_bytes,         fault, classes,
+                            smoothing, one_minus_smoothing, scale, 0, 0};
   narrow(logits, dlogits, rows, classes, lanes, objective);
   const real loss = block_sum(objective.loss);
   if (threadIdx.x == 0) losses[blockIdx.x] = loss;
@@ -173,8 +176,10 @@ cross_entropy_narrow(const real* logits, const void* labels, int label_bytes, re
 
 extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
 cross_entropy_wide(const real* logits, const void* labels, int label_bytes, real* losses,
-                   real* dlogits, int* fault, int rows, int classes, real smoothing, real scale) {
-  CrossEntropy objective = {labels, label_bytes, fault, classes, smoothing, scale, 0, 0};
+                   real* dlogits, int* fault, int rows, int classes, real smoothing,
+                   real one_minus_smoothing, real scale) {
+  CrossEntropy objective = {labels,    label_bytes,         fault, classes,
+                            smoothing, one_minus_smoothing, scale, 0, 0};
   wide(logits, dlogits, rows, classes, objective);
   const real loss = block_sum(objective.loss);
   if (threadIdx.x == 0) losses[blockIdx.x] = loss;
@@ -184,7 +189,7 @@ cross_entropy_wide(const real* logits, const void* labels, int label_bytes, real
 extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
 sparse_cross_entropy(const real* probabilities, const void* labels, int label_bytes, real* losses,
                      int* fault, int rows, int classes, real scale) {
-  CrossEntropy objective = {labels, label_bytes, fault, classes, 0, scale, 0, 0};
+  CrossEntropy objective = {labels, label_bytes, fault, classes, 0, 1, scale, 0, 0};
   for (int row = blockIdx.x * THREADS + threadIdx.x; row < rows; row += gridDim.x * THREADS) {
     objective.read_label(row);
     if (objective.label >= 0)

@@ -33,7 +33,8 @@ def softmax_cross_entropy(logits, labels, *, label_smoothing=0.0, out=None):
     kernel, *across = _by_width("cross_entropy", classes)
     sums = _partial(loss, kernel, rows, classes)
     given = logits, labels, labels.itemsize, sums, dlogits, device.fault(), rows, classes
-    device.launch(kernel, (rows, classes), *given, label_smoothing, 1 / rows, *across)
+    settings = label_smoothing, 1 - label_smoothing, 1 / rows
+    device.launch(kernel, (rows, classes), *given, *settings, *across)
     finish(sums, loss)
     return loss, dlogits
 

@@ -90,14 +90,16 @@ __device__ inline void backward(real* memory, const Layer& layer, const Layer& b
 // derivative of a row's loss; returns this thread's share of the sum of the losses. Each row of a
 // softmax is that of a power of two of neighbouring lanes.
 __device__ inline real loss_of(real* memory, const Layer& last, int loss, const Rows& data,
-                               int first, int rows, real smoothing, real scale) {
+                               int first, int rows, const Settings& settings, real scale) {
   const int outputs = last.fan_out, stride = row_stride(outputs);
+  const real smoothing = settings.smoothing, one_minus_smoothing = settings.one_minus_smoothing;
   real sum = 0;
   if (loss != SOFTMAX_CROSS_ENTROPY) {
     for (int i = threadIdx.x; i < rows * outputs; i += THREADS) {
       const int row = i / outputs, j = i % outputs, place = row * stride + j;
       const real target = data.target(first + row, j, outputs);
-      sum += term(loss, memory[last.y + place], target, smoothing, scale, memory[last.dz + place]);
+      sum += term(loss, memory[last.y + place], target, smoothing, one_minus_smoothing, scale,
+                  memory[last.dz + place]);
     }
     return sum;
   }
@@ -122,11 +124,11 @@ __device__ inline real loss_of(real* memory, const Layer& last, int loss, const 
     const int label = data.label(first + row);
     const real inverse = 1 / total;
     for (int j = lane; j < outputs; j += lanes) {
-      const real target = smoothing / outputs + (j == label ? 1 - smoothing : real(0));
+      const real target = smoothing / outputs + (j == label ? one_minus_smoothing : real(0));
       dz[j] = (dz[j] * inverse - target) * scale;
     }
     if (label % lanes != lane) continue;
-    sum += log(total) + (1 - smoothing) * (most - x[label]);
+    sum += log(total) + one_minus_smoothing * (most - x[label]);
     if (smoothing > 0) sum += smoothing * (most - total_x / outputs);
   }
   return sum;
@@ -190,7 +192,7 @@ train(const int* plan_numbers, const real* slopes, const real* settings_numbers,
         forward(memory, layers[n], slopes[n], rows);
         __syncthreads();
       }
-      loss += loss_of(memory, last, plan.loss, data, first, rows, settings.smoothing,
+      loss += loss_of(memory, last, plan.loss, data, first, rows, settings,
                       real(1) / (step_rows * terms));
       __syncthreads();
       for (int n = plan.layers - 1; n > 0; --n) {

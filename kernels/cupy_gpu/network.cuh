@@ -9,7 +9,7 @@ enum Fault { NONE, BAD_LABEL, BAD_ROW };
 
 // beta: also rho and beta1; decay: lr times the weight decay.
 struct Settings {
-  real lr, decay, smoothing, eps, beta, one_minus_beta, beta2, one_minus_beta2;
+  real lr, decay, smoothing, one_minus_smoothing, eps, beta, one_minus_beta, beta2, one_minus_beta2;
 };
 
 __device__ inline bool in_unit_interval(real target) { return target >= 0 && target <= 1; }
@@ -71,14 +71,15 @@ __device__ inline void apply(int rule, const Settings& s, real rate, real correc
 }
 
 // One term of a loss that takes targets, and its derivative times `scale`.
-__device__ inline real term(int loss, real x, real target, real smoothing, real scale, real& dx) {
+__device__ inline real term(int loss, real x, real target, real smoothing,
+                            real one_minus_smoothing, real scale, real& dx) {
   if (loss == MEAN_SQUARED_ERROR) {
     const real difference = x - target;
     dx = 2 * difference * scale;
     return difference * difference;
   }
   if (!in_unit_interval(target)) target = not_a_number();
-  target = (1 - smoothing) * target + smoothing / 2;
+  target = one_minus_smoothing * target + smoothing / 2;
   const real e = exp(-fabs(x));  // never overflows
   dx = ((x >= 0 ? real(1) : e) / (1 + e) - target) * scale;
   return (x <= 0 ? real(0) : x) - target * x + log1p(e);  // NaN stays NaN

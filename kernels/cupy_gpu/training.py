@@ -90,7 +90,7 @@ class Chain:
 
     def __init__(self, network):
         spec = self._spec = network._spec
-        self._network = network
+        self._memory = network._memory  # not the network: a cycle would outlive it, on the GPU too
         self._layers = layers_of(spec, network.parameters)
         gradients = spec.views(network._grad)
         self._gradients = [
@@ -140,7 +140,7 @@ class Chain:
 
     def _queue(self, rows):
         """Queue a step on the rows that were gathered."""
-        spec, network = self._spec, self._network
+        spec = self._spec
         inputs = [self._x[:rows], *(y[:rows] for y in self._y)]
         for n, (weight, bias, way, slope, slopes) in enumerate(self._layers):
             z, y = self._z[n][:rows], inputs[n + 1]
@@ -160,7 +160,7 @@ class Chain:
             dense.weight_gradient(inputs[n], dz, dweight)
             if n > 0:
                 dense.input_gradient(dz, weight, self._dy[n - 1][:rows])
-        given = _rule_and_loss(spec)[0], self._settings, self._clock, self._fault, network._memory
+        given = _rule_and_loss(spec)[0], self._settings, self._clock, self._fault, self._memory
         device.launch("update_all", (spec.size,), *given, spec.size, self._loss, self._outcome)
 
 
@@ -214,7 +214,8 @@ def queue_loss(spec, logits, labels, loss, dlogits):
     size, blocks = logits.size, blocks_of("target_loss", spec.dtype, logits.size)
     sums = loss if blocks == 1 else device.empty(blocks, spec.dtype)
     given = LOSSES[spec.loss], logits, labels, sums, dlogits, size
-    device.launch("target_loss", (size,), *given, spec.label_smoothing, 1 / size)
+    smoothing = spec.label_smoothing
+    device.launch("target_loss", (size,), *given, smoothing, 1 - smoothing, 1 / size)
     losses.finish(sums, loss)
 
 
@@ -227,8 +228,9 @@ def _settings(spec):
     given = spec.settings
     beta = given.get("beta", given.get("rho", given.get("beta1", 0.0)))
     beta2, decay = given.get("beta2", 0.0), given["lr"] * spec.weight_decay
-    tail = given.get("eps", 0.0), beta, 1 - beta, beta2, 1 - beta2
-    return np.array([given["lr"], decay, spec.label_smoothing, *tail], spec.dtype)
+    of_loss = spec.label_smoothing, 1 - spec.label_smoothing
+    of_rule = given.get("eps", 0.0), beta, 1 - beta, beta2, 1 - beta2
+    return np.array([given["lr"], decay, *of_loss, *of_rule], spec.dtype)
 
 
 def _rate(spec, steps):
