@@ -1,7 +1,7 @@
 // The activation functions and their derivatives, each way at compile time.
 #include "common.cuh"
 
-// How an activation is computed: the numbers are those of kernels/interface.py.
+// How an activation is computed: the numbers are those of kernels/catalog.py.
 enum Way { IDENTITY, RELU, SLOPE, SLOPES, ELU, SELU, SIGMOID, TANH };
 
 constexpr real SELU_LAMBDA = 1.0507009873554804934193349852946;
@@ -43,6 +43,7 @@ template <class Body> __device__ void with_way(int way, Body body) {
     case SELU: return body(Constant<SELU>());
     case SIGMOID: return body(Constant<SIGMOID>());
     case TANH: return body(Constant<TANH>());
-    default: return body(Constant<IDENTITY>());
+    case IDENTITY: return body(Constant<IDENTITY>());
+    default: __trap();
   }
 }

@@ -14,20 +14,17 @@ begin_rows(int data_rows, const void* labels, int label_bytes, const void* order
 }
 
 // Rows first ... first + rows of the order to where the chain reads them: x to `input`, labels to
-// `chosen`, or targets to `targets`; and what else this step has of its own to `clock`: Adam's rate
-// and correction, and the share of its loss in the outcome.
+// `chosen`, or targets to `targets`; and what else this step has of its own to `clock`: the rule's
+// scalars, and the share of its loss in the outcome.
 extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
 gather_rows(const real* x, const void* labels, int label_bytes, const void* order, int order_bytes,
             int first, int rows, int fan_in, int outputs, int loss, const int* fault, real* input,
-            int* chosen, real* targets, real* clock, real rate, real correction, real share) {
+            int* chosen, real* targets, real* clock, const real* scalars, real share) {
   if (*fault) return;
   const Rows data = {order, order_bytes, labels, label_bytes};
   const long long start = blockIdx.x * THREADS + threadIdx.x, stride = gridDim.x * THREADS;
-  if (start == 0) {
-    clock[0] = rate;
-    clock[1] = correction;
-    clock[2] = share;
-  }
+  if (start < MOST_SCALARS) clock[start] = scalars[start];
+  if (start == 0) clock[MOST_SCALARS] = share;
   for (long long i = start; i < (long long)rows * fan_in; i += stride)
     input[i] = x[data.row(first + i / fan_in) * fan_in + i % fan_in];
   if (loss == SOFTMAX_CROSS_ENTROPY)
@@ -75,11 +72,8 @@ update_all(int rule, const real* settings_numbers, const real* clock, const int*
            int size, const real* loss, real* outcome) {
   if (*fault) return;
   const Settings settings = *reinterpret_cast<const Settings*>(settings_numbers);
-  const real rate = clock[0], correction = clock[1];
   const int start = blockIdx.x * THREADS + threadIdx.x;
-  if (start == 0) outcome[0] += clock[2] * *loss;
-  for (int p = start; p < size; p += gridDim.x * THREADS) {
-    real *param = state + p, *grad = param + size, *first = grad + size;
-    apply(rule, settings, rate, correction, *param, *grad, *first, first[size]);
-  }
+  if (start == 0) outcome[0] += clock[MOST_SCALARS] * *loss;
+  for (int p = start; p < size; p += gridDim.x * THREADS)
+    apply(rule, settings.decay, clock, state + p, size);
 }

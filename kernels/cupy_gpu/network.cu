@@ -156,12 +156,13 @@ __device__ inline real gradient_of(const real* memory, const Layer& layer, int p
 }
 
 // Steps on `batch` rows each until all `count` rows are done. state: parameters, gradients and
-// optimizer state; rates: (rate, correction) of each step, for Adam alone. outcome = (mean loss,
-// fault): where there is a fault, nothing else is written.
+// optimizer state; scalars: the rule's, of each step `scalars_step` further on. outcome = (mean
+// loss, fault): where there is a fault, nothing else is written.
 extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
-train(const int* plan_numbers, const real* slopes, const real* settings_numbers, const real* rates,
-      real* state, const real* x, int data_rows, const void* labels, int label_bytes,
-      const void* order, int order_bytes, int count, real* outcome) {
+train(const int* plan_numbers, const real* slopes, const real* settings_numbers,
+      const real* scalars, int scalars_step, real* state, const real* x, int data_rows,
+      const void* labels, int label_bytes, const void* order, int order_bytes, int count,
+      real* outcome) {
   __shared__ real memory[MEMORY];
   __shared__ Layer layers[MOST_LAYERS];
   const Plan plan = *reinterpret_cast<const Plan*>(plan_numbers);
@@ -199,15 +200,14 @@ train(const int* plan_numbers, const real* slopes, const real* settings_numbers,
         backward(memory, layers[n], layers[n - 1], slopes[n - 1], rows);
         __syncthreads();
       }
-      const real rate = rates ? rates[2 * step] : 0, correction = rates ? rates[2 * step + 1] : 0;
       int n = 0;
       for (int p = threadIdx.x; p < plan.size; p += THREADS) {
         while (n + 1 < plan.layers && p >= layers[n + 1].weight) ++n;
-        real *param = memory + p, *grad = param + plan.size, *first = grad + plan.size;
+        real *param = memory + p, *grad = param + plan.size;
         const real sum = gradient_of(memory, layers[n], p, rows);
         *grad = done > 0 ? *grad + sum : sum;
         if (done + rows == step_rows)
-          apply(plan.rule, settings, rate, correction, *param, *grad, *first, first[plan.size]);
+          apply(plan.rule, settings.decay, scalars + step * scalars_step, param, plan.size);
       }
       __syncthreads();  // before the next rows take their place
     }

@@ -2,14 +2,13 @@
 // a parameter by the rule of the network, and the losses that take targets.
 #include "rules.cuh"
 
-// The numbers are those of kernels/interface.py.
+// The numbers are those of kernels/catalog.py.
 enum Loss { SOFTMAX_CROSS_ENTROPY, SIGMOID_CROSS_ENTROPY, MEAN_SQUARED_ERROR };
-enum Rule { SGD, MOMENTUM, NESTEROV, ADAGRAD, RMSPROP, ADAM };
 enum Fault { NONE, BAD_LABEL, BAD_ROW };
 
-// beta: also rho and beta1; decay: lr times the weight decay.
+// decay: lr times the weight decay.
 struct Settings {
-  real lr, decay, smoothing, one_minus_smoothing, eps, beta, one_minus_beta, beta2, one_minus_beta2;
+  real decay, smoothing, one_minus_smoothing;
 };
 
 __device__ inline bool in_unit_interval(real target) { return target >= 0 && target <= 1; }
@@ -54,20 +53,18 @@ struct Rows {
   }
 };
 
-// One parameter and its state by the rule; rate and correction are Adam's of this step.
-__device__ inline void apply(int rule, const Settings& s, real rate, real correction, real& p,
-                             real g, real& first, real& second) {
-  if (s.decay > 0) p -= s.decay * p;
-  switch (rule) {
-    case SGD: return sgd_rule(p, g, s.lr);
-    case MOMENTUM: return momentum_rule(p, g, first, s.lr, s.beta);
-    case NESTEROV: return nesterov_rule(p, g, first, s.lr, s.beta);
-    case ADAGRAD: return adagrad_rule(p, g, first, s.lr, s.eps);
-    case RMSPROP: return rmsprop_rule(p, g, first, s.lr, s.beta, s.one_minus_beta, s.eps);
-    default:
-      return adam_rule(p, g, first, second, rate, correction, s.beta, s.one_minus_beta, s.beta2,
-                       s.one_minus_beta2, s.eps);
-  }
+// One parameter by the rule; its gradient and its states lie each `size` elements further on.
+__device__ inline void apply(int rule, real decay, const real* scalars, real* param, int size) {
+  if (decay > 0) *param -= decay * *param;
+  with_rule(rule, [&](auto chosen) {
+    constexpr int STATES = decltype(chosen)::STATES;
+    real state[STATES + 1];  // one more: no array is empty
+#pragma unroll
+    for (int k = 0; k < STATES; ++k) state[k] = param[(2 + k) * size];
+    decltype(chosen)::apply(*param, param[size], state, scalars);
+#pragma unroll
+    for (int k = 0; k < STATES; ++k) param[(2 + k) * size] = state[k];
+  });
 }
 
 // One term of a loss that takes targets, and its derivative times `scale`.

@@ -1,35 +1,71 @@
-// The update rules of one parameter p with gradient g; the others are its state. Factors like
-// 1 - beta are given, not taken here: in float32 they would lose digits.
+// The update rules, each of one parameter p with gradient g. s: its states, c: the scalars that the
+// host computes once a step, in float64, both in the order of kernels/catalog.py.
 #include "common.cuh"
 
-__device__ inline void sgd_rule(real& p, real g, real lr) { p -= lr * g; }
+// The numbers are those of kernels/catalog.py.
+enum Rule { SGD, MOMENTUM, NESTEROV, ADAGRAD, RMSPROP, ADAM };
+constexpr int MOST_STATES = 2, MOST_SCALARS = 8;
 
-__device__ inline void momentum_rule(real& p, real g, real& v, real lr, real beta) {
-  v = beta * v + lr * g;
-  p -= v;
-}
+struct Sgd {
+  static constexpr int STATES = 0;
+  static __device__ void apply(real& p, real g, real* s, const real* c) { p -= c[0] * g; }
+};
 
-__device__ inline void nesterov_rule(real& p, real g, real& v, real lr, real beta) {
-  v = beta * v + lr * g;
-  p -= beta * v + lr * g;
-}
+struct Momentum {
+  static constexpr int STATES = 1;
+  static __device__ void apply(real& p, real g, real* s, const real* c) {
+    const real lr = c[0], beta = c[1];
+    s[0] = beta * s[0] + lr * g;
+    p -= s[0];
+  }
+};
 
-__device__ inline void adagrad_rule(real& p, real g, real& sum, real lr, real eps) {
-  sum += g * g;
-  p -= lr * g / (sqrt(sum) + eps);
-}
+struct Nesterov {
+  static constexpr int STATES = 1;
+  static __device__ void apply(real& p, real g, real* s, const real* c) {
+    const real lr = c[0], beta = c[1];
+    s[0] = beta * s[0] + lr * g;
+    p -= beta * s[0] + lr * g;
+  }
+};
 
-__device__ inline void rmsprop_rule(real& p, real g, real& mean, real lr, real rho,
-                                    real one_minus_rho, real eps) {
-  mean = rho * mean + one_minus_rho * (g * g);
-  p -= lr * g / (sqrt(mean) + eps);
-}
+struct Adagrad {
+  static constexpr int STATES = 1;
+  static __device__ void apply(real& p, real g, real* s, const real* c) {
+    const real lr = c[0], eps = c[1];
+    s[0] += g * g;
+    p -= lr * g / (sqrt(s[0]) + eps);
+  }
+};
 
-// rate = lr / (1 - beta1^t) and correction = 1 / (1 - beta2^t).
-__device__ inline void adam_rule(real& p, real g, real& m, real& v, real rate, real correction,
-                                 real beta1, real one_minus_beta1, real beta2,
-                                 real one_minus_beta2, real eps) {
-  m = beta1 * m + one_minus_beta1 * g;
-  v = beta2 * v + one_minus_beta2 * (g * g);
-  p -= rate * m / (sqrt(v * correction) + eps);
+struct Rmsprop {
+  static constexpr int STATES = 1;
+  static __device__ void apply(real& p, real g, real* s, const real* c) {
+    const real lr = c[0], rho = c[1], one_minus_rho = c[2], eps = c[3];
+    s[0] = rho * s[0] + one_minus_rho * (g * g);
+    p -= lr * g / (sqrt(s[0]) + eps);
+  }
+};
+
+struct Adam {
+  static constexpr int STATES = 2;
+  static __device__ void apply(real& p, real g, real* s, const real* c) {
+    const real rate = c[0], correction = c[1], eps = c[6];
+    s[0] = c[2] * s[0] + c[3] * g;
+    s[1] = c[4] * s[1] + c[5] * (g * g);
+    p -= rate * s[0] / (sqrt(s[1] * correction) + eps);
+  }
+};
+
+// Calls body(the rule): one branch before the loop instead of one in it.
+template <class Body> __device__ void with_rule(int rule, Body body) {
+  switch (rule) {
+    case SGD: return body(Sgd());
+    case MOMENTUM: return body(Momentum());
+    case NESTEROV: return body(Nesterov());
+    case ADAGRAD: return body(Adagrad());
+    case RMSPROP: return body(Rmsprop());
+    case ADAM: return body(Adam());
+    default: __trap();
+  }
 }

@@ -115,12 +115,7 @@ KERNELS = {
     "target_loss": Kernel("chain", thread_a_row),
     "right_decisions": Kernel("chain", thread_a_row),
     "update_all": Kernel("chain", thread_a_row),
-    "sgd": Kernel("optimizers", pieces),
-    "momentum": Kernel("optimizers", pieces),
-    "nesterov": Kernel("optimizers", pieces),
-    "adagrad": Kernel("optimizers", pieces),
-    "rmsprop": Kernel("optimizers", pieces),
-    "adam": Kernel("optimizers", pieces),
+    "update": Kernel("optimizers", pieces),
 }
 
 

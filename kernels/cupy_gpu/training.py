@@ -24,6 +24,7 @@ from .. import interface
 from ..catalog import ACTIVATIONS, IDENTITY, LOSSES, RULES, SLOPES
 from . import dense, device, losses
 from .activations import forward as activation_forward
+from .optimizers import MOST_SCALARS
 from .table import blocks_of
 
 MOST_PRODUCTS = 1 << 19  # weights times rows of a step in one block
@@ -32,7 +33,7 @@ SHARED = 46 << 10  # bytes, as MEMORY in network.cu
 MOST_LAYERS = 16  # as in network.cu
 GROUP = 4  # rows that a thread takes at once, as in network.cu
 FEWEST_ROWS = 16  # of a chunk, for the sake of the threads
-RATES = 1024  # steps for which Adam's rates are at hand
+AT_HAND = 1024  # steps whose scalars are computed at once
 BAD_LABEL, BAD_ROW = 1, 2
 
 
@@ -63,26 +64,36 @@ class Block:
         self._slopes = device.asarray(np.array(slopes, spec.dtype))
         self._settings = device.asarray(_settings(spec))
         self._outcome = device.empty(2, spec.dtype)
-        self._rates, self._first_rate = None, 0
+        self._scalars = Scalars(spec)
 
     def train(self, x, labels, order, count, steps):
         """All steps on these rows; returns (mean loss, fault)."""
-        rates = self._rates_from(steps, -(-count // self._spec.batch))
-        given = self._plan, self._slopes, self._settings, rates, self._memory, x, len(x)
+        scalars = self._scalars.of(steps, -(-count // self._spec.batch))
+        given = self._plan, self._slopes, self._settings, *scalars, self._memory, x, len(x)
         chosen = labels, labels.itemsize, *_order(order)
         device.launch("train", (), *given, *chosen, count, self._outcome)
         return self._outcome
 
-    def _rates_from(self, steps, count):
-        """Adam's rates of `count` steps, or None; most calls find them on the GPU."""
-        if self._spec.optimizer != "adam":
-            return None
-        first = steps - self._first_rate
-        if self._rates is None or first < 0 or first + count > len(self._rates):
-            later = range(steps, steps + max(count, RATES))
-            rates = np.array([_rate(self._spec, step) for step in later], self._spec.dtype)
-            self._rates, self._first_rate, first = device.asarray(rates), steps, 0
-        return self._rates[first:]
+
+class Scalars:
+    """The scalars of a network's rule, step by step, on the GPU; most calls find them there."""
+
+    def __init__(self, spec):
+        self._rule, self._settings, self._dtype = RULES[spec.optimizer], spec.settings, spec.dtype
+        self._first, self._table = 0, None
+
+    def of(self, steps, count):
+        """(the scalars of `count` steps after the first `steps`, elements from one to the next)."""
+        if not self._rule.counts:  # one row for all steps
+            steps, count = 0, 1
+        row = steps - self._first
+        if self._table is None or row < 0 or row + count > len(self._table):
+            table = np.zeros((max(count, AT_HAND if self._rule.counts else 1), MOST_SCALARS))
+            for k, scalars in enumerate(table):
+                found = self._rule.scalars(steps + k + 1, *self._settings.values())
+                scalars[: len(found)] = found
+            self._first, self._table, row = steps, device.asarray(table.astype(self._dtype)), 0
+        return self._table[row:], MOST_SCALARS if self._rule.counts else 0
 
 
 class Chain:
@@ -110,7 +121,8 @@ class Chain:
         self._dy = [rows(units) for units in spec.sizes[1:]]
         self._chosen = device.asarray(np.zeros(spec.batch, np.int32))
         self._settings = device.asarray(_settings(spec))
-        self._clock = device.asarray(np.zeros(3, spec.dtype))
+        self._clock = device.asarray(np.zeros(MOST_SCALARS + 1, spec.dtype))
+        self._scalars = Scalars(spec)
         self._loss = device.empty((), spec.dtype)
         self._outcome = device.asarray(np.zeros(2, spec.dtype))
         self._fault = device.asarray(np.ones(1, np.int32))  # so that capturing changes nothing
@@ -129,9 +141,9 @@ class Chain:
             rows = min(spec.batch, count - first)
             given = x, *chosen, first, rows, spec.sizes[0], outputs, loss, fault
             into = self._x, self._chosen, self._targets, self._clock
-            rates = _rate(spec, step) if spec.optimizer == "adam" else (0, 0)
+            scalars, _ = self._scalars.of(step, 1)
             work = rows * max(spec.sizes[0], outputs)
-            device.launch("gather_rows", (work,), *given, *into, *rates, rows / count)
+            device.launch("gather_rows", (work,), *given, *into, scalars, rows / count)
             if self._graph and rows == spec.batch:
                 self._graph.launch()
             else:
@@ -224,19 +236,9 @@ def _rule_and_loss(spec):
 
 
 def _settings(spec):
-    """As the struct Settings in network.cu; what is no setting of the rule is 0."""
-    given = spec.settings
-    beta = given.get("beta", given.get("rho", given.get("beta1", 0.0)))
-    beta2, decay = given.get("beta2", 0.0), given["lr"] * spec.weight_decay
-    of_loss = spec.label_smoothing, 1 - spec.label_smoothing
-    of_rule = given.get("eps", 0.0), beta, 1 - beta, beta2, 1 - beta2
-    return np.array([given["lr"], decay, *of_loss, *of_rule], spec.dtype)
-
-
-def _rate(spec, steps):
-    """Adam's lr / (1 - beta1^t) and 1 / (1 - beta2^t) after so many steps."""
-    given, t = spec.settings, steps + 1
-    return given["lr"] / (1 - given["beta1"] ** t), 1 / (1 - given["beta2"] ** t)
+    """As the struct Settings in network.cuh."""
+    decay, smoothing = spec.settings["lr"] * spec.weight_decay, spec.label_smoothing
+    return np.array([decay, smoothing, 1 - smoothing], spec.dtype)
 
 
 def _order(order):

@@ -85,6 +85,8 @@ template <class T> T __shfl_xor_sync(unsigned mask, T value, unsigned distance) 
   return value;
 }
 
+[[noreturn]] inline void __trap() { __builtin_trap(); }
+
 inline int atomicExch(int* address, int value) {
   return __atomic_exchange_n(address, value, __ATOMIC_RELAXED);
 }
