@@ -1,12 +1,19 @@
-"""Runs the simulated kernels under a sanitizer: exercise_cuda.py SANITIZER DTYPE [OPERATION ...]
+"""Runs the kernels at sizes and addresses where they err: exercise_cuda.py WHERE DTYPE [NAME ...]
 
-A process of its own, started with the sanitizer's library preloaded (test_cuda_sanitizers.py).
-Results are compared with the oracle as in the tests, but for ThreadSanitizer: a race is one
-whatever comes out. Prints FINISHED at the end.
+WHERE is a variant of the simulated kernels: "plain", "contracted" (on CuPy's arrays), "address" or
+"thread", these in a process that was started with the sanitizer's library preloaded
+(test_cuda_sanitizers.py). Or it is "gpu": then the exercises run on the card, for NVIDIA's tool:
+
+    compute-sanitizer --tool memcheck python tests/exercise_cuda.py gpu float32
+
+and likewise racecheck, initcheck and synccheck. NAME is that of an operation, or "network"; without
+any all are run. Results are compared with the oracle as in the tests, but for ThreadSanitizer: a
+race is one whatever comes out. Prints FINISHED at the end.
 """
 
 import itertools
 import sys
+from functools import partial
 
 import numpy as np
 from conftest import on_device, verify
@@ -16,10 +23,13 @@ import kernels
 import reference
 from reference import Layer
 
-SHAPES = {  # of (batch, fan_in, fan_out)
-    "": [(7, 5, 9), (3, 2, 600)],
-    # Around the 16 bytes of a vector and the 32 lanes of a warp.
-    "address": [(1, 1, 1), (3, 4, 5), (9, 7, 8), (33, 31, 32), (65, 63, 65), (4, 2, 1025)],
+# (batch, fan_in, fan_out) around the 16 bytes of a vector and the 32 lanes of a warp.
+BORDERS = [(1, 1, 1), (3, 4, 5), (9, 7, 8), (33, 31, 32), (65, 63, 65), (4, 2, 1025)]
+SHAPES = {
+    "plain": [(7, 5, 9), (3, 2, 600)],
+    "contracted": [(7, 5, 9), (3, 2, 600)],
+    "address": BORDERS,
+    "gpu": BORDERS,
     # Enough for several blocks, and for loops over the grid that go round twice.
     "thread": [(9, 7, 8), (5, 2, 600), (600, 2, 3), (70, 33, 70)],
 }
@@ -27,11 +37,23 @@ MOST_BLOCKS = 2  # in each direction of a grid
 MANY_TILES = 1000, 1  # so that all tiles of a product are small, or all are large
 
 
-def shifted(host):
+def load(where):
+    if where == "gpu":
+        import cupy
+
+        cupy.cuda.set_allocator(None)  # without a pool the tool knows where each array ends
+        return kernels.load("cupy")
+    arrays = "cupy" if where == "contracted" else "numpy"
+    backend = kernels.load("cupy", simulate=True, order="rotated", arrays=arrays)
+    backend.device.variant = where
+    return backend
+
+
+def shifted(asarray, host):
     """A copy that begins one element off the 16-byte border, and ends where its memory ends."""
-    memory = np.empty(host.size + 1, host.dtype)
+    memory = asarray(np.empty(host.size + 1, host.dtype))
     view = memory[1:].reshape(host.shape)
-    view[...] = host
+    view[...] = asarray(host)
     return view
 
 
@@ -39,7 +61,7 @@ def call(backend, operation, inputs):
     getattr(backend, operation.name)(**on_device(backend, inputs))
 
 
-def train(backend, sanitizer, dtype):
+def train(backend, where, dtype):
     """Networks in one block, in one that takes the rows in chunks, and by a chain of launches."""
     fitting = backend.training.chunk_of
     for case in CASES:
@@ -56,31 +78,31 @@ def train(backend, sanitizer, dtype):
                 pass  # rows that are not there are found before any is read
             else:
                 raise AssertionError("rows out of range were not found")
-            for part in (slice(30), slice(30, 45)) if sanitizer != "thread" else ():
+            for part in (slice(30), slice(30, 45)) if where != "thread" else ():
                 verify_step(backend, trained, case, x[part], labels[part], dtype)
 
 
-def main(sanitizer, dtype, *names):
-    backend = kernels.load("cupy", simulate=True, order="rotated")
-    backend.device.sanitizer = sanitizer
+def main(where, dtype, *names):
+    backend = load(where)
     backend.table.BLOCKS = MOST_BLOCKS
     operations = [operation for family in reference.FAMILIES.values() for operation in family]
-    check = call if sanitizer == "thread" else verify
-    for asarray, many in itertools.product((backend.asarray, shifted), MANY_TILES):
+    check = call if where == "thread" else verify
+    placements = backend.asarray, partial(shifted, backend.asarray)
+    for asarray, many in itertools.product(placements, MANY_TILES):
         backend.asarray, backend.table.MANY_TILES = asarray, many
         for operation in operations:
             chosen = operation.name in names if names else True
             if not chosen or (many == 1 and not operation.name.startswith("dense")):
                 continue
             rng = np.random.default_rng(0)
-            for batch, fan_in, fan_out in SHAPES[sanitizer]:
+            for batch, fan_in, fan_out in SHAPES[where]:
                 layer = Layer("test", fan_in, fan_out)
                 check(backend, operation, operation.sample(rng, layer, batch, dtype))
-            if sanitizer != "thread":  # values at the borders change no order of accesses
+            if where != "thread":  # values at the borders change no order of accesses
                 for _, inputs in operation.edges(dtype):
                     check(backend, operation, inputs)
         if many > 1 and (not names or "network" in names):
-            train(backend, sanitizer, dtype)
+            train(backend, where, dtype)
     print("FINISHED")
 
 

@@ -1,11 +1,13 @@
 """The simulated kernels under sanitizers, and planted bugs that these checks must catch.
 
+The simulator itself sees what a GPU forbids or leaves undefined and what its compiler may change.
 AddressSanitizer and UndefinedBehaviorSanitizer see accesses out of bounds, of shared memory too,
 and misaligned vectors; ThreadSanitizer sees missing barriers and sums that are not atomic. They run
 in a process of their own, with their library preloaded and without Numba.
 """
 
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -16,7 +18,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from conftest import SIMULATED, backend_or_skip
+from conftest import ON_CUPY_ARRAYS, SIMULATED, backend_or_skip
 
 ROOT = Path(__file__).resolve().parents[1]
 CUDA = ROOT / "kernels" / "cupy_gpu"
@@ -63,12 +65,13 @@ def prefix_for(sanitizer):
     pytest.skip(f"{sanitizer} sanitizer does not start, try sysctl vm.mmap_rnd_bits=28: {reason}")
 
 
-def exercise(sanitizer, dtype, *operations, packages=ROOT):
+def exercise(variant, dtype, *operations, packages=ROOT):
     """(whether all went well, everything printed) by exercise_cuda.py."""
-    backend_or_skip(SIMULATED[0])
+    backend_or_skip(ON_CUPY_ARRAYS if variant == "contracted" else SIMULATED[0])
+    sanitizer = variant if variant in LIBRARIES else ""
     prefix = prefix_for(sanitizer) if sanitizer else ()
     script = str(ROOT / "tests" / "exercise_cuda.py")
-    done = run_python([script, sanitizer, dtype, *operations], sanitizer, packages, prefix)
+    done = run_python([script, variant, dtype, *operations], sanitizer, packages, prefix)
     said = done.stdout + done.stderr
     return done.returncode == 0 and "FINISHED" in done.stdout, said
 
@@ -80,7 +83,7 @@ def long_runs(request):
     """
     chosen = [i for i in request.session.items if i.name.startswith("test_nothing_is_found[")]
     with ThreadPoolExecutor(1) as pool:
-        runs = [(i.callspec.params["sanitizer"], i.callspec.params["dtype"]) for i in chosen]
+        runs = [(i.callspec.params["variant"], i.callspec.params["dtype"]) for i in chosen]
         yield {run: pool.submit(exercise, *run) for run in runs}
 
 
@@ -93,7 +96,7 @@ class Bug:
     old: str
     new: str
     operation: str
-    sanitizer: str
+    variant: str
     caught: str
 
     def __str__(self):
@@ -137,7 +140,11 @@ BUGS = [
             "  __syncthreads();\n  if (warp > 0) return 0;",
             "  if (warp > 0) return 0;\n  __syncthreads();",
         ),
-        *("sparse_categorical_cross_entropy", "", r"divergent __syncthreads\(\) in line \d+"),
+        *(
+            "sparse_categorical_cross_entropy",
+            "plain",
+            r"divergent __syncthreads\(\) at common\.cuh:\d+, called at losses",
+        ),
     ),
     Bug(
         *("barriers in two branches", "common.cuh"),
@@ -145,32 +152,40 @@ BUGS = [
             "  __syncthreads();\n  if",
             "  if (warp)\n    __syncthreads();\n  else __syncthreads();\n  if",
         ),
-        *("sparse_categorical_cross_entropy", "", r"threads wait in line \d+ and in line \d+"),
+        *(
+            "sparse_categorical_cross_entropy",
+            "plain",
+            r"threads wait at common\.cuh:\d+.* and at common\.cuh:\d+",
+        ),
     ),
     Bug(
         *("barrier that one lane skips", "common.cuh"),
         *("  __syncthreads();\n", "  if (lane > 0) __syncthreads();\n"),
-        *("sparse_categorical_cross_entropy", "", r"threads wait for each other at a divergent"),
+        *(
+            "sparse_categorical_cross_entropy",
+            "plain",
+            r"threads wait for each other: one at common",
+        ),
     ),
     Bug(
         *("mask that excludes a lane", "common.cuh"),
         *("ALL = 0xffffffffu", "ALL = 0x7fffffffu"),
-        *("softmax", "", r"lane 31 takes part in a shuffle that its mask excludes"),
+        *("softmax", "plain", r"lane 31 takes part in a shuffle that its mask excludes"),
     ),
     Bug(
         *("wrong argument order of a launch", "losses.py"),
         *("logits, p, rows, classes, *across", "logits, p, classes, rows, *across"),
-        *("softmax", "", r"softmax, result 0: \d+ of \d+ wrong"),
+        *("softmax", "plain", r"softmax, result 0: \d+ of \d+ wrong"),
     ),
     Bug(
         *("wrong argument order of a wrapper", "optimizers.py"),
         *("settings = rate, correction, beta1", "settings = correction, rate, beta1"),
-        *("adam", "", r"adam, result 0: \d+ of \d+ wrong"),
+        *("adam", "plain", r"adam, result 0: \d+ of \d+ wrong"),
     ),
     Bug(
         *("arrays of a launch exchanged", "losses.py"),
         *("given = logits, labels, labels.itemsize, sums", "given = labels, logits, 4, sums"),
-        *("softmax_cross_entropy", "", r"TypeError: .*logits points to real, got int32"),
+        *("softmax_cross_entropy", "plain", r"TypeError: .*logits points to real, got int32"),
     ),
     Bug(
         *("activations of the minibatch before", "network.cu"),
@@ -178,7 +193,7 @@ BUGS = [
             "memory[layer.y + place] = activate<WAY>(z, alpha);",
             "if (rows > 20) memory[layer.y + place] = activate<WAY>(z, alpha);",
         ),
-        *("network", "", r"moons: (loss|.* wrong)"),
+        *("network", "plain", r"moons: (loss|.* wrong)"),
     ),
     Bug(
         *("slope of another layer", "network.cu"),
@@ -186,7 +201,7 @@ BUGS = [
             "backward(memory, layers[n], layers[n - 1], slopes[n - 1], rows)",
             "backward(memory, layers[n], layers[n - 1], slopes[n], rows)",
         ),
-        *("network", "", r"deep: .* wrong"),
+        *("network", "plain", r"deep: .* wrong"),
     ),
     Bug(
         *("smaller batch as if it were whole", "network.cu"),
@@ -199,17 +214,85 @@ BUGS = [
     Bug(
         *("mean over whole batches", "network.cu"),
         *("real(1) / (step_rows * terms)", "real(1) / (plan.batch * terms)"),
-        *("network", "", r"moons: (loss|.* wrong)"),
+        *("network", "plain", r"moons: (loss|.* wrong)"),
     ),
     Bug(
         *("update after the first chunk", "network.cu"),
         *("if (done + rows == step_rows)", "if (done == 0)"),
-        *("network", "", r"moons: (loss|.* wrong)"),
+        *("network", "plain", r"moons: (loss|.* wrong)"),
     ),
     Bug(
         *("grid too small", "table.py"),
         *("return min(BLOCKS, -(-n // each))", "return min(BLOCKS, n // each)"),
-        *("activation_backward", "", r"activation_backward.* wrong"),
+        *("activation_backward", "plain", r"activation_backward.* wrong"),
+    ),
+    Bug(
+        *("shuffles in two lines", "common.cuh"),
+        *(
+            "    value += __shfl_xor_sync(ALL, value, distance);",
+            "    if (threadIdx.x % 2) value += __shfl_xor_sync(ALL, value, distance);\n"
+            "    else value += __shfl_xor_sync(ALL, value, distance);",
+        ),
+        *("softmax", "plain"),
+        r"different shuffles: lane 0 at common\.cuh:(\d+), .* lane 1 at common\.cuh:(?!\1)\d+, ca",
+    ),
+    Bug(
+        *("shuffles of two calls", "losses.cu"),
+        *(
+            "row.m = lanes_max(row.m, lanes);",
+            "row.m = lane > 0 ? lanes_max(row.m, lanes)\n: lanes_max(row.m, lanes);",
+        ),
+        *("softmax", "plain"),
+        r"different shuffles: .*h:\d+, called at losses\.cu:(\d+), .*d at losses\.cu:(?!\1)\d+, ca",
+    ),
+    Bug(
+        *("masks that differ", "common.cuh"),
+        *("__shfl_xor_sync(ALL", "__shfl_xor_sync(threadIdx.x ? ALL : 0xffffu"),
+        *(
+            "softmax",
+            "plain",
+            r"masks differ in the shuffle at common\.cuh:\d+, .* lane 0 has ffff,",
+        ),
+    ),
+    Bug(
+        *("barriers of two calls", "losses.cu"),
+        *(
+            "const real loss = block_sum(objective.loss);",
+            "const real loss = threadIdx.x < 64 ? block_sum(objective.loss)\n"
+            ": block_sum(objective.loss);",
+        ),
+        *("softmax_cross_entropy", "plain"),
+        r"threads wait at (common\.cuh:\d+, called at losses\.cu):\d+ and at \1:\d+",
+    ),
+    Bug(
+        *("misaligned piece", "common.cuh"),
+        *("return ((reinterpret_cast<size_t>(pointers) | ...) & 15) == 0;", "return true;"),
+        *("activation_forward", "plain"),
+        r"misaligned address 0x\w+4 at common\.cuh:\d+, called at activations\.cu:\d+: .*ple of 16",
+    ),
+    Bug(
+        *("too much shared memory", "losses.cu"),
+        *("__shared__ Row parts[THREADS / WARP];", "__shared__ Row parts[4097];"),
+        *(
+            "softmax",
+            "plain",
+            "softmax_wide: 49168 bytes of shared memory in 1 variables, where 49152",
+        ),
+    ),
+    Bug(
+        *("more threads than the kernel is compiled for", "table.py"),
+        *("THREADS = 256", "THREADS = 512"),
+        *("sgd", "plain", "a block of 512 threads, where 1 to 256 fit the kernel's launch bounds"),
+    ),
+    Bug(
+        *("number of another width", "table.py"),
+        *('"int": np.int32', '"int": np.int64'),
+        *("softmax", "contracted", "argument 2 has 8 bytes where its parameter has 4"),
+    ),
+    Bug(
+        *("shared memory that is not written", "losses.cu"),
+        *("if (lane == 0) parts[", "if (lane == 0 && threadIdx.x > 0) parts["),
+        *("softmax", "plain", r"softmax, result 0: \d+ of \d+ wrong.* nan instead"),
     ),
 ]
 
@@ -230,10 +313,42 @@ def planted(folder, file, old, new, occurrence=0):
 @pytest.mark.parametrize("bug", BUGS, ids=str)
 def test_planted_bug_is_caught(bug, tmp_path):
     packages = planted(tmp_path, bug.file, bug.old, bug.new)
-    clean, said = exercise(bug.sanitizer, "float32", bug.operation, packages=packages)
+    clean, said = exercise(bug.variant, "float32", bug.operation, packages=packages)
     assert not clean, f"not caught:\n{said}"
     assert re.search(bug.caught, said), said
     print(re.search(f".*(?:{bug.caught}).*", said)[0])
+
+
+def test_what_depends_on_contraction_is_caught(tmp_path):
+    """A difference that is zero if both products are rounded, and not if one is fused with it."""
+    build = backend_or_skip(SIMULATED[0]).simulator.build
+    if platform.machine() == "x86_64" and not build.fused_multiply_add():
+        pytest.skip("this processor has no fused multiply-add")
+    new = "const real d = fabs(lr) * g - lr * g; p -= lr * g + (d == d ? real(1e8) * d : 0);"
+    packages = planted(tmp_path, "rules.cuh", "p -= lr * g;", new)
+    clean, said = exercise("plain", "float32", "sgd", packages=packages)
+    assert clean, said
+    clean, said = exercise("contracted", "float32", "sgd", packages=packages)
+    assert not clean, f"not caught:\n{said}"
+    assert re.search(r"sgd, result 0: \d+ of \d+ wrong", said), said
+
+
+def test_shared_memory_is_never_the_same_at_first(tmp_path):
+    """What no thread has written is NaN, with other bits at every place, block and launch."""
+    begun = "if (lane == 0) parts[threadIdx.x / WARP] = row;"
+    shown = "if (lane == 0) y[threadIdx.x / WARP] = parts[threadIdx.x / WARP].m;\n  continue;"
+    code = """
+import kernels, numpy
+gpu = kernels.load("cupy", simulate=True)
+logits = numpy.zeros((2, 600), numpy.{dtype})
+seen = numpy.array([gpu.softmax(logits)[:, :8] for _ in range(2)])
+print(numpy.isnan(seen).all(), len(set(map(bytes, seen.reshape(-1, 1)))))
+"""
+    packages, script = planted(tmp_path, "losses.cu", begun, shown), tmp_path / "seen.py"
+    for dtype in ("float32", "float64"):
+        script.write_text(code.format(dtype=dtype))
+        done = run_python([str(script)], packages=packages)
+        assert done.stdout == "True 32\n", done.stderr
 
 
 BARRIER = "__syncthreads();"
@@ -281,9 +396,14 @@ def test_sanitizer_that_does_not_start(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("sanitizer", "dtype"),
-    [("address", "float32"), ("address", "float64"), ("thread", "float32")],
+    ("variant", "dtype"),
+    [
+        ("contracted", "float32"),
+        ("address", "float32"),
+        ("address", "float64"),
+        ("thread", "float32"),
+    ],
 )
-def test_nothing_is_found(long_runs, sanitizer, dtype):
-    clean, said = long_runs[sanitizer, dtype].result()
+def test_nothing_is_found(long_runs, variant, dtype):
+    clean, said = long_runs[variant, dtype].result()
     assert clean, said

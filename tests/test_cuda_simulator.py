@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -145,6 +146,50 @@ def test_arrays_of_cupy_are_assigned_and_viewed_as_on_a_gpu(on_cupy_arrays):
     with pytest.raises(TypeError, match="Unsupported type"):
         array[0] = host[0]
     assert on_cupy_arrays.asarray(np.ones((0, 5))).shape == (0, 5)
+
+
+@pytest.fixture(params=[SIMULATED[0], ON_CUPY_ARRAYS])
+def any_arrays(request):
+    return backend_or_skip(request.param)
+
+
+@pytest.mark.parametrize(
+    ("stale", "reused", "expected"), [(False, True, 1), (True, True, 2), (True, False, np.nan)]
+)
+def test_a_temporary_array_of_a_graph_is_reused_and_poisoned(any_arrays, stale, reused, expected):
+    """A kernel that goes on reading the first finds the second in its place, or NaN."""
+    device, copy = any_arrays.device, any_arrays.activation_forward
+    one, two, total = (any_arrays.asarray(np.full((1, 3), v)) for v in (1.0, 2.0, 0.0))
+    kept = []
+
+    def work():
+        first = copy(one, "identity")
+        place = SimpleNamespace(address=device.address(first), bytes=np.empty(first.nbytes))
+        read = device.array_over(place, first.shape, first.dtype) if stale else first
+        kept.append(read)
+        del first
+        if reused:
+            kept.append(copy(two, "identity"))
+        any_arrays.sgd(total, read, lr=1.0)
+
+    graph = device.capture(work)
+    np.testing.assert_array_equal(any_arrays.to_host(total), -expected)
+    for launches in (1, 2):
+        graph.launch()
+        np.testing.assert_array_equal(any_arrays.to_host(total), -(1 + launches) * expected)
+
+
+def test_a_graph_keeps_no_array_but_its_own(any_arrays):
+    """A view of one that is there is enough."""
+    param, whole = any_arrays.asarray(np.zeros(3)), any_arrays.asarray(np.ones(4))
+    views = [whole[1:]]
+    graph = any_arrays.device.capture(lambda: any_arrays.sgd(param, views[0], lr=1.0))
+    del whole
+    graph.launch()
+    np.testing.assert_array_equal(any_arrays.to_host(param), -2)
+    views.clear()
+    with pytest.raises(RuntimeError, match="a graph was launched that uses an array which is gone"):
+        graph.launch()
 
 
 def test_a_kernel_takes_nothing_of_another_kind(on_cupy_arrays):

@@ -10,13 +10,16 @@ the Python code sees the very types that it sees on a GPU.
 """
 
 import ctypes
+import math
 import time
+import weakref
 
 import numpy as np
 
 from ...interface import Unavailable, label_out_of_range, one_of, type_name
 from .. import table
 from . import build
+from .memory import Arena, Exposed, Memory
 
 ORDERS = ("forward", "reversed", "rotated")  # as in cuda.h
 ARRAYS = ("numpy", "cupy")
@@ -41,19 +44,21 @@ def device(order, arrays):
 class Device:
     """The names of device.py for NumPy arrays; threads and blocks run in the given order.
 
-    `sanitizer` "address" (which looks for undefined behaviour as well) or "thread" has the kernels
-    checked as they run, in a process that was started with libasan or libtsan preloaded.
+    `variant` of the kernels: "plain", or "contracted" with fused multiply-adds, as on a GPU. The
+    variants "address" (which looks for undefined behaviour as well) and "thread" are for processes
+    that were started with libasan or libtsan preloaded.
     """
 
+    variant = "plain"
+    border = 1  # bytes, at a multiple of which memory begins
     ndarray = np.ndarray
     timer = staticmethod(time.perf_counter)
 
     def __init__(self, order):
         self.order = ORDERS.index(order)
-        self.sanitizer = ""
         self.fault_word = self.asarray(np.zeros((), np.int32))
-        self.in_capture = False
-        self.captured = None  # the calls of a graph, where they are not to be made now
+        self.arena = None  # of the graph that is being captured
+        self.captured = None  # that graph, where calls are not to be made now
 
     @staticmethod
     def asarray(host):
@@ -65,10 +70,18 @@ class Device:
         """A copy as a NumPy array."""
         return array.copy()
 
-    @staticmethod
-    def empty(shape, dtype):
+    def empty(self, shape, dtype):
         """An array of NaN, so that an element which is never written shows."""
-        return np.full(shape, np.nan, dtype)
+        shape, dtype = shape if isinstance(shape, tuple) else (shape,), np.dtype(dtype)
+        if self.arena:
+            return self.arena.array(self, shape, dtype)
+        memory = Memory(math.prod(shape) * dtype.itemsize, self.border)
+        return self.array_over(memory, shape, dtype)
+
+    @staticmethod
+    def array_over(memory, shape, dtype):
+        """An array in this memory, which lives as long as the array and its views."""
+        return np.asarray(Exposed(memory, memory.address, shape, dtype))
 
     @staticmethod
     def as_numpy(array):
@@ -95,18 +108,25 @@ class Device:
 
     def capture(self, work):
         """A graph of the kernels that work() launches; as on a GPU, work() runs twice."""
-        self.in_capture = True
+        self.arena = Arena(self.perform)
         try:
             work()
-            self.captured = calls = []
+            self.captured = graph = Graph(self.arena)
             work()
         finally:
-            self.in_capture, self.captured = False, None
-        return Graph(calls)
+            self.arena = self.captured = None
+        return graph
+
+    def perform(self, call):
+        """Make the call, or leave it to the graph that is being captured."""
+        if self.captured:
+            self.captured.calls.append(call)
+        else:
+            call()
 
     def capturing(self):
         """Whether a graph is being captured."""
-        return self.in_capture
+        return self.arena is not None
 
     def fault(self):
         """Where kernels leave the number of classes that a label did not fit."""
@@ -117,21 +137,28 @@ class Device:
         file, dtype, grid, block, arguments = table.plan(name, work, arguments)
         if not grid:
             return
-        function = getattr(build.library(file, dtype, self.sanitizer), f"launch_{name}")
+        function = getattr(build.library(file, dtype, self.variant), f"launch_{name}")
         function.restype = ctypes.c_char_p
         values = [self._value(argument) for argument in arguments]
         addresses = (ctypes.c_void_p * len(values))(*(value.ctypes.data for value in values))
         sizes = (ctypes.c_size_t * len(values))(*(value.nbytes for value in values))
 
-        def run(arrays=arguments, values=values):  # both must outlive the call
+        def run(values=values):  # to which `addresses` point
             failure = function(_uint3(grid), _uint3(block), self.order, addresses, sizes)
             if failure:
                 raise RuntimeError(f"{name}: {failure.decode()}")
 
-        if self.captured is None:
-            run()
-        else:
-            self.captured.append(run)
+        if self.captured:
+            arrays = (value for value in arguments if isinstance(value, self.ndarray))
+            roots = map(self._root, arrays)
+            self.captured.arrays += [weakref.ref(a) for a in roots if id(a) not in self.arena.lent]
+        self.perform(run)
+
+    def _root(self, array):
+        """The array whose memory this one shows."""
+        while isinstance(array.base, self.ndarray):
+            array = array.base
+        return array
 
     def _value(self, argument):
         """The bytes that the kernel takes: an array's address, or the number itself."""
@@ -143,12 +170,17 @@ class Device:
 
 
 class Graph:
-    """The calls that were captured."""
+    """The calls that were captured. Like CUDA's it knows addresses, and keeps no array but its own.
 
-    def __init__(self, calls):
-        self.calls = calls
+    launch() raises RuntimeError where an array is gone that the calls use.
+    """
+
+    def __init__(self, arena):
+        self.arena, self.calls, self.arrays = arena, [], []
 
     def launch(self):
+        if any(array() is None for array in self.arrays):
+            raise RuntimeError("a graph was launched that uses an array which is gone")
         for call in self.calls:
             call()
 

@@ -1,4 +1,4 @@
-"""The .cu files compiled by g++, one library for each file, dtype and sanitizer."""
+"""The .cu files compiled by g++, one library for each file, dtype and variant."""
 
 import ctypes
 import hashlib
@@ -18,9 +18,15 @@ FOLDER = Path(__file__).parent
 SOURCES = ("cuda.h", "fiber.h", "scheduler.cpp")
 # longjmp between stacks is what FORTIFY_SOURCE, which some g++ define by themselves, forbids.
 FLAGS = ("-std=c++17", "-g1", "-fPIC", "-U_FORTIFY_SOURCE", f"-I{FOLDER}")
-# (for everything, for the kernels alone): see scheduler.cpp.
-SANITIZERS = {
-    "": (("-O2",), ()),
+MOST_THREADS = 1024  # of any block
+
+# What is told besides: (for everything, for the kernels alone), see scheduler.cpp. NVRTC contracts
+# products and sums into fused multiply-adds wherever it can; "contracted" does, where the processor
+# has them, "plain" never.
+ALIGNMENT = ("-fsanitize=alignment", "-fno-sanitize-recover=alignment")
+VARIANTS = {
+    "plain": (("-O2", "-ffp-contract=off"), ALIGNMENT),
+    "contracted": (("-O2", "-ffp-contract=fast"), ALIGNMENT),
     "address": (
         ("-O1", "-DSANITIZE_ADDRESS", "-fsanitize=address"),
         ("-fsanitize=undefined", "-fno-sanitize-recover=undefined"),
@@ -38,15 +44,17 @@ def require_compiler():
 
 
 @cache
-def library(file, dtype, sanitizer):
+def library(file, dtype, variant):
     """The loaded library of a .cu file: launch_NAME for each of its kernels."""
-    common, only_kernels = SANITIZERS[sanitizer]
+    common, only_kernels = VARIANTS[variant]
     common = (*FLAGS, *common, *table.options(dtype))
+    if variant == "contracted":
+        common += fused_multiply_add()
     text = host_text(file)
     parts = [text, str(common + only_kernels), _version()]
     parts += [(FOLDER / name).read_text() for name in SOURCES]
     key = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
-    series = f"{file}-{dtype}-{sanitizer or 'plain'}-"
+    series = f"{file}-{dtype}-{variant}-"
     path = _cache() / f"{series}{key}.so"
     if not path.exists():
         _build(text, common, only_kernels, path)
@@ -59,16 +67,43 @@ def library(file, dtype, sanitizer):
 def host_text(file):
     """The text of a .cu file as C++, with an entry point for every kernel.
 
-    Only __shared__ variables are rewritten, to references into the running block's memory. One that
-    the pattern misses does not compile: g++ does not know the word.
+    - __shared__ variables become references into the running block's memory. One that the pattern
+      misses does not compile: g++ does not know the word.
+    - Device functions in which threads may wait, or which move pieces, say from where they were
+      called. What the pattern misses is named without its callers.
     """
     text = re.sub(
         r"__shared__ (\w+) (\w+)((?:\[[^\]]+\])*);",
         r"static char \2_key; \1 (&\2)\3 = simulator::shared<\1\3>(&\2_key);",
-        table.source(file),
+        _with_callers(table.source(file)),
     )
-    kernels = [name for name, kernel in table.KERNELS.items() if kernel.file == file]
-    return "\n".join(['#include "cuda.h"', text, *(f"KERNEL({name})" for name in kernels), ""])
+    kernels = [
+        f"KERNEL({name}, {_launch_bounds(text, name)})"
+        for name, kernel in table.KERNELS.items()
+        if kernel.file == file
+    ]
+    return "\n".join(['#include "cuda.h"', text, *kernels, ""])
+
+
+def _with_callers(text):
+    traced = [r"__shfl_\w+", r"__sync\w+", r"reinterpret_cast<(?:const )?Piece\b"]
+
+    def replace(function):
+        head, name, body = function.groups()
+        if not re.search(rf"\b(?:{'|'.join(traced)})", body):
+            return function[0]
+        traced.append(rf"{name}\b")
+        place = "const char* file_ = __builtin_FILE(), int line_ = __builtin_LINE()"
+        return f"{head}, {place}) {{ simulator::Entered entered_(file_, line_);{body}"
+
+    head = r"^((?:template <[^;{}]*> )?__device__ [^;{}(]*?(\w+)\([^;{}]+)\) \{"
+    return re.sub(rf"{head}([^\n]*\}}$|.*?^\}}$)", replace, text, flags=re.MULTILINE | re.DOTALL)
+
+
+def _launch_bounds(text, name):
+    """The most threads of a block of the kernel, as it states them."""
+    stated = re.search(rf"__launch_bounds__\(([^,)]+)[^)]*\)\s*{name}\(", text)
+    return stated[1] if stated else MOST_THREADS
 
 
 def _build(text, common, only_kernels, path):
@@ -97,6 +132,13 @@ def _compile(*arguments):
 def _version():
     """The compiler, and the machine that it compiles for."""
     return _compile("--version") + _compile("-dumpmachine")
+
+
+@cache
+def fused_multiply_add():
+    """What g++ must be told to use these instructions of this processor, if it has them."""
+    native = _compile("-march=native", "-Q", "--help=target")
+    return ("-mfma",) if re.search(r"-mfma\s+\[enabled\]", native) else ()
 
 
 def _cache():

@@ -24,63 +24,90 @@ namespace simulator {
 
 enum Order { FORWARD, REVERSED, ROTATED };
 
-// Calls thread(call) once for every thread; returns what went wrong, or null.
-const char* run(uint3 grid, uint3 block, Order order, void (*thread)(void*), void* call);
+// A place in the text and the call that led there, or null: threads in different places are told
+// apart and named by it. `calls` is the innermost call that the running thread is in.
+struct Call {
+  const char* file;
+  int line;
+  const Call* caller;
+};
+inline const Call* calls;
+
+// In a device function whose threads may wait, or which moves pieces (build.py adds it): the call.
+#if defined(SANITIZE_THREAD)  // which would see threads race for `calls`
+struct Entered {
+  Entered(const char*, int) {}
+};
+#else
+struct Entered : Call {
+  Entered(const char* file, int line) : Call{file, line, calls} { calls = this; }
+  ~Entered() { calls = caller; }
+};
+#endif
+
+// Calls thread(call) once for every thread, of at most `most` in a block; returns what went wrong,
+// or null.
+const char* run(uint3 grid, uint3 block, unsigned most, Order order, void (*thread)(void*),
+                void* call);
 
 // Whether `count` arguments have the bytes that are wanted: what is wrong, or null.
 const char* check_sizes(const size_t* sizes, const size_t* wanted, int count);
 
-void barrier(int line);
-uint64_t shuffle(unsigned mask, uint64_t bits, unsigned source);
+void barrier(Call place);
+uint64_t shuffle(unsigned mask, uint64_t bits, unsigned source, Call place);
 unsigned lane();
 void* shared_memory(const void* key, size_t bytes);
 
-// The variable `key` of the block that is running. Its bits are ones at first: NaN.
+// The variable `key` of the block that is running, full of NaN at first.
 template <class T> T& shared(const void* key) {
   return *static_cast<T*>(shared_memory(key, sizeof(T)));
 }
 
-// As cuLaunchKernel: arguments[k] points to the bytes of argument k. It would take them whatever
-// they mean; here their number is held against the kernel's parameter.
+// As cuLaunchKernel: arguments[k] points to the bytes of argument k. But CUDA takes as many of them
+// as the parameter has, whatever was given.
 template <class... T, size_t... K>
-const char* launch(void (*kernel)(T...), std::index_sequence<K...>, const uint3* grid,
-                   const uint3* block, int order, void** arguments, const size_t* sizes) {
+const char* launch_indexed(std::index_sequence<K...>, void (*kernel)(T...), unsigned most,
+                           const uint3* grid, const uint3* block, int order, void** arguments,
+                           const size_t* sizes) {
   const size_t wanted[] = {sizeof(T)...};
   if (const char* wrong = check_sizes(sizes, wanted, sizeof...(T))) return wrong;
-  struct Call {
+  struct Launch {
     void (*kernel)(T...);
     void** arguments;
-  } call = {kernel, arguments};
+  } launch = {kernel, arguments};
   const auto thread = [](void* given) {
-    const Call& call = *static_cast<Call*>(given);
-    call.kernel(*static_cast<T*>(call.arguments[K])...);
+    const Launch& launch = *static_cast<Launch*>(given);
+    launch.kernel(*static_cast<T*>(launch.arguments[K])...);
   };
-  return run(*grid, *block, Order(order), thread, &call);
+  return run(*grid, *block, most, Order(order), thread, &launch);
 }
 
-template <class... T>
-const char* launch(void (*kernel)(T...), const uint3* grid, const uint3* block, int order,
-                   void** arguments, const size_t* sizes) {
-  return launch(kernel, std::index_sequence_for<T...>(), grid, block, order, arguments, sizes);
+template <class... T, class... Given>
+const char* launch(void (*kernel)(T...), Given... given) {
+  return launch_indexed(std::index_sequence_for<T...>(), kernel, given...);
 }
 
 }  // namespace simulator
 
-// The entry point launch_NAME of a kernel, for ctypes.
-#define KERNEL(name)                                                                         \
+// The entry point launch_NAME of a kernel with blocks of at most so many threads, for ctypes.
+#define KERNEL(name, most)                                                                   \
   extern "C" const char* launch_##name(const uint3* grid, const uint3* block, int order,     \
                                        void** arguments, const size_t* sizes) {              \
-    return simulator::launch(name, grid, block, order, arguments, sizes);                    \
+    return simulator::launch(name, most, grid, block, order, arguments, sizes);              \
   }
 
-// A macro, so that threads which wait in different lines can be told apart.
-#define __syncthreads() simulator::barrier(__LINE__)
+inline void __syncthreads(const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
+  simulator::barrier({file, line, simulator::calls});
+}
 
-template <class T> T __shfl_xor_sync(unsigned mask, T value, unsigned distance) {
+template <class T>
+T __shfl_xor_sync(unsigned mask, T value, unsigned distance, const char* file = __builtin_FILE(),
+                  int line = __builtin_LINE()) {
   static_assert(sizeof(T) <= sizeof(uint64_t), "a shuffle moves at most 8 bytes");
   uint64_t bits = 0;
   memcpy(&bits, &value, sizeof value);
-  bits = simulator::shuffle(mask, bits, simulator::lane() ^ distance);
+  const unsigned source = simulator::lane() ^ distance;
+  bits = simulator::shuffle(mask, bits, source, {file, line, simulator::calls});
   memcpy(&value, &bits, sizeof value);
   return value;
 }

@@ -10,8 +10,7 @@ import numpy as np
 from cupy.cuda import MemoryPointer, UnownedMemory
 
 from . import Device
-
-BORDER = 512  # bytes, on which CuPy's pool lets an array begin
+from .memory import Exposed, Memory
 
 
 class HostArray(cupy.ndarray):
@@ -30,18 +29,22 @@ class HostArray(cupy.ndarray):
         return as_numpy(self).copy()
 
     def copy(self, order="C"):
-        return allocate(as_numpy(self))
+        return CupyDevice.asarray(as_numpy(self))
 
 
 class CupyDevice(Device):
     """The names of device.py for CuPy arrays in host memory."""
 
-    ndarray = cupy.ndarray
+    ndarray, variant = cupy.ndarray, "contracted"
+    border = 512  # as in CuPy's pool
 
-    @staticmethod
-    def asarray(host):
+    @classmethod
+    def asarray(cls, host):
         """A copy, C-contiguous."""
-        return allocate(np.asarray(host))
+        host = np.asarray(host)
+        array = cls.array_over(Memory(host.nbytes, cls.border), host.shape, host.dtype)
+        as_numpy(array)[...] = host
+        return array
 
     @staticmethod
     def to_host(array):
@@ -49,9 +52,10 @@ class CupyDevice(Device):
         return array.get()
 
     @staticmethod
-    def empty(shape, dtype):
-        """An array of NaN, so that an element which is never written shows."""
-        return allocate(np.broadcast_to(np.array(np.nan, dtype), shape))
+    def array_over(memory, shape, dtype):
+        """An array in this memory, which lives as long as the array and its views."""
+        unowned = UnownedMemory(memory.address, memory.bytes.nbytes, memory, 0)
+        return HostArray(shape, dtype, MemoryPointer(unowned, 0))
 
     @staticmethod
     def as_numpy(array):
@@ -64,30 +68,6 @@ class CupyDevice(Device):
         return array.data.ptr
 
 
-def allocate(values):
-    """A new array with these values, host memory of its own that begins on a BORDER."""
-    memory = np.empty(values.nbytes + BORDER, np.uint8)
-    start = -(-memory.ctypes.data // BORDER) * BORDER
-    pointer = MemoryPointer(UnownedMemory(start, values.nbytes, memory, 0), 0)
-    array = HostArray(values.shape, values.dtype, pointer)
-    as_numpy(array)[...] = values
-    return array
-
-
-class _Exposed:
-    """What NumPy needs to know of an array, which it keeps alive."""
-
-    def __init__(self, array):
-        self.array = array
-        self.__array_interface__ = {
-            "shape": array.shape,
-            "typestr": array.dtype.str,
-            "data": (array.data.ptr, False),
-            "strides": array.strides,
-            "version": 3,
-        }
-
-
 def as_numpy(array):
     """The same memory as a NumPy array."""
-    return np.asarray(_Exposed(array))
+    return np.asarray(Exposed(array, array.data.ptr, array.shape, array.dtype, array.strides))
