@@ -217,8 +217,8 @@ def test_a_run_continues_bit_by_bit(gpu, make, path, case, tmp_path):
 
 
 def test_adam_at_late_steps(gpu, make, monkeypatch):
-    """Rates are on the GPU for some steps ahead: beyond them, before them, within an epoch."""
-    monkeypatch.setattr(gpu.training, "RATES", 3)
+    """What Adam needs is on the GPU for some steps ahead: beyond them, before them, within an epoch."""
+    monkeypatch.setattr(gpu.training, "AT_HAND", 3)
     network = make(gpu, "block", "moons", 4)
     x, labels = rows("moons", 4)
     state = network.state()
