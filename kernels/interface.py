@@ -75,22 +75,30 @@ def disjoint(outputs, inputs, in_place=()):
     outputs, inputs: C-contiguous arrays by name, None for one that is not given; in_place: pairs
     (output, input) of what may be the same array.
     """
-    others = {name: _span(value) for name, value in inputs.items() if value is not None}
+    others = {name: value for name, value in inputs.items() if value is not None}
     for name, value in outputs.items():
-        mine = _span(value)
-        for other, span in others.items():
-            may_replace = (name, other) in in_place
-            overlap = max(mine[0], span[0]) < min(mine[1], span[1])
-            if overlap and not (may_replace and mine == span):
-                exception = " unless it is the same array" if may_replace else ""
+        for other, array in others.items():
+            if _meet(value, array) and not ((name, other) in in_place and _same(value, array)):
+                exception = " unless it is the same array" if (name, other) in in_place else ""
                 raise ValueError(f"{name} must not share memory with {other}{exception}")
-        others[name] = mine
+        others[name] = value
 
 
-def _span(array):
-    """The addresses of its first byte and of the first one behind it."""
-    start = array.ctypes.data if isinstance(array, np.ndarray) else array.data.ptr
-    return start, start + array.nbytes
+def _meet(one, other):
+    """Whether two C-contiguous arrays have a byte in common."""
+    if isinstance(one, np.ndarray):
+        return np.may_share_memory(one, other)  # compares where they begin and end
+    first, second = one.data.ptr, other.data.ptr
+    return max(first, second) < min(first + one.nbytes, second + other.nbytes)
+
+
+def _same(one, other):
+    """Whether two arrays that meet are one."""
+    if isinstance(one, np.ndarray):
+        begin = one.ctypes.data == other.ctypes.data
+    else:
+        begin = one.data.ptr == other.data.ptr
+    return begin and one.nbytes == other.nbytes
 
 
 def updated(param, grad, states, kind):

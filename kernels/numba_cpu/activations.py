@@ -362,6 +362,9 @@ def activation_backward(dy, saved, activation, alpha=None, *, out=None):
     plain = interface.plain(activation, alpha)
     if plain and out is not None and _backward_call.accepts(dy, saved, *plain, out):
         return out
+    is_prelu = activation == "prelu" and type(out) is tuple
+    if is_prelu and _prelu_backward.accepts(dy, saved, alpha, *out):
+        return out
     interface.floating("dy", dy, np.ndarray, 2)
     interface.array("saved", saved, np.ndarray, dy.dtype, dy.shape)
     way, slope, slopes = interface.activation(activation, alpha, dy.shape[1], np.ndarray, dy.dtype)

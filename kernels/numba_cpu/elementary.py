@@ -31,10 +31,11 @@ class _Format:
         self.exponent_bias = integer(info.maxexp - 1) - self.shifter.view(integer)
         self.mantissa = integer(info.nmant)
         self.taylor = tuple(dtype(1 / math.factorial(n)) for n in range(degree, 1, -1))
-        self.lowest = dtype(math.log(float(info.tiny)))  # below, exp is subnormal: 0
+        # At this k the exponent bits of 2^k are those of 0: so exp is 0 from here down.
+        self.lowest = dtype(math.log(2) * (info.minexp - 0.9))
         self.highest = dtype(math.log(2) * (info.maxexp - 0.6))  # above, 2^k may overflow: infinity
         self.saturated = dtype(-2 * math.log(2) * (info.nmant // 2 + 2))  # below, expm1 is -1
-        self.one, self.two, self.zero, self.infinity = map(dtype, (1, 2, 0, math.inf))
+        self.one, self.two, self.infinity = map(dtype, (1, 2, math.inf))
         self.dtype = dtype
         self.sign_shift = integer(info.bits - 1)
         self.magnitude = integer(np.iinfo(integer).max)
@@ -89,7 +90,7 @@ def _scaled_expm1(f):
 
 
 def exp(x):
-    """exp(x); 0 where the result is subnormal, infinity from a third of the largest number on."""
+    """exp(x); 0 below half of the smallest normal number, infinity above two thirds of the largest."""
     return np.exp(x)
 
 
@@ -131,13 +132,11 @@ def _largest(x):
 @overload(exp, jit_options=FMA)
 def _exp(x):
     f = _FORMATS[x]
-    reduce, lowest, zero = _scaled_expm1(f), f.lowest, f.zero
-    highest, infinity = f.highest, f.infinity
+    reduce, lowest, highest, infinity = _scaled_expm1(f), f.lowest, f.highest, f.infinity
 
     def exp(x):
         scale, q = reduce(lowest if x < lowest else x)
-        y = zero if x < lowest else scale + scale * q
-        return infinity if x > highest else y
+        return infinity if x > highest else scale + scale * q
 
     return exp
 

@@ -252,7 +252,7 @@ class Network:
             space = self._space()
         _, layers, plan, chosen = space
         try:
-            return take_turns(call)(self._memory, layers, plan, self._settings, chosen, *arguments)
+            return call(self._memory, layers, plan, self._settings, chosen, *arguments)
         finally:
             self._spaces.append(space)
 

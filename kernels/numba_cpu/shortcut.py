@@ -95,7 +95,8 @@ def span(array):
 @register_jitable
 def _share(one, other):
     """Whether two spans have a byte in common; an empty one has none."""
-    return max(one[0], other[0]) < min(one[1], other[1])
+    meet = one[0] < other[1] and other[0] < one[1]
+    return meet and one[0] < one[1] and other[0] < other[1]
 
 
 @register_jitable
