@@ -192,6 +192,15 @@ def test_a_graph_keeps_no_array_but_its_own(any_arrays):
         graph.launch()
 
 
+def test_an_activation_without_a_number_is_an_error(any_arrays):
+    z = any_arrays.asarray(np.ones((1, 3)))
+    place = (
+        r"activation_forward: __trap\(\) at activations\.cuh:\d+, called at activations\.cu:\d+$"
+    )
+    with pytest.raises(RuntimeError, match=place):
+        any_arrays.activations.forward(z, 99, 0.0, None, z)
+
+
 def test_a_kernel_takes_nothing_of_another_kind(on_cupy_arrays, monkeypatch):
     """What CuPy would take for something else: another array, and numbers of another size."""
     values, total = on_cupy_arrays.asarray(np.ones(4)), on_cupy_arrays.device.empty((), "float64")
