@@ -7,13 +7,14 @@ import pytest
 
 import kernels
 
-# Each of these has a name for `-k`. The simulated GPU runs the threads in three orders, and once
-# more on CuPy's arrays; it stays out of tests on whole workloads, for which it is too slow: they
-# take NATIVE or FAST_NATIVE.
+# Each of these has a name for `-k`. The simulated GPU stays out of tests on whole workloads, for
+# which it is too slow: they take NATIVE or FAST_NATIVE.
 NATIVE = ("numpy", "numba", pytest.param("cupy", marks=pytest.mark.gpu))
 FAST_NATIVE = NATIVE[1:]
 SIMULATED = ("simulated-forward", "simulated-reversed", "simulated-rotated")
+# CuPy's arrays, and multiply-adds fused as on a GPU.
 ON_CUPY_ARRAYS = "simulated-forward-cupy"
+IN_EVERY_ORDER = (ON_CUPY_ARRAYS, *SIMULATED[1:])
 
 
 def pytest_addoption(parser):
@@ -40,13 +41,13 @@ def backend_or_skip(name):
         pytest.skip(str(reason))
 
 
-@pytest.fixture(scope="session", params=(*NATIVE, *SIMULATED, ON_CUPY_ARRAYS))
+@pytest.fixture(scope="session", params=(*NATIVE, *IN_EVERY_ORDER))
 def backend(request):
     """Every backend that can run here, the reference among them."""
     return backend_or_skip(request.param)
 
 
-@pytest.fixture(scope="session", params=(*FAST_NATIVE, *SIMULATED, ON_CUPY_ARRAYS))
+@pytest.fixture(scope="session", params=(*FAST_NATIVE, *IN_EVERY_ORDER))
 def fast_backend(request):
     """The backends that check their arguments: all but the reference."""
     return backend_or_skip(request.param)

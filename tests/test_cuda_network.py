@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from conftest import ON_CUPY_ARRAYS, SIMULATED, backend_or_skip
+from conftest import IN_EVERY_ORDER, SIMULATED, backend_or_skip
 from network_cases import CASES, create, rows, verify_step, wide
 
 from reference import network as reference
@@ -13,7 +13,7 @@ every_path = pytest.mark.parametrize("path", PATHS)
 SOFTMAX = [name for name, case in CASES.items() if case[2] == "softmax_cross_entropy"]
 
 
-@pytest.fixture(params=(*SIMULATED, ON_CUPY_ARRAYS))
+@pytest.fixture(params=IN_EVERY_ORDER)
 def every_order(request):
     return backend_or_skip(request.param)
 

@@ -179,7 +179,7 @@ BUGS = [
     ),
     Bug(
         *("wrong argument order of a wrapper", "optimizers.py"),
-        *("settings = rate, correction, beta1", "settings = correction, rate, beta1"),
+        *("states, step = (mean, variance)", "states, step = (variance, mean)"),
         *("adam", "plain", r"adam, result 0: \d+ of \d+ wrong"),
     ),
     Bug(
@@ -286,7 +286,7 @@ BUGS = [
     ),
     Bug(
         *("number of another width", "table.py"),
-        *('"int": np.int32', '"int": np.int64'),
+        *('"int": _integer', '"int": _long_integer'),
         *("softmax", "contracted", "argument 2 has 8 bytes where its parameter has 4"),
     ),
     Bug(
@@ -324,8 +324,8 @@ def test_what_depends_on_contraction_is_caught(tmp_path):
     build = backend_or_skip(SIMULATED[0]).simulator.build
     if platform.machine() == "x86_64" and not build.fused_multiply_add():
         pytest.skip("this processor has no fused multiply-add")
-    new = "const real d = fabs(lr) * g - lr * g; p -= lr * g + (d == d ? real(1e8) * d : 0);"
-    packages = planted(tmp_path, "rules.cuh", "p -= lr * g;", new)
+    new = "const real d = fabs(c[0]) * g - c[0] * g; p -= c[0] * g + (d == d ? real(1e8) * d : 0);"
+    packages = planted(tmp_path, "rules.cuh", "p -= c[0] * g;", new)
     clean, said = exercise("plain", "float32", "sgd", packages=packages)
     assert clean, said
     clean, said = exercise("contracted", "float32", "sgd", packages=packages)

@@ -192,21 +192,30 @@ def test_a_graph_keeps_no_array_but_its_own(any_arrays):
         graph.launch()
 
 
-def test_a_kernel_takes_nothing_of_another_kind(on_cupy_arrays):
-    """What CuPy would take for something else: another array, and numbers without a size."""
-    param = on_cupy_arrays.asarray(np.ones(4))
-    device, table = on_cupy_arrays.device, on_cupy_arrays.table
+def test_an_activation_without_a_number_is_an_error(any_arrays):
+    z = any_arrays.asarray(np.ones((1, 3)))
+    place = (
+        r"activation_forward: __trap\(\) at activations\.cuh:\d+, called at activations\.cu:\d+$"
+    )
+    with pytest.raises(RuntimeError, match=place):
+        any_arrays.activations.forward(z, 99, 0.0, None, z)
+
+
+def test_a_kernel_takes_nothing_of_another_kind(on_cupy_arrays, monkeypatch):
+    """What CuPy would take for something else: another array, and numbers of another size."""
+    values, total = on_cupy_arrays.asarray(np.ones(4)), on_cupy_arrays.device.empty((), "float64")
+    device = on_cupy_arrays.device
     with pytest.raises(TypeError, match=r"a kernel cannot take a numpy\.ndarray"):
-        device.launch("sgd", (4,), param, np.ones(4), 4, 0.1)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(table, "plan", lambda name, work, arguments: ("optimizers", *arguments))
-        with pytest.raises(TypeError, match=r"a kernel cannot take a builtins\.float"):
-            device.launch("sgd", (4,), "float64", (1,), (256,), (param, param, np.int64(4), 0.1))
-        for real, count in ((np.float32(0.1), np.int64(4)), (np.float64(0.1), np.int32(4))):
-            wrong = r"sgd: argument [23] has 4 bytes where its parameter has 8"
-            with pytest.raises(RuntimeError, match=wrong):
-                device.launch("sgd", (4,), "float64", (1,), (256,), (param, param, count, real))
-    np.testing.assert_array_equal(on_cupy_arrays.to_host(param), 1)
+        device.launch("total", (), values, np.empty(()), 4)
+    planned = "losses", "float64", (1,), (256,)
+    monkeypatch.setattr(on_cupy_arrays.table, "plan", lambda *given: (*planned, given[-1]))
+    with pytest.raises(TypeError, match=r"a kernel cannot take a builtins\.int"):
+        device.launch("total", (), values, total, 4)
+    with pytest.raises(RuntimeError, match="argument 2 has 8 bytes where its parameter has 4"):
+        device.launch("total", (), values, total, np.int64(4))
+    assert np.isnan(float(total))
+    device.launch("total", (), values, total, np.int32(4))
+    assert float(total) == 4
 
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=str)

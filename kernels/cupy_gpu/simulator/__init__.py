@@ -11,6 +11,7 @@ the Python code sees the very types that it sees on a GPU.
 
 import ctypes
 import math
+import threading
 import time
 import weakref
 
@@ -57,8 +58,7 @@ class Device:
     def __init__(self, order):
         self.order = ORDERS.index(order)
         self.fault_word = self.asarray(np.zeros((), np.int32))
-        self.arena = None  # of the graph that is being captured
-        self.captured = None  # that graph, where calls are not to be made now
+        self.captured = _Captured()
 
     @staticmethod
     def asarray(host):
@@ -73,8 +73,8 @@ class Device:
     def empty(self, shape, dtype):
         """An array of NaN, so that an element which is never written shows."""
         shape, dtype = shape if isinstance(shape, tuple) else (shape,), np.dtype(dtype)
-        if self.arena:
-            return self.arena.array(self, shape, dtype)
+        if self.captured.arena:
+            return self.captured.arena.array(self, shape, dtype)
         memory = Memory(math.prod(shape) * dtype.itemsize, self.border)
         return self.array_over(memory, shape, dtype)
 
@@ -108,25 +108,26 @@ class Device:
 
     def capture(self, work):
         """A graph of the kernels that work() launches; as on a GPU, work() runs twice."""
-        self.arena = Arena(self.perform)
+        captured = self.captured
+        captured.arena = Arena(self.perform)
         try:
             work()
-            self.captured = graph = Graph(self.arena)
+            captured.graph = graph = Graph(captured.arena)
             work()
         finally:
-            self.arena = self.captured = None
+            captured.arena = captured.graph = None
         return graph
 
     def perform(self, call):
         """Make the call, or leave it to the graph that is being captured."""
-        if self.captured:
-            self.captured.calls.append(call)
+        if self.captured.graph:
+            self.captured.graph.calls.append(call)
         else:
             call()
 
     def capturing(self):
         """Whether a graph is being captured."""
-        return self.arena is not None
+        return self.captured.arena is not None
 
     def fault(self):
         """Where kernels leave the number of classes that a label did not fit."""
@@ -148,10 +149,9 @@ class Device:
             if failure:
                 raise RuntimeError(f"{name}: {failure.decode()}")
 
-        if self.captured:
-            arrays = (value for value in arguments if isinstance(value, self.ndarray))
-            roots = map(self._root, arrays)
-            self.captured.arrays += [weakref.ref(a) for a in roots if id(a) not in self.arena.lent]
+        if graph := self.captured.graph:
+            roots = (self._root(value) for value in arguments if isinstance(value, self.ndarray))
+            graph.arrays += [weakref.ref(root) for root in roots if root not in graph.arena]
         self.perform(run)
 
     def _root(self, array):
@@ -167,6 +167,12 @@ class Device:
         if not isinstance(argument, np.generic):  # whose size CuPy would guess, or not take at all
             raise TypeError(f"a kernel cannot take a {type_name(type(argument))}")
         return np.array(argument)
+
+
+class _Captured(threading.local):
+    """What this thread captures: the arena, and when calls are no longer made the graph."""
+
+    arena = graph = None
 
 
 class Graph:

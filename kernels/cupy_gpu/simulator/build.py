@@ -69,8 +69,8 @@ def host_text(file):
 
     - __shared__ variables become references into the running block's memory. One that the pattern
       misses does not compile: g++ does not know the word.
-    - Device functions in which threads may wait, or which move pieces, say from where they were
-      called. What the pattern misses is named without its callers.
+    - Device functions in which threads may wait or stop, or which move pieces, say from where they
+      were called. What the pattern misses is named without its callers.
     """
     text = re.sub(
         r"__shared__ (\w+) (\w+)((?:\[[^\]]+\])*);",
@@ -86,7 +86,7 @@ def host_text(file):
 
 
 def _with_callers(text):
-    traced = [r"__shfl_\w+", r"__sync\w+", r"reinterpret_cast<(?:const )?Piece\b"]
+    traced = [r"__shfl_\w+", r"__sync\w+", "__trap", r"reinterpret_cast<(?:const )?Piece\b"]
 
     def replace(function):
         head, name, body = function.groups()

@@ -53,6 +53,7 @@ const char* run(uint3 grid, uint3 block, unsigned most, Order order, void (*thre
 // Whether `count` arguments have the bytes that are wanted: what is wrong, or null.
 const char* check_sizes(const size_t* sizes, const size_t* wanted, int count);
 
+[[noreturn]] void trap(Call place);
 void barrier(Call place);
 uint64_t shuffle(unsigned mask, uint64_t bits, unsigned source, Call place);
 unsigned lane();
@@ -112,7 +113,9 @@ T __shfl_xor_sync(unsigned mask, T value, unsigned distance, const char* file = 
   return value;
 }
 
-[[noreturn]] inline void __trap() { __builtin_trap(); }
+[[noreturn]] inline void __trap(const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
+  simulator::trap({file, line, simulator::calls});
+}
 
 inline int atomicExch(int* address, int value) {
   return __atomic_exchange_n(address, value, __ATOMIC_RELAXED);

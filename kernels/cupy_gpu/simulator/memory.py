@@ -55,6 +55,9 @@ class Arena:
         weakref.finalize(array, self._give_back, id(array), free, memory).atexit = False
         return array
 
+    def __contains__(self, array):
+        return id(array) in self.lent
+
     def _give_back(self, lent, free, memory):
         self.lent.remove(lent)
         self.perform(memory.poison)

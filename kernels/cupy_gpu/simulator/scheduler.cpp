@@ -243,6 +243,11 @@ const char* check_sizes(const size_t* sizes, const size_t* wanted, int count) {
   return failure;
 }
 
+void trap(Call place) {
+  fail("__trap() at %s", Name(place).text);
+  stop();
+}
+
 void barrier(Call place) {
   char* tag = &barrier_tag[++current->barriers % 2];  // by turns: one may be left while the next fills
   __tsan_release(tag);
