@@ -34,16 +34,17 @@ from . import (
     roofline,
     runner,
     suite,
+    training_step,
     workloads,
 )
-from .peers import contenders, measure, steps, table
+from .peers import contenders, measure, table
 
 GPU = report.GPU
 BUDGET = 420  # seconds after which no further cell is begun
 CHECKED_AT = ("digits-64x128", 16)
 PEERS = ("torch", "torch graph", "jax.jit")
 LAYERS = ("mnist-784x512", "mnist-512x10", "mnist-512x512", "wide-2048x2048", "16M-4095x4096")
-COMPARED = (*LAYERS, *bench_network.NETWORKS)
+COMPARED = (*LAYERS, *training_step.NETWORKS)
 
 
 def record(machine=None, module=None, card=gpu.card):
@@ -139,7 +140,7 @@ def _checked(module, cls, cell):
         return bench_network.transfer(module, cell.layer, cell.dtype, cell.batch)
     operation, check = cls.operations[cell.variant], suite.checked
     if cell.function == bench_network.STEP:
-        operation, check = steps.of_network(cell.layer), steps.checked
+        operation, check = training_step.of_network(cell.layer), training_step.checked
     inputs = suite.sampled(operation, cls.layers[cell.layer], cell.dtype, cell.batch or 0)
     return check(operation, module, inputs)
 

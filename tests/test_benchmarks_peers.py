@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 
 import kernels
-from benchmarks import peers, workloads
-from benchmarks.peers import apart, contenders, measure, steps, table
+from benchmarks import peers, training_step, workloads
+from benchmarks.peers import apart, contenders, measure, table
 from benchmarks.peers.contenders import Contender
 from reference import FAMILIES
 
 OPERATIONS = {str(operation): operation for family in FAMILIES.values() for operation in family}
-IN_GRID = sorted({str(operation) for operation, *_ in measure.grid()} - {steps.NAME})
+IN_GRID = sorted({str(operation) for operation, *_ in measure.grid()} - {training_step.NAME})
 BACKENDS = ("numba", "numpy")
 OURS = {name: kernels.load(name) for name in BACKENDS}
 LAYER = workloads.layers()["moons-32x16"]
