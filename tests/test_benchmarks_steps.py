@@ -145,6 +145,15 @@ def test_a_step_in_double_precision_is_computed_in_it(set_up):
         set_up(in_single_precision, "moons-2-32-16-2", "float64")
 
 
+@pytest.mark.parametrize("module", ["numba", "numpy"])
+def test_rounding_at_a_kink_of_relu_is_no_mistake(module):
+    """Of these inputs one sum is so close to 0 that float32 gives it the other sign."""
+    step = training_step.of_network("mnist-784-512-512-10")
+    inputs = step.sample(np.random.default_rng(2), None, 3500, np.dtype("float32"))
+    assert inputs["x"].shape == (3500, 784)
+    assert training_step.checked(step, kernels.load(module), inputs)() > 0
+
+
 @pytest.mark.parametrize("result", range(1 + 3 * 6))
 def test_a_wrong_result_of_a_library_is_refused(result):
     """The loss or a moment off by one part in a thousand, a parameter by a tenth of its change."""
