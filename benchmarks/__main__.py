@@ -69,7 +69,7 @@ def main(arguments=None):
             resources.show()
             return 0
         if args.command == "run":
-            failed = runner.run(args.only, args.machine or runner.MACHINE)
+            failed = runner.run(args.only, args.machine)
             print(report.render(args.machine))
             return 1 if failed else 0
         print(report.render(args.machine))

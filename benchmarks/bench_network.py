@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from . import grid, training_step, workloads
-from .suite import Wrong, _load, _Suite, sampled, timer_of
+from .suite import Wrong, _Suite, sampled, transfers
 from .training_step import NETWORKS
 
 STEP, TRANSFER, EPOCH = training_step.NAME, "network_transfer", "network_epoch"
@@ -40,12 +40,6 @@ def _batch(name, dtype, batch):
     return x[:batch].astype(dtype), labels[:batch].copy()
 
 
-def transfers(module):
-    """Whether arrays have to go elsewhere before the module can compute with them."""
-    host = np.zeros(1)
-    return module.asarray(host) is not host
-
-
 def transfer(module, name, dtype, batch):
     """A call that takes a batch to where the module computes, once its way back was checked."""
     if not transfers(module):
@@ -62,9 +56,8 @@ class _Network(_Suite):
     def _prepared(self, layer, dtype, batch, backend):
         """(the module, the inputs of a step, the step), once it was checked."""
         _is_batch(layer, batch)
-        module, step = _load(backend, "network"), training_step.of_network(layer)
+        module, step = self.load(backend, "network"), training_step.of_network(layer)
         inputs = sampled(step, NETWORKS[layer], dtype, batch)
-        self.timer = timer_of(module)
         return module, inputs, training_step.checked(step, module, inputs)
 
 
@@ -84,8 +77,7 @@ class _Transfer(_Suite):
 
     def _prepare(self, *, layer, dtype, batch, backend):
         _is_batch(layer, batch)
-        module = _load(backend, "network")
-        self.timer = timer_of(module)
+        module = self.load(backend, "network")
         self.call = transfer(module, layer, dtype, batch)
 
 

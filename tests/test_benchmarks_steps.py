@@ -43,7 +43,7 @@ def test_timed_steps_leave_the_network_as_it_is(backend):
 
 
 @pytest.fixture
-def set_up(monkeypatch, tmp_path):
+def set_up(monkeypatch):
     """set_up(train, network, dtype) prepares asv's cell of a backend whose network's `step` is
     train(network, the real step, x, labels).
     """
@@ -56,8 +56,7 @@ def set_up(monkeypatch, tmp_path):
 
         module = types.SimpleNamespace(**vars(reference))
         module.network = types.SimpleNamespace(create=create)
-        monkeypatch.setattr(suite, "VERDICTS", tmp_path)
-        monkeypatch.setattr(bench_network, "_load", lambda backend, needed: module)
+        monkeypatch.setattr(suite, "_load", lambda backend, needed: module)
         cell = bench_network.network_step()
         cell.setup(name, dtype, 32, "mine")
         return cell

@@ -9,7 +9,7 @@ from statistics import quantiles
 from tabulate import tabulate
 
 from .. import bench_network, formats, results
-from . import ceilings
+from . import floors
 
 OURS = "numba"
 
@@ -27,7 +27,7 @@ def head(run):
     lines = [
         f"{threads(run)}, float32, {run['rounds']} rounds, {run['took']:.0f} s; {versions}",
         f"ceilings: {formats.number(run['ceilings']['flops'] / 1e9)} GFLOP/s (multiply-adds from "
-        f"registers), {formats.streams(ceilings.roof(run['ceilings']))}",
+        f"registers), {formats.streams(floors.roof(run['ceilings']))}",
         "Median microseconds a call. floor: what the operations or the bytes take at the ceilings",
         "of the same rounds. roof: the floor over our time.",
         "x best: how many times faster ours is than the best peer that can train, median and",
@@ -53,7 +53,7 @@ def cells(run, names):
                 operation(record),
                 record["layer"],
                 _where(record),
-                _entry(record, ceilings.FLOOR),
+                _entry(record, floors.FLOOR),
                 *(_entry(record, name) for name in names),
                 peer or "",
                 _spread(ratios(record, peer)) if peer else "",
@@ -130,7 +130,7 @@ def operation(record):
 
 def share(record):
     """The floor over our time, median of the rounds; None where one of them has none."""
-    found = ratios(record, ceilings.FLOOR)
+    found = ratios(record, floors.FLOOR)
     return median(found) if found else None
 
 
