@@ -22,7 +22,6 @@ VENV = os.path.join(ROOT, ".venv")
 PYTHON = os.path.join(VENV, "bin", "python")
 STAMP = os.path.join(VENV, "installed")  # of which setup.cfg, and which extras
 BEGUN = "begun"  # stands there while pip is at work
-GPU = {"gpu12", "gpu13"}
 OLDEST = (3, 11)
 
 
@@ -115,12 +114,13 @@ def install(extras):
         print("Setting up .venv (a few minutes, once) ...", flush=True)
         venv.create(VENV, clear=True, with_pip=True)
         state, there = "", []
-    # Of CuPy there may be one alone; without a GPU asked for, the one that is there stays.
-    other = {e for e in there if e in GPU and e not in extras and extras & GPU}
-    extras = extras | set(there) - other
-    write_stamp(BEGUN, extras | other)
-    if other:
-        pip("uninstall", "--yes", *(name for extra in sorted(other) for name in packages(extra)))
+    # Of CuPy there may be one alone; where none is asked for, the one that is there stays.
+    gone = set(there) - extras if extras - {"test"} else set()
+    extras = extras | set(there) - gone
+    write_stamp(BEGUN, extras | gone)
+    names = packages(gone) - packages(extras)
+    if names:
+        pip("uninstall", "--yes", *sorted(names))
     # An interrupted pip may have left packages of which only a part is there.
     again = ["--force-reinstall"] if state == BEGUN else []
     requirement = f"{ROOT}[{','.join(sorted(extras))}]"
@@ -151,12 +151,13 @@ def write_stamp(state, extras):
         file.write("\n".join([state, *sorted(extras)]))
 
 
-def packages(extra):
-    """The names of the packages of one of the extras."""
+def packages(extras):
+    """The names of the packages that these extras of setup.cfg ask for."""
     settings = configparser.ConfigParser()
     settings.read(os.path.join(ROOT, "setup.cfg"))
-    lines = settings["options.extras_require"][extra].split("\n")
-    return [re.match(r"[\w-]+", line).group() for line in lines if line]
+    known = settings["options.extras_require"]
+    lines = "\n".join(known.get(extra, "") for extra in extras).split("\n")
+    return {re.match(r"[\w-]+", line).group() for line in lines if line}
 
 
 def fingerprint():
