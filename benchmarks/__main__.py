@@ -93,10 +93,12 @@ def main(arguments=None):
 
 
 def _module(text):
+    import kernels
+
     path = Path(text).resolve()
     if path.suffix != ".py" or not path.is_file():
         raise argparse.ArgumentTypeError(f"{text} is not a Python file")
-    if path.stem in ("numpy", "numba", "cupy"):
+    if path.stem in kernels.BACKENDS:
         raise argparse.ArgumentTypeError(
             f"{path.name} would be reported under our {path.stem}'s name"
         )

@@ -147,7 +147,7 @@ def _checked(module, cls, cell):
 def beside(module, started):
     """(The cells of peers.measure on the card, who could not be measured there)."""
     found, missing = contenders.available({GPU: module}, "cuda")
-    found = [c for c in found if c.name in (GPU, *PEERS)]
+    found = [found[0], *(c for c in found[1:] if c.name in PEERS)]
     cells = [cell for cell in measure.grid() if cell[1].name in COMPARED] if found[1:] else []
     records = []
     for operation, layer, batch in cells:
@@ -216,7 +216,8 @@ def render(run, session):
     """The table: correct or not, times, share of the roof, and the libraries beside it."""
     card, rows = session["card"], []
     beside = {table.cell_of(entry): entry for entry in session["peers"]}
-    libraries = sorted({name for entry in session["peers"] for name in entry["seconds"]} - {GPU})
+    known = {name for entry in session["peers"] for name in entry["seconds"]}
+    libraries = sorted(known & set(PEERS))
     for entry in session["cells"]:
         cell = results.Cell(**entry["cell"])
         if cell.function not in ("product", "triad"):

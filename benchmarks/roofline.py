@@ -17,7 +17,7 @@ from reference import FAMILIES
 
 from . import bench_network, ceilings
 
-HOST = "host"  # stands in a backend's place where the CPU itself is measured
+HOST = "the CPU"  # stands in a backend's place where the CPU itself is measured
 CEILINGS = ("multiply_add", "stream", "product", "triad")
 OPERATIONS = {(op.name, op.variant): op for family in FAMILIES.values() for op in family}
 

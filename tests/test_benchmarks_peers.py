@@ -205,6 +205,7 @@ def run(*records, **more):
         "took": 5.0,
         "versions": {"numpy": "2.4"},
         "contenders": {"numba": True, "numpy": True, "jax.jit": True, "oneDNN": False},
+        "subject": "numba",
         "missing": [],
         "ceilings": {"flops": 100e9, "triads": [[10**9, 40e9]]},
         "cells": list(records),
@@ -300,7 +301,7 @@ def test_the_command_from_end_to_end(capfd, tmp_path):
     for cell in measured["cells"]:
         assert cell["refused"] == {}
         assert {"numba", "numpy", "floor"} <= set(cell["seconds"])
-        assert table.share(cell) > 0
+        assert table.share(measured, cell) > 0
         assert all(len(rounds) == 2 for rounds in cell["seconds"].values())
     assert math.isfinite(measured["ceilings"]["flops"])
 

@@ -192,6 +192,7 @@ def measure(path, threads, rounds, only):
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
         "versions": versions(),
         "contenders": found,
+        "subject": next(iter(found)),
         "missing": [line for library in libraries for line in library.missing],
         "ceilings": before,
         "cells": [],
