@@ -135,7 +135,12 @@ def test_roof_is_the_ceiling_that_binds():
     assert roof.seconds(cell) == flops / 100e9
 
 
-def test_plots_are_drawn(house):
+def test_plots_are_drawn(monkeypatch, house):
+    """Every backend, and the least time that the roof allows."""
+    from matplotlib import pyplot
+
+    figures = []
+    monkeypatch.setattr(pyplot, "close", figures.append)
     cells = [("relu", LAYER, "float32", batch) for batch in (1, 16)]
     begin()
     note_roofs()
@@ -143,3 +148,8 @@ def test_plots_are_drawn(house):
     (path,) = plots.draw(house / "plots")
     assert path.name == "dense_forward-relu-float32.png"
     assert path.read_bytes().startswith(b"\x89PNG")
+    drawn = {line.get_label(): line.get_xydata().tolist() for line in figures[0].axes[0].lines}
+    assert drawn["numpy"] == drawn["numba"] == [[1, 1e-5], [16, 1e-5]]
+    bytes_ = 4 * (785 * 512 + 784 + 512)  # of one row; 16 take longer to multiply than to move
+    floor = [[1, bytes_ / 40e9], [16, 16 * (2 * 784 * 512 + 512) / 100e9]]
+    assert drawn["roof, CPU"] == [pytest.approx(point, rel=1e-3) for point in floor]

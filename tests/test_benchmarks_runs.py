@@ -115,3 +115,50 @@ def test_a_run_says_of_which_code_it_is(monkeypatch, tmp_path):
     (kernel.parent / "new.cu").write_text("code")
     assert described()[0] == (commit, True)
     assert described()[1] != code
+
+
+# --- what became of a cell -----------------------------------------------------------------------
+
+DIED, LATE = (
+    "its process died while it was ",
+    f"it took more than {journal.TIMEOUT} s while it was ",
+)
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        (["0 a started"], {}),  # under way, or interrupted
+        (["0 a started", "1 a correct"], {}),
+        (["0 a started", "1 a correct", "2 a timed"], {"a": "timed"}),
+        (["0 a started", "1 a WRONG"], {"a": "WRONG"}),
+        (["0 a started", "1 b started"], {"a": DIED + "checked"}),
+        (
+            ["0 a started", "1 a correct", "2 b started"],
+            {"a": DIED + "timed"},
+        ),
+        (["0 a started", "1 a correct", "2 end"], {"a": DIED + "timed"}),
+        (
+            ["0 a started", "1 a correct", f"{journal.TIMEOUT - 0.5} end"],
+            {"a": LATE + "timed"},
+        ),
+        (["0 a started", f"{journal.TIMEOUT - 0.5} b started"], {"a": LATE + "checked"}),
+        (["0 a started", "1 b started", "2 b timed", "3 a started"], {"b": "timed"}),  # once more
+        (["0 a started", "1 a timed", "2 b sta"], {"a": "timed"}),  # the disk was full
+    ],
+)
+def test_what_became_of_a_cell(house, lines, expected):
+    path = begin()
+    with path.open("a") as file:
+        for line in lines:
+            at, cell, state = [*line.split(), None][:3]
+            text = {"cell": None if cell == "end" else [cell], "state": state, "at": float(at)}
+            file.write(json.dumps(text) + "\n" if state != "sta" else json.dumps(text)[:20])
+    found = journal.outcomes(path)
+    assert {c[0]: line.get("reason", line["state"]) for c, line in found.items()} == expected
+    assert all(line["state"] == journal.FAILED for line in found.values() if "reason" in line)
+
+
+def test_nothing_is_noted_where_there_is_no_run(house):
+    journal.note(["softmax"], journal.STARTED)
+    assert not journal.FOLDER.exists()
