@@ -4,19 +4,24 @@
     python3 run.py bench [--no-gpu] [--all] [--only NAME ...] [--backend FILE]
     python3 run.py test [--no-gpu] [--all] [arguments of pytest]
 
-The first call installs, the following ones start at once. Standard library only.
+The first call installs, the following ones start at once; when setup.cfg has changed, what is
+missing is added. --no-gpu installs no CuPy, and hides the GPU from one that is there.
+Standard library only.
 """
 
+import configparser
 import ctypes
 import hashlib
 import os
+import re
 import subprocess
 import sys
 
 ROOT = os.path.dirname(os.path.abspath(__file__))
 VENV = os.path.join(ROOT, ".venv")
 PYTHON = os.path.join(VENV, "bin", "python")
-STAMP = os.path.join(VENV, "installed")
+STAMP = os.path.join(VENV, "installed")  # of which setup.cfg, and which extras
+BEGUN = "begun"  # stands there while pip is at work
 OLDEST = (3, 11)
 
 
@@ -35,13 +40,15 @@ def main(arguments):
         check_python()
         if command == "bench":
             check_checkout()
-        install(["test"] + ([cupy_extra(driver_version())] if gpu else []))
+        install({"test", cupy_extra(driver_version())} if gpu else {"test"})
     except Problem as problem:
         print(f"error: {problem}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("\nstopped; the next call installs anew", file=sys.stderr)
+        print("\nstopped; the next call goes on with the installation", file=sys.stderr)
         return 130
+    if not gpu:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
     module = ["benchmarks", "run"] if command == "bench" else ["pytest"]
     os.chdir(ROOT)
     return os.execv(PYTHON, [PYTHON, "-m", *module, *rest])
@@ -87,12 +94,13 @@ def cupy_extra(version):
 
 
 def install(extras):
-    """Makes .venv, unless the one that is there was made from this setup.cfg by this Python."""
-    stamp = fingerprint(extras)
-    if os.path.isfile(STAMP):
-        with open(STAMP) as file:
-            if file.read() == stamp and os.access(PYTHON, os.X_OK):
-                return
+    """Makes .venv where there is none that works, and adds to it what setup.cfg asks for.
+
+    What the user has installed there stays.
+    """
+    of, (state, *there) = fingerprint(), stamp()
+    if state == of and extras <= set(there) and os.access(PYTHON, os.X_OK):
+        return
     try:
         import ensurepip  # noqa: F401  Debian ships venv without it
         import venv
@@ -100,27 +108,71 @@ def install(extras):
         raise Problem(
             "Python's venv module is missing (Debian, Ubuntu: apt install python3-venv)"
         ) from None
-    print("Setting up .venv (a few minutes, once) ...", flush=True)
-    venv.create(VENV, clear=True, with_pip=True)  # clears the stamp too
-    pip(f"{ROOT}[{','.join(extras)}]")
+    if usable():
+        print("Adding to .venv what is missing ...", flush=True)
+    else:
+        print("Setting up .venv (a few minutes, once) ...", flush=True)
+        venv.create(VENV, clear=True, with_pip=True)
+        state, there = "", []
+    # Of CuPy there may be one alone; where none is asked for, the one that is there stays.
+    gone = set(there) - extras if extras - {"test"} else set()
+    extras = extras | set(there) - gone
+    write_stamp(BEGUN, extras | gone)
+    names = packages(gone) - packages(extras)
+    if names:
+        pip("uninstall", "--yes", *sorted(names))
+    # An interrupted pip may have left packages of which only a part is there.
+    again = ["--force-reinstall"] if state == BEGUN else []
+    requirement = f"{ROOT}[{','.join(sorted(extras))}]"
+    pip("install", "--retries", "2", "--progress-bar", "off", *again, "--editable", requirement)
+    write_stamp(of, extras)
+
+
+def usable():
+    """Whether .venv has a Python of this version, with pip."""
+    code = "import pip._internal.commands.install, sys; print(*sys.version_info[:2])"
+    try:
+        answer = subprocess.run([PYTHON, "-c", code], capture_output=True, text=True)
+    except OSError:
+        return False
+    return answer.stdout.split() == [str(number) for number in sys.version_info[:2]]
+
+
+def stamp():
+    """[fingerprint, or BEGUN, or nothing; the extras that are installed]."""
+    if not os.path.isfile(STAMP):
+        return [""]
+    with open(STAMP) as file:
+        return file.read().split() or [""]
+
+
+def write_stamp(state, extras):
     with open(STAMP, "w") as file:
-        file.write(stamp)
+        file.write("\n".join([state, *sorted(extras)]))
 
 
-def fingerprint(extras):
-    """What an installation depends on, as a hash."""
-    parts = [sys.version, VENV, *extras]
+def packages(extras):
+    """The names of the packages that these extras of setup.cfg ask for."""
+    settings = configparser.ConfigParser()
+    settings.read(os.path.join(ROOT, "setup.cfg"))
+    known = settings["options.extras_require"]
+    lines = "\n".join(known.get(extra, "") for extra in extras).split("\n")
+    return {re.match(r"[\w-]+", line).group() for line in lines if line}
+
+
+def fingerprint():
+    """What an installation depends on beside the extras, as a hash."""
+    parts = [VENV, *map(str, sys.version_info[:2])]
     for name in ("setup.cfg", "pyproject.toml"):
         with open(os.path.join(ROOT, name)) as file:
             parts.append(file.read())
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
-def pip(requirement):
-    """Installs, one line of progress for every package; on failure says what pip said."""
-    command = [PYTHON, "-m", "pip", "--disable-pip-version-check", "install", "--retries", "2"]
+def pip(*arguments):
+    """Calls pip, one line of progress for every package; on failure says what pip said."""
     process = subprocess.Popen(
-        [*command, "--progress-bar", "off", "--editable", requirement],
+        [PYTHON, "-m", "pip", "--disable-pip-version-check", *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -69,7 +69,7 @@ def main(arguments=None):
             resources.show()
             return 0
         if args.command == "run":
-            failed = runner.run(args.only, args.machine or runner.MACHINE)
+            failed = runner.run(args.only, args.machine)
             print(report.render(args.machine))
             return 1 if failed else 0
         print(report.render(args.machine))
@@ -93,10 +93,12 @@ def main(arguments=None):
 
 
 def _module(text):
+    import kernels
+
     path = Path(text).resolve()
     if path.suffix != ".py" or not path.is_file():
         raise argparse.ArgumentTypeError(f"{text} is not a Python file")
-    if path.stem in ("numpy", "numba", "cupy"):
+    if path.stem in kernels.BACKENDS:
         raise argparse.ArgumentTypeError(
             f"{path.name} would be reported under our {path.stem}'s name"
         )

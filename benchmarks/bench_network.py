@@ -1,9 +1,8 @@
 """Times a whole training step and a whole epoch: Adam, softmax cross-entropy, relu; and, where a
 backend computes elsewhere than in the host's memory, the way of a batch to there.
 
-The timed network has a learning rate of 0: the numbers that it computes with stay those of a
-network at its start, however often the step is repeated. That it trains as the reference does is
-checked before, by one step at another rate.
+What is timed has a learning rate of 0; that it trains as the reference does is checked before, by
+one step at another rate (training_step.py).
 """
 
 import functools
@@ -11,27 +10,11 @@ from types import SimpleNamespace
 
 import numpy as np
 
-import reference
-from reference import Layer
-from reference.network_spec import elements, flops, step_bound
+from . import grid, training_step, workloads
+from .suite import Wrong, _Suite, sampled, transfers
+from .training_step import NETWORKS
 
-from . import grid, workloads
-from .suite import Wrong, _load, _Suite, timer_of
-
-RATE = 0.001  # of the step that is checked
-STEP, TRANSFER, EPOCH = "network_step", "network_transfer", "network_epoch"
-
-# By name: the workload and its layer sizes, such as "moons-2-32-16-2".
-NETWORKS = {
-    name: Layer(name, workloads.SIZES[workload][0], workloads.SIZES[workload][-1])
-    for workload in ("moons", "digits", "mnist")
-    for name in ["-".join(map(str, (workload, *workloads.SIZES[workload])))]
-}
-
-
-def sizes(name):
-    """The layer sizes of a network, from its name."""
-    return tuple(map(int, name.split("-")[1:]))
+STEP, TRANSFER, EPOCH = training_step.NAME, "network_transfer", "network_epoch"
 
 
 @functools.cache
@@ -39,31 +22,10 @@ def work(function, name, batch, dtype):
     """(operations, bytes) of one step, epoch or transfer: the fewest, by the specification."""
     if function == TRANSFER:
         return 0, sum(array.nbytes for array in _batch(name, dtype, batch))
-    network = reference.network.create(sizes(name), batch=batch, lr=RATE)
+    step = training_step.of_network(name)
     rows = workloads.full(name.partition("-")[0]) if function == EPOCH else batch
     parts = [len(range(*part.indices(rows))) for part in workloads.minibatches(rows, batch)]
-    size = np.dtype(dtype).itemsize
-    return sum(flops(network, n) for n in parts), sum(elements(network, n) for n in parts) * size
-
-
-def checked(module, name, x, labels):
-    """Raises Wrong where one step differs from the float64 reference's by more than its bound."""
-    options = {"batch": len(x), "lr": RATE, "dtype": x.dtype.name}
-    network = module.network.create(sizes(name), **options)
-    oracle = reference.network.create(sizes(name), **{**options, "dtype": "float64"})
-    for key, array in oracle.parameters.items():
-        array[...] = module.to_host(network.parameters[key])
-    wide = x.astype(np.float64)
-    loss_bound, bounds = step_bound(oracle, wide, labels, x.dtype)
-    slack = 2 if x.dtype == np.float64 else 1
-    expected = oracle.step(wide, labels)
-    got = network.step(module.asarray(x), module.asarray(labels))
-    if not abs(got - expected) <= slack * loss_bound:
-        raise Wrong(f"loss {got:.9g} instead of {expected:.9g}, allowed error {loss_bound:.3g}")
-    ours, theirs = network.state(), oracle.state()
-    for key, bound in bounds.items():
-        if not (np.abs(ours[key] - theirs[key]) <= slack * bound).all():
-            raise Wrong(f"{key} after one step is outside its error bound")
+    return sum(step.flops(n, 0, 0) for n in parts), sum(step.bytes(n, 0, 0, dtype) for n in parts)
 
 
 def _is_batch(name, batch):
@@ -76,12 +38,6 @@ def _batch(name, dtype, batch):
     """x and labels of one step, in the host's memory."""
     x, labels = workloads.training(name.partition("-")[0])
     return x[:batch].astype(dtype), labels[:batch].copy()
-
-
-def transfers(module):
-    """Whether arrays have to go elsewhere before the module can compute with them."""
-    host = np.zeros(1)
-    return module.asarray(host) is not host
 
 
 def transfer(module, name, dtype, batch):
@@ -98,24 +54,18 @@ def transfer(module, name, dtype, batch):
 
 class _Network(_Suite):
     def _prepared(self, layer, dtype, batch, backend):
-        """(the module, a network that stays as it is, x, labels), once a step was checked."""
+        """(the module, the inputs of a step, the step), once it was checked."""
         _is_batch(layer, batch)
-        module = _load(backend, "network")
-        x, labels = workloads.training(layer.partition("-")[0])
-        x = np.ascontiguousarray(x, dtype)
-        checked(module, layer, x[:batch], labels[:batch])
-        self.timer = timer_of(module)
-        network = module.network.create(sizes(layer), batch=batch, lr=0.0, dtype=dtype)
-        return module, network, x, labels
+        module, step = self.load(backend, "network"), training_step.of_network(layer)
+        inputs = sampled(step, NETWORKS[layer], dtype, batch)
+        return module, inputs, training_step.checked(step, module, inputs)
 
 
 class _Step(_Network):
     """One training step on a batch that is where the network computes."""
 
     def _prepare(self, *, layer, dtype, batch, backend):
-        module, network, x, labels = self._prepared(layer, dtype, batch, backend)
-        x, labels = map(module.asarray, _batch(layer, dtype, batch))
-        self.call = functools.partial(network.step, x, labels)
+        _, _, self.call = self._prepared(layer, dtype, batch, backend)
 
 
 class _Transfer(_Suite):
@@ -127,8 +77,7 @@ class _Transfer(_Suite):
 
     def _prepare(self, *, layer, dtype, batch, backend):
         _is_batch(layer, batch)
-        module = _load(backend, "network")
-        self.timer = timer_of(module)
+        module = self.load(backend, "network")
         self.call = transfer(module, layer, dtype, batch)
 
 
@@ -136,9 +85,11 @@ class _Epoch(_Network):
     """One epoch over all training rows in a given order; mnist's takes minutes in NumPy."""
 
     def _prepare(self, *, layer, dtype, batch, backend):
-        module, network, x, labels = self._prepared(layer, dtype, batch, backend)
+        module, inputs, _ = self._prepared(layer, dtype, batch, backend)
+        x, labels = workloads.training(layer.partition("-")[0])
         order = np.random.default_rng(0).permutation(len(x))
-        arrays = (module.asarray(array) for array in (x, labels, order))
+        arrays = map(module.asarray, (np.ascontiguousarray(x, dtype), labels, order))
+        network = training_step.made(module, inputs, 0.0)
         self.call = functools.partial(network.epoch, *arrays)
 
 

@@ -1,23 +1,61 @@
-"""Times what bounds every kernel: a triad (memory) and a square matrix product (arithmetic).
+"""Times what bounds every kernel: arithmetic, and memory from the first-level cache to main memory.
 
-Both are operations of the reference. p -= lr g is a triad: two arrays read, one written. Its
-smallest size lies in the first-level cache, its largest in main memory.
+Of the CPU by loops that no kernel of ours takes part in. A device elsewhere is measured by the
+backend that computes there: by a square matrix product and by p -= lr g, two arrays read, one
+written.
 """
+
+import time
+from types import SimpleNamespace
 
 from reference import FAMILIES, Layer
 
-from . import grid
-from .suite import suite
+from . import ceilings, grid
+from .roofline import HOST
+from .suite import _Suite, suite, transfers
 
 SIDE = 2048
-ELEMENTS = (2**12, 2**16, 2**20, 2**21, 2**22, 2**24)
+WORK = 1 << 32  # operations of the multiply-add loop: some ten milliseconds
 REPEAT = (7, 20, 1.0)  # longer than the rest: everything is measured against these
 
 _operations = {str(operation): operation for family in FAMILIES.values() for operation in family}
 _square = Layer(f"{SIDE}x{SIDE}", SIDE, SIDE)
 # An update rule takes (fan_in + 1) fan_out parameters: the weights and the bias.
-_arrays = {str(n): Layer(str(n), n - 1, 1) for n in ELEMENTS}
+_arrays = {str(n): Layer(str(n), n - 1, 1) for n in ceilings.ELEMENTS}
 
+
+class _Ceiling(_Suite):
+    """What the CPU can do; `loop` makes the call of a size and a dtype."""
+
+    timer = staticmethod(time.perf_counter)
+
+    @classmethod
+    def runs_on(cls, module):
+        return module is ceilings
+
+    def _prepare(self, *, layer, dtype, backend):
+        self.call = self.loop(int(layer), dtype)
+
+
+class _Elsewhere(_Suite):
+    """What a device can do, by the backend that computes there."""
+
+    @classmethod
+    def runs_on(cls, module):
+        return super().runs_on(module) and transfers(module)
+
+
+def _ceiling(name, loop, sizes):
+    """A suite of the CPU itself, over sizes that stand in the place of the layers."""
+    axes = {"layer": list(map(str, sizes)), "dtype": grid.dtypes(), "backend": [HOST]}
+    operations = {"": SimpleNamespace(name=name, function=loop)}
+    layers = dict.fromkeys(axes["layer"])
+    loop = staticmethod(loop)
+    return suite(name, operations, axes, layers, base=_Ceiling, loop=loop, repeat=REPEAT)
+
+
+multiply_add = _ceiling("multiply_add", ceilings.multiply_adds, [WORK])
+stream = _ceiling("stream", ceilings.triads, ceilings.ELEMENTS)
 product = suite(
     "product",
     {"": _operations["dense_forward[identity]"]},
@@ -29,6 +67,7 @@ product = suite(
     },
     {_square.name: _square},
     lambda layer: (SIDE,),
+    base=_Elsewhere,
     repeat=REPEAT,
 )
 triad = suite(
@@ -36,5 +75,6 @@ triad = suite(
     {"": _operations["sgd"]},
     {"layer": list(_arrays), "dtype": grid.dtypes(), "backend": grid.backends()},
     _arrays,
+    base=_Elsewhere,
     repeat=REPEAT,
 )

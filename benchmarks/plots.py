@@ -12,7 +12,7 @@ def draw(folder, machine=None):
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    run = results.latest(results.LOCAL, machine)
+    run = results.newest(machine)
     if run is None:
         raise ValueError("there are no results yet: run python3 run.py bench")
     cpus, gpus, _ = report.columns(run, results.recorded())

@@ -10,8 +10,12 @@ import sys
 from importlib import metadata
 
 from asv.environment import ExistingEnvironment
+from asv.machine import Machine
 from asv.util import sanitize_filename
 
+from . import journal
+
+MACHINE = "this-machine"
 THREADS = ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 PACKAGES = ("numpy", "numba", "cupy-cuda12x", "cupy-cuda13x")
 
@@ -23,11 +27,10 @@ class Checkout(ExistingEnvironment):
     matches_python_fallback = False
 
     def __init__(self, conf, executable, requirements, tagged_env_vars):
-        settings = {("nobuild", name): os.environ.setdefault(name, cores()) for name in THREADS}
-        gpu = gpu_name()
-        if gpu:
-            settings["nobuild", "GPU"] = gpu
-        super().__init__(conf, sys.executable, versions(), settings)
+        if journal.VARIABLE not in os.environ:  # asv was called by hand
+            begin(MACHINE)
+        found = {("nobuild", name): value for name, value in settings().items()}
+        super().__init__(conf, sys.executable, versions(), found)
         self._python = "{}.{}".format(*sys.version_info)  # not the interpreter's path
 
     @classmethod
@@ -42,6 +45,18 @@ class Checkout(ExistingEnvironment):
         return sanitize_filename(
             "-".join([*parts, f"threads{threads}", self.env_vars.get("GPU", "cpu")])
         )
+
+
+def begin(machine):
+    """Opens the journal of a run in these surroundings."""
+    return journal.begin(machine, Machine.get_defaults(), versions(), settings())
+
+
+def settings():
+    """The threads of each library, set where they are not, and the GPU."""
+    found = {name: os.environ.setdefault(name, cores()) for name in THREADS}
+    gpu = gpu_name()
+    return {**found, "GPU": gpu} if gpu else found
 
 
 def cores():

@@ -29,21 +29,21 @@ from . import (
     formats,
     gpu,
     plugin,
-    report,
     results,
     roofline,
     runner,
     suite,
+    training_step,
     workloads,
 )
-from .peers import contenders, measure, steps, table
+from .peers import contenders, measure, table
 
-GPU = report.GPU
+GPU = "cupy"  # the backend that computes on the card
 BUDGET = 420  # seconds after which no further cell is begun
 CHECKED_AT = ("digits-64x128", 16)
 PEERS = ("torch", "torch graph", "jax.jit")
 LAYERS = ("mnist-784x512", "mnist-512x10", "mnist-512x512", "wide-2048x2048", "16M-4095x4096")
-COMPARED = (*LAYERS, *bench_network.NETWORKS)
+COMPARED = (*LAYERS, *training_step.NETWORKS)
 
 
 def record(machine=None, module=None, card=gpu.card):
@@ -139,7 +139,7 @@ def _checked(module, cls, cell):
         return bench_network.transfer(module, cell.layer, cell.dtype, cell.batch)
     operation, check = cls.operations[cell.variant], suite.checked
     if cell.function == bench_network.STEP:
-        operation, check = steps.of_network(cell.layer), steps.checked
+        operation, check = training_step.of_network(cell.layer), training_step.checked
     inputs = suite.sampled(operation, cls.layers[cell.layer], cell.dtype, cell.batch or 0)
     return check(operation, module, inputs)
 
@@ -147,7 +147,7 @@ def _checked(module, cls, cell):
 def beside(module, started):
     """(The cells of peers.measure on the card, who could not be measured there)."""
     found, missing = contenders.available({GPU: module}, "cuda")
-    found = [c for c in found if c.name in (GPU, *PEERS)]
+    found = [found[0], *(c for c in found[1:] if c.name in PEERS)]
     cells = [cell for cell in measure.grid() if cell[1].name in COMPARED] if found[1:] else []
     records = []
     for operation, layer, batch in cells:
@@ -216,7 +216,8 @@ def render(run, session):
     """The table: correct or not, times, share of the roof, and the libraries beside it."""
     card, rows = session["card"], []
     beside = {table.cell_of(entry): entry for entry in session["peers"]}
-    libraries = sorted({name for entry in session["peers"] for name in entry["seconds"]} - {GPU})
+    known = {name for entry in session["peers"] for name in entry["seconds"]}
+    libraries = sorted(known & set(PEERS))
     for entry in session["cells"]:
         cell = results.Cell(**entry["cell"])
         if cell.function not in ("product", "triad"):

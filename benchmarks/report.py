@@ -2,19 +2,19 @@
 
 import dataclasses
 import itertools
-import subprocess
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 
 from tabulate import tabulate
 
 import kernels
-from reference import FAMILIES
 
-from . import bench_network, formats, results, roofline, suite, workloads
+from . import bench_network, formats, journal, results, roofline, training_step, workloads
 
-GPU = "cupy"
-BASELINE = "numpy"
+FUNCTIONS = (*results.FAMILY_OF, bench_network.STEP, bench_network.EPOCH)
+VARIANTS = [variant for _, variant in roofline.OPERATIONS]
+LAYERS = [*workloads.layers(), *training_step.NETWORKS]
 
 
 @dataclass(frozen=True)
@@ -30,11 +30,12 @@ class Column:
         return self.run.times.get((cell, self.backend))
 
     def entry(self, cell):
-        """The median time, or why there is none."""
-        seconds = self.seconds(cell)
+        """The median time, or why there is none; with a mark where an earlier run measured it."""
+        key = cell, self.backend
+        seconds = self.run.times.get(key)
         if seconds is not None:
-            return formats.duration(seconds)
-        return self.run.verdicts.get((cell, self.backend), ("-", ""))[0]
+            return formats.duration(seconds) + mark(self.run, key)
+        return self.run.verdicts.get(key, ("-", ""))[0] + mark(self.run, key)
 
     def transfer(self, cell):
         """Seconds of the way of a step's batch to the GPU; None where it was not timed."""
@@ -60,31 +61,52 @@ class Column:
 
 def render(machine=None):
     """The report of this machine's newest run, with the GPU results recorded under results/."""
-    run = results.latest(results.LOCAL, machine)
+    run = results.newest(machine)
     if run is None:
         raise ValueError("there are no results yet: run python3 run.py bench")
-    cpus, gpus, why = columns(run, results.recorded())
-    parts = [head(run, cpus, gpus, why)]
-    cells = dict.fromkeys(cell for cell, _ in [*run.times, *run.verdicts])
-    functions = dict.fromkeys(op.name for family in FAMILIES.values() for op in family)
-    for function in (*functions, bench_network.STEP, bench_network.EPOCH):
+    cpus, gpus, missing = columns(run, results.recorded())
+    parts = [head(run, cpus, gpus, missing)]
+    cells = sorted({cell for cell, _ in [*run.times, *run.verdicts]}, key=_place)
+    for function in FUNCTIONS:
         for dtype in ("float32", "float64"):
             chosen = [c for c in cells if c.function == function and c.dtype == dtype]
             if chosen:
-                parts.append(table(function, dtype, chosen, cpus, gpus, why))
-    parts.append(crossover(cells, cpus, gpus))
-    parts.append(failures(run))
+                parts.append(table(function, dtype, chosen, cpus, gpus, missing))
+    parts += [crossover(cells, cpus, gpus), failures(run), earlier(run)]
     return "\n\n".join(part for part in parts if part)
 
 
+def _place(cell):
+    """Where a cell stands among those of its function."""
+    known = {name: place for place, name in enumerate([*VARIANTS, *LAYERS])}
+    last = len(known)
+    return known.get(cell.variant, last), known.get(cell.layer, last), cell.layer, cell.batch or 0
+
+
 def columns(run, recorded):
-    """(CPU columns, GPU columns, why there are no GPU columns)."""
-    names = [BASELINE, *(b for b in run.backends() if b not in (BASELINE, GPU))]
-    cpus = [_column(b, b, run, names) for b in names]
-    gpus = [_column(f"{GPU} {r.machine}", GPU, r, [GPU]) for r in recorded if _has(r, GPU)]
-    if _has(run, GPU):
-        return cpus, [_column(GPU, GPU, run, [GPU]), *gpus], None
-    return cpus, gpus, None if gpus else _why_no_gpu()
+    """(CPU columns, GPU columns, {backend without a column: why}).
+
+    A GPU column is one whose arrays lie elsewhere than in the host's memory. The first of our
+    backends, the reference, is the first CPU column even where it was not timed.
+    """
+    timed = _backends(run)
+    names = [name for name in kernels.BACKENDS if name in timed]
+    names += [name for name in timed if name not in names]
+    reference = next(iter(kernels.BACKENDS))
+    host = list(dict.fromkeys([reference, *(n for n in names if n not in run.elsewhere)]))
+    cpus = [_column(name, name, run, [*host, roofline.HOST]) for name in host]
+    gpus = [_column(name, name, run, [name]) for name in names if name in run.elsewhere]
+    for session in recorded:
+        for name in _backends(session):
+            gpus.append(_column(f"{name} {session.machine}", name, session, [name]))
+    shown = {column.backend for column in [*cpus, *gpus]}
+    return cpus, gpus, {name: _why_not(name) for name in kernels.BACKENDS if name not in shown}
+
+
+def _backends(run):
+    """Those of whose kernels anything is known, in this order."""
+    results = [*run.times, *run.verdicts]
+    return list(dict.fromkeys(b for cell, b in results if cell.function not in roofline.CEILINGS))
 
 
 def _column(label, backend, run, device):
@@ -92,25 +114,21 @@ def _column(label, backend, run, device):
     return Column(label, backend, run, {d: roof for d, roof in roofs.items() if roof})
 
 
-def _has(run, backend):
-    return any(b == backend for _, b in run.times)
-
-
-def _why_no_gpu():
+def _why_not(backend):
     try:
-        kernels.load(GPU)
+        kernels.load(backend)
     except kernels.Unavailable as reason:
         return str(reason)
-    return "it was not timed in this run"
+    return f"backend {backend}: it was not timed in this run"
 
 
-def head(run, cpus, gpus, why):
+def head(run, cpus, gpus, missing):
     """What was measured, where, when and with what."""
     hardware, settings = run.hardware, run.settings
     threads = settings.get("NUMBA_NUM_THREADS", "?")
     memory = f"{int(hardware['ram']) / 2**30:.0f} GiB" if hardware.get("ram") else "memory unknown"
     lines = [
-        f"fusebench, commit {run.commit[:8]}{_changes(run.commit)}, {run.finished:%Y-%m-%d %H:%M}",
+        f"fusebench, commit {run.commit[:8]}{_edits(run.edited)}, {run.finished:%Y-%m-%d %H:%M}",
         f"machine   {run.machine}: {hardware.get('cpu', 'CPU unknown')}, "
         f"{hardware.get('num_cpu', '?')} cores, {memory}, {hardware.get('os', '')}; "
         f"threads: {threads}",
@@ -121,14 +139,14 @@ def head(run, cpus, gpus, why):
         (("CPU", c) for c in cpus[:1]), ((g.label, g) for g in gpus)
     ):
         for dtype, roof in column.roofs.items():
-            speed, backend = roof.product
+            speed, how = roof.arithmetic
             lines.append(
                 f"roof      {device}, {dtype}: {formats.number(speed / 1e9)} GFLOP/s "
-                f"(matrix product by {backend}), {formats.streams(roof)}"
+                f"({how}), {formats.streams(roof)}"
             )
-    gpu = settings.get("GPU") if why is None else None
-    lines += [f"GPU       {gpu}"] if gpu else []
-    lines += [f"GPU       columns are empty: {why}"] if why else []
+    if any(g.run is run for g in gpus):
+        lines.append(f"GPU       {settings.get('GPU', 'unknown')}")
+    lines += [f"n/a       {why}" for why in missing.values()]
     lines += [
         f"GPU       {g.label}: recorded {g.run.finished:%Y-%m-%d} at commit {g.run.commit[:8]}"
         for g in gpus
@@ -138,7 +156,7 @@ def head(run, cpus, gpus, why):
         "",
         "Median times of a warm call; G is 10^9, M 10^6. roof: share of the ceiling that binds,",
         "that of arithmetic (FLOP/s) or of memory (B/s). "
-        f"x {BASELINE}: times faster than {BASELINE}. CPU/GPU: above 1 the GPU wins.",
+        f"x {cpus[0].label}: times faster than {cpus[0].label}. CPU/GPU: above 1 the GPU wins.",
     ]
     if gpus:
         lines.append(
@@ -147,7 +165,7 @@ def head(run, cpus, gpus, why):
     return "\n".join(lines)
 
 
-def table(function, dtype, cells, cpus, gpus, why):
+def table(function, dtype, cells, cpus, gpus, missing):
     """One function in one dtype: a row a variant, layer and batch."""
     baseline, *others = cpus
     others = [c for c in others if any(c.entry(cell) != "-" for cell in cells)]
@@ -155,11 +173,12 @@ def table(function, dtype, cells, cpus, gpus, why):
         ("variant", lambda cell: cell.variant),
         ("layer", lambda cell: cell.layer),
         ("batch", formats.batch_name),
-        (BASELINE, baseline.entry),
+        (baseline.label, baseline.entry),
     ]
     for column in others:
         columns += column.shown(function)
-        columns.append((f"x {BASELINE}", partial(_faster, column.seconds, baseline.seconds)))
+        faster = partial(_faster, column.seconds, baseline.seconds)
+        columns.append((f"x {baseline.label}", faster))
     for column in gpus:
         fastest = partial(fastest_cpu, cpus=cpus)
         columns += column.shown(function)
@@ -167,8 +186,7 @@ def table(function, dtype, cells, cpus, gpus, why):
         if function == bench_network.STEP:
             columns.append(("transfer", lambda cell, c=column: formats.duration(c.transfer(cell))))
             columns.append(("CPU/both", partial(_faster, column.with_transfer, fastest)))
-    if why:
-        columns += [(GPU, lambda cell: "n/a"), ("CPU/GPU", lambda cell: "")]
+    columns += [(name, lambda cell: "n/a") for name in missing]
     rows = [[text(cell) for _, text in columns] for cell in cells]
     for above, row in reversed(list(itertools.pairwise(rows))):
         if row[0] == above[0]:  # said once
@@ -197,7 +215,7 @@ def crossover(cells, cpus, gpus):
 
     A training step stands there twice: on data that lie on the GPU, and with their transfer.
     """
-    rows, compared = [], (*results.FAMILY_OF, bench_network.STEP)
+    rows = []
     for column in gpus:
         groups = {}
         for cell in cells:
@@ -205,7 +223,7 @@ def crossover(cells, cpus, gpus):
             if cell.function == bench_network.STEP:
                 times["with transfer"] = column.with_transfer(cell)
             for variant, gpu in times.items():
-                if cell.batch and cpu and gpu and cell.function in compared:
+                if cell.batch and cpu and gpu and cell.function in FUNCTIONS[:-1]:
                     key = (cell.function, variant, cell.layer, cell.dtype)
                     groups.setdefault(key, []).append((cell.batch, cell, cpu > gpu))
         for key, found in groups.items():
@@ -221,9 +239,10 @@ def crossover(cells, cpus, gpus):
 
 def failures(run):
     """Every kernel that is wrong or failed, with the reason."""
-    bad = {k: v for k, v in run.verdicts.items() if v[0] in (suite.WRONG, suite.FAILED)}
+    bad = {k: v for k, v in run.verdicts.items() if v[0] in journal.BAD}
     if not bad:
-        return f"All {len(run.times)} timed cells agree with the float64 reference."
+        count = sum(cell.function not in roofline.CEILINGS for cell, _ in run.times)
+        return f"All {count} timed cells agree with the float64 reference."
     lines = [f"{len(bad)} cells are wrong or failed, and have no time:"]
     alike = {}
     for (cell, backend), (word, reason) in bad.items():
@@ -241,9 +260,31 @@ def fastest_cpu(cell, cpus):
     return min((c.seconds(cell) for c in cpus if c.seconds(cell) is not None), default=None)
 
 
-def _changes(commit):
-    """Says so where the working tree is not what the commit holds."""
-    git = ["git", "-C", str(workloads.ROOT)]
-    here = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True)
-    dirty = subprocess.run([*git, "diff", "--quiet", "HEAD"], capture_output=True)
-    return " with uncommitted changes" if here.stdout.strip() == commit and dirty.returncode else ""
+def mark(run, key):
+    """ " [1]" where an earlier run measured this; empty where it is of this run."""
+    head = run.earlier.get(key)
+    return f" [{_earlier_runs(run).index(head) + 1}]" if head else ""
+
+
+def earlier(run):
+    """What the marks stand for."""
+    lines = []
+    for number, head in enumerate(_earlier_runs(run), 1):
+        count = sum(found is head for found in run.earlier.values())
+        started = datetime.fromisoformat(head["started"]).astimezone()
+        code = "the same code" if head["code"] == run.code else "other code"
+        lines.append(
+            f"[{number}] {count} cells are of an earlier run, {started:%Y-%m-%d %H:%M}, of {code}: "
+            f"commit {head['commit'][:8]}{_edits(head['edited'])}"
+        )
+    return "\n".join(lines)
+
+
+def _earlier_runs(run):
+    """The heads of the earlier runs, the newest first."""
+    heads = {head["started"]: head for head in run.earlier.values()}
+    return [heads[started] for started in sorted(heads, reverse=True)]
+
+
+def _edits(edited):
+    return " with uncommitted changes" if edited else ""

@@ -1,19 +1,22 @@
-"""Reads asv's result files: every timed cell of one run, and the machine that it ran on."""
+"""Every timed cell of a run, and the machine that it ran on: of this checkout from its journals, of
+a recorded machine from asv's result file and the session beside it.
+"""
 
 import itertools
 import json
 import math
+import operator
+import statistics
 from dataclasses import dataclass, field
 from datetime import datetime
-from pathlib import Path
 
 from reference import FAMILIES
 
-from . import suite, workloads
+from . import journal, workloads
 
-LOCAL = workloads.ROOT / ".asv" / "results"
 RECORDED = workloads.ROOT / "results"
 FAMILY_OF = {operation.name: family for family, ops in FAMILIES.items() for operation in ops}
+SURROUNDINGS = ("machine", "commit", "python", "versions", "settings")
 
 
 @dataclass(frozen=True)
@@ -31,8 +34,12 @@ class Cell:
 class Run:
     """The results of one commit on one machine.
 
-    By (cell, backend): times, the median seconds; fastest, the lower end of the median's 99 %
-    interval, for ceilings; verdicts, the word and the reason of each failure.
+    By (cell, backend): times, the median seconds; fastest, those of the fastest sample, or where
+    the file does not have it the lower end of the median's 99 % interval, for ceilings; verdicts,
+    the word and the reason of each failure; earlier, the head of the run that measured it, if that
+    is not this one.
+    edited: whether the code differed from the commit; elsewhere: the backends whose arrays lie
+    elsewhere than in the host's memory.
     """
 
     machine: str
@@ -42,41 +49,79 @@ class Run:
     python: str
     commit: str
     finished: datetime
+    edited: bool = False
+    code: str = ""
     times: dict = field(default_factory=dict)
     fastest: dict = field(default_factory=dict)
     verdicts: dict = field(default_factory=dict)
-
-    def backends(self):
-        """The backends in the order of the benchmarks' parameters."""
-        return list(dict.fromkeys(backend for _, backend in [*self.times, *self.verdicts]))
+    earlier: dict = field(default_factory=dict)
+    elsewhere: set = field(default_factory=set)
 
 
-def latest(folder, machine=None):
-    """The newest run under `folder` (of one machine, where named); None where there is none."""
-    files = [
-        path
-        for path in Path(folder).glob(f"{machine or '*'}/*.json")
-        if path.name != "machine.json"
-    ]
-    return read(max(files, key=lambda path: path.stat().st_mtime)) if files else None
+def newest(machine=None):
+    """The newest run of this checkout (on one machine, where named); None where there is none.
+
+    Cells that it did not time are taken from earlier runs of the same commit in the same
+    surroundings, as long as there are any.
+    """
+    heads = {path: journal.head(path) for path in journal.FOLDER.glob("*.jsonl")}
+    heads = {path: head for path, head in heads.items() if machine in (None, head["machine"])}
+    paths = sorted(heads, key=lambda path: heads[path]["started"])
+    while paths and not journal.outcomes(paths[-1]):
+        paths.pop()
+    if not paths:
+        return None
+    last = heads[paths[-1]]
+    names = "machine", "hardware", "versions", "settings", "python", "commit", "edited", "code"
+    started = datetime.fromisoformat(last["started"]).astimezone()
+    run = Run(**{name: last[name] for name in names}, finished=started)
+    for path in paths:
+        if all(heads[path][name] == last[name] for name in SURROUNDINGS):
+            earlier = heads[path] if heads[path] is not last else None
+            for (function, *values), line in journal.outcomes(path).items():
+                _take(run, key_of(function, values), line, earlier)
+    return run
+
+
+def _take(run, key, line, earlier):
+    """Puts what became of a cell in the place of what was known of it."""
+    for found in (run.times, run.fastest, run.verdicts, run.earlier):
+        found.pop(key, None)
+    if line["elsewhere"]:
+        run.elsewhere.add(key[1])
+    if line["state"] == journal.SKIPPED:
+        return
+    if line["state"] == journal.TIMED:
+        run.times[key] = statistics.median(line["samples"])
+        run.fastest[key] = min(line["samples"])
+    else:
+        run.verdicts[key] = line["state"], line["reason"]
+    if earlier:
+        run.earlier[key] = earlier
 
 
 def recorded():
-    """The newest run of every machine under results/."""
-    machines = sorted(path.parent.name for path in RECORDED.glob("*/machine.json"))
-    return [run for run in (latest(RECORDED, machine) for machine in machines) if run]
+    """The newest run of every machine under results/, by the times that the files tell."""
+    runs = {}
+    for path in RECORDED.glob("*/*.json"):
+        if path.name != "machine.json":
+            runs.setdefault(path.parent.name, []).append(read(path))
+    by_time = operator.attrgetter("finished")
+    return [max(found, key=by_time) for _, found in sorted(runs.items())]
 
 
 def read(path):
-    """The run in one of asv's result files.
+    """The run in asv's result file of a recorded session, whose backends compute on its card.
 
     asv stores a median, NaN for what was skipped and null for what failed or was not selected;
-    which of these it was stands in the verdicts of this checkout's last run, or beside a recorded
-    run in its session file.
+    which of these it was stands beside it in the session.
     """
     data = json.loads(path.read_text())
-    verdicts = {} if LOCAL in path.parents else _recorded_verdicts(path)
+    verdicts = _recorded_verdicts(path)
     machine_file = path.parent / "machine.json"
+    columns = data["result_columns"]
+    records = {name: dict(zip(columns, row, strict=False)) for name, row in data["results"].items()}
+    at = max((r["started_at"] for r in records.values() if r.get("started_at")), default=0)
     run = Run(
         machine=path.parent.name,
         hardware=json.loads(machine_file.read_text()) if machine_file.is_file() else {},
@@ -84,13 +129,9 @@ def read(path):
         settings=data.get("env_vars", {}),
         python=data["python"],
         commit=data["commit_hash"],
-        finished=datetime.fromtimestamp(path.stat().st_mtime),
+        finished=datetime.fromtimestamp((at or data["date"]) / 1000),  # both are in ms
     )
-    columns = data["result_columns"]
-    for name, row in data["results"].items():
-        record = dict(zip(columns, row, strict=False))
-        if record.get("started_at"):  # in ms; a file's own time is that of its checkout
-            run.finished = datetime.fromtimestamp(record["started_at"] / 1000)
+    for name, record in records.items():
         function = name.split(".")[-2]
         combinations = [tuple(map(_value, c)) for c in itertools.product(*record["params"])]
         values = record["result"] or [None] * len(combinations)
@@ -100,13 +141,9 @@ def read(path):
             if isinstance(seconds, float | int) and math.isfinite(seconds):
                 run.times[key] = seconds
                 run.fastest[key] = low
-            elif seconds is None:
-                if LOCAL in path.parents:
-                    verdict = suite.read_verdict(function, combination)
-                else:
-                    verdict = verdicts.get(key[0])
-                if verdict:  # what has none was never run
-                    run.verdicts[key] = _failure(*verdict)
+            elif seconds is None and key[0] in verdicts:  # what has none was never run
+                run.verdicts[key] = verdicts[key[0]]
+    run.elsewhere.update(backend for _, backend in [*run.times, *run.verdicts])
     return run
 
 
@@ -122,12 +159,6 @@ def _recorded_verdicts(path):
     cells = json.loads(session(path).read_text())["cells"]
     found = {Cell(**entry["cell"]): entry["verdict"].partition(": ") for entry in cells}
     return {cell: (word, reason) for cell, (word, _, reason) in found.items()}
-
-
-def _failure(word, reason):
-    if word in (suite.CORRECT, suite.STARTED):  # it failed, but not by a verdict of ours
-        return suite.FAILED, "it crashed or took too long"
-    return word, reason
 
 
 def key_of(function, combination):

@@ -1,18 +1,24 @@
 """How fast a kernel could be on the machine that ran it: its measured ceilings, the share reached.
 
-A kernel of f operations and b bytes takes at least max(f / product, b / triad) seconds: `product`
-is the rate of a 2048-square matrix product and `triad` the rate at which p -= lr g streams as many
-bytes as the kernel, for what fits into a cache comes faster than what lies in main memory.
+A kernel of f operations and b bytes takes at least max(f / arithmetic, b / triad) seconds. On the
+CPU `arithmetic` is the rate of multiply-adds from registers, and `triad` the rate at which a += s b
+streams as many bytes as the kernel, for what fits into a cache comes faster than what lies in main
+memory; no kernel of ours takes part in either. On a device elsewhere `arithmetic` is the rate of a
+2048-square matrix product and `triad` that of p -= lr g, both by the backend itself.
 Source: Williams, Waterman and Patterson, Roofline, Communications of the ACM 52(4), 2009.
 """
 
 import re
 from dataclasses import dataclass
 
+import numpy as np
+
 from reference import FAMILIES
 
-from . import bench_network
+from . import bench_network, ceilings
 
+HOST = "the CPU"  # stands in a backend's place where the CPU itself is measured
+CEILINGS = ("multiply_add", "stream", "product", "triad")
 OPERATIONS = {(op.name, op.variant): op for family in FAMILIES.values() for op in family}
 
 
@@ -29,28 +35,34 @@ def work(cell):
 class Roof:
     """The ceilings of one device in one dtype, each with the backend that reached it.
 
-    product: (operations a second, backend); triads: [(bytes, bytes a second, backend)], ascending.
+    arithmetic: (operations a second, how); triads: [(bytes, bytes a second, by whom)], ascending.
     """
 
-    product: tuple
+    arithmetic: tuple
     triads: list
 
     @classmethod
     def measured(cls, run, backends, dtype):
         """The best of these backends in a run's roofline; None where it was not timed."""
-        products, triads = [], {}
+        rates, triads = [], {}
         for (cell, backend), seconds in run.fastest.items():
             if backend not in backends or cell.dtype != dtype:
                 continue
-            if cell.function == "product":
-                side = cell.batch
-                products.append((2 * side**3 / seconds, backend))
-            elif cell.function == "triad":
-                size = OPERATIONS["sgd", ""].bytes(0, int(cell.layer) - 1, 1, dtype)
-                triads.setdefault(size, []).append((size / seconds, backend))
-        if not products or not triads:
+            match cell.function:
+                case "multiply_add":
+                    rates.append((int(cell.layer) / seconds, "multiply-adds from registers"))
+                case "product":
+                    rates.append((2 * cell.batch**3 / seconds, f"matrix product by {backend}"))
+                case "stream":
+                    size = 3 * int(cell.layer) * np.dtype(dtype).itemsize
+                    rate = size * ceilings.passes(int(cell.layer)) / seconds
+                    triads.setdefault(size, []).append((rate, backend))
+                case "triad":
+                    size = OPERATIONS["sgd", ""].bytes(0, int(cell.layer) - 1, 1, dtype)
+                    triads.setdefault(size, []).append((size / seconds, backend))
+        if not rates or not triads:
             return None
-        return cls(max(products), [(size, *max(rates)) for size, rates in sorted(triads.items())])
+        return cls(max(rates), [(size, *max(found)) for size, found in sorted(triads.items())])
 
     def bandwidth(self, size):
         """Bytes a second at which `size` bytes can be streamed.
@@ -70,7 +82,7 @@ class Roof:
         flops, size = work(cell)
         if cell.function == bench_network.TRANSFER:
             return size / seconds, "B/s", None
-        by_flops, by_bytes = flops / self.product[0], size / self.bandwidth(size)
+        by_flops, by_bytes = flops / self.arithmetic[0], size / self.bandwidth(size)
         if by_flops > by_bytes:
             return flops / seconds, "FLOP/s", by_flops / seconds
         return size / seconds, "B/s", by_bytes / seconds
@@ -78,4 +90,4 @@ class Roof:
     def seconds(self, cell):
         """The least time that the roof allows."""
         flops, size = work(cell)
-        return max(flops / self.product[0], size / self.bandwidth(size))
+        return max(flops / self.arithmetic[0], size / self.bandwidth(size))

@@ -1,13 +1,12 @@
 """Runs the suites through asv and shows how far they are.
 
-asv writes its results when it ends, so it is called for PART cells at a time: an interruption loses
-no more than these.
+Every cell notes in the run's journal what became of it, so that an interruption loses none. asv
+writes its own results when it ends, so it is called for PART cells at a time: it loses no more.
 """
 
 import contextlib
 import importlib
 import itertools
-import os
 import re
 import subprocess
 import sys
@@ -19,44 +18,40 @@ from asv.machine import Machine, MachineCollection
 import kernels
 from reference import FAMILIES
 
-from . import grid, suite, workloads
-from .plugin import THREADS, cores
+from . import ceilings, grid, journal, plugin, roofline, workloads
 
-MACHINE = "this-machine"
 PART = 400
 LOG = workloads.ROOT / ".asv" / "run.log"
+CONFIG = workloads.ROOT / "asv.conf.json"
 
 
-def run(only=(), machine=MACHINE):
+def run(only=(), machine=None):
     """Times the roofline and the grid, or what `only` names of it; returns how many cells failed.
 
     only: names of families, functions, variants, workloads or layers. Raises ValueError where the
     grid has no such name and RuntimeError where asv could not run.
     """
-    for name in THREADS:
-        os.environ.setdefault(name, cores())
-    modules = available()
+    machine, modules = machine or plugin.MACHINE, available()
     families = (*FAMILIES, "network")
     groups = [group for family in families for group in selection(family, modules)]
     known = set().union(*(group.names for group in groups))
     if unknown := set(only) - known:
         raise ValueError(
-            f"--only: no {', '.join(unknown)} in the grid, but {', '.join(sorted(known))}"
+            f"--only: no {', '.join(sorted(unknown))} in the grid, but {', '.join(sorted(known))}"
         )
     groups = [group for group in groups if not only or group.names & set(only)]
-    parts = list(_parts([*selection("roofline", modules), *groups]))
+    roofs = selection("roofline", {**modules, roofline.HOST: ceilings})
+    parts = list(_parts([*roofs, *groups]))
 
     LOG.parent.mkdir(exist_ok=True)
     LOG.write_text("")
     MachineCollection.save(machine, {**Machine.get_defaults(), "machine": machine})
+    path = plugin.begin(machine)
     print(f"{sum(group.cells for part in parts for group in part)} cells", flush=True)
-    failed = 0
     for part in parts:
-        started = time.time()
-        _asv(machine, part, started)
-        good = (suite.CORRECT, suite.SKIPPED)
-        failed += sum(not path.read_text().startswith(good) for path in _verdicts_since(started))
-    return failed
+        _asv(machine, part, path)
+        journal.close_part()
+    return sum(line["state"] in journal.BAD for line in journal.outcomes(path).values())
 
 
 def available():
@@ -134,15 +129,11 @@ def _either(values):
     return f"({'|'.join(values)})" if values else ""
 
 
-def _verdicts_since(started):
-    return [path for path in suite.VERDICTS.glob("*") if path.stat().st_mtime >= started]
-
-
-def _asv(machine, part, started):
+def _asv(machine, part, path):
     """Runs asv on some groups, its output in the log, the progress on the screen."""
-    total = sum(group.cells for group in part)
+    total, before, began = sum(group.cells for group in part), journal.started(path), time.time()
     command = [sys.executable, "-m", "asv", "run", "-E", "checkout", "--set-commit-hash", "HEAD"]
-    command += ["--machine", machine]
+    command += ["--config", str(CONFIG), "--machine", machine]
     for group in part:
         command += ["-b", group.pattern]
     terminal = sys.stdout.isatty()
@@ -153,7 +144,7 @@ def _asv(machine, part, started):
         while code is None:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 code = process.wait(timeout=1 if terminal else 10)
-            done, seconds = len(_verdicts_since(started)), time.time() - started
+            done, seconds = journal.started(path) - before, time.time() - began
             line = f"{part[0].family:12} {done:4} of {total} cells, {seconds:3.0f} s"
             print(f"\r{line}" if terminal else line, end="" if terminal else "\n", flush=True)
     finally:

@@ -2,14 +2,13 @@
 
 A cell of the grid (variant, layer, dtype, batch, backend) runs in a process of its own. Its setup
 samples the inputs, runs the kernel on them and at the borders that the specification names, and
-compares the results with the float64 oracle; only a kernel that agrees is timed. The verdict is
-kept in .asv/verdicts, because asv's files hold no reasons.
+compares the results with the float64 oracle; only a kernel that agrees is timed. What becomes of it
+is noted in the run's journal.
 """
 
 import contextlib
 import functools
 import importlib
-import os
 import zlib
 
 import numba
@@ -19,10 +18,8 @@ from threadpoolctl import threadpool_limits
 import kernels
 from reference import FAMILIES
 
-from . import grid, workloads
-
-VERDICTS = workloads.ROOT / ".asv" / "verdicts"
-CORRECT, WRONG, FAILED, SKIPPED, STARTED = "correct", "WRONG", "failed", "n/a", "started"
+from . import grid, journal, workloads
+from .journal import CORRECT, FAILED, SKIPPED, STARTED, TIMED, WRONG
 
 # asv forks every cell from this process: what is imported here is not imported a thousand times. No
 # kernel runs, no thread starts and no device is touched by it. Numba makes its typing tables, which
@@ -45,6 +42,8 @@ class _Suite:
     warmup_time = 0.03
     sample_time = 0.005
     repeat = (3, 10, 0.2)  # at least, at most, seconds
+    timeout = journal.TIMEOUT
+    elsewhere = False
 
     @classmethod
     def runs_on(cls, module):
@@ -53,35 +52,56 @@ class _Suite:
 
     def setup(self, *values):
         """Prepares `call` and `timer`; raises Wrong where the kernel disagrees with the oracle."""
-        path = VERDICTS / verdict_name(type(self).__name__, values)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(STARTED)
+        self.cell = (type(self).__name__, *values)
+        self.note(STARTED)
         try:
             with one_blas_thread():
                 self._prepare(**dict(zip(self.axes, values, strict=True)))
         except NotImplementedError as reason:
-            path.write_text(f"{SKIPPED}: {reason}")
+            self.note(SKIPPED, reason=str(reason))
             raise
         except Wrong as complaint:
-            path.write_text(f"{WRONG}: {complaint}")
+            self.note(WRONG, reason=str(complaint))
             raise
         except Exception as error:
-            path.write_text(f"{FAILED}: {type(error).__name__}: {error}")
+            self.failed(error)
             raise
-        path.write_text(CORRECT)
+        self.note(CORRECT)
+
+    def note(self, state, **more):
+        """Writes into the run's journal what has become of the cell."""
+        journal.note(self.cell, state, elsewhere=self.elsewhere, **more)
+
+    def failed(self, error):
+        self.note(FAILED, reason=f"{type(error).__name__}: {error}")
+
+    def timed(self, outcome):
+        """Notes what asv found: {"samples": seconds a call, "number": calls in each}."""
+        self.note(TIMED, **outcome)
 
     def time_call(self, *_):
         """What asv's other tools (profile, check) call; `Timed` times `call` itself."""
         self.call()
 
+    def load(self, backend, function):
+        """The backend as a module; sets `timer`, and whether it computes `elsewhere`."""
+        module = _load(backend, function)
+        self.timer, self.elsewhere = timer_of(module), transfers(module)
+        return module
+
     def _prepare(self, *, layer, dtype, backend, variant="", batch=0):
         operation, layer = self.operations[variant], self.layers[layer]
         if batch and batch not in self.batches(layer):
             raise NotImplementedError(f"{batch} is not a batch size of {layer.name}")
-        module = _load(backend, operation.function.__name__)
+        module = self.load(backend, operation.function.__name__)
         check_borders(operation, module, dtype)
         self.call = checked(operation, module, sampled(operation, layer, dtype, batch))
-        self.timer = timer_of(module)
+
+
+def transfers(module):
+    """Whether arrays have to go elsewhere before the module can compute with them."""
+    host = np.zeros(1)
+    return module.asarray(host) is not host
 
 
 def timer_of(module):
@@ -155,21 +175,7 @@ def _load(backend, function):
     return module
 
 
-def verdict_name(function, values):
-    """The file name of a cell's verdict."""
-    return f"{function}({', '.join(map(str, values))})".replace(os.sep, "_")
-
-
-def read_verdict(function, values):
-    """What the last run of a cell found: (one of the five words, reason), or None."""
-    path = VERDICTS / verdict_name(function, values)
-    if not path.is_file():
-        return None
-    word, _, reason = path.read_text().partition(": ")
-    return word, reason
-
-
-def suite(name, operations, axes, layers, batches=grid.batches, **attributes):
+def suite(name, operations, axes, layers, batches=grid.batches, base=_Suite, **attributes):
     """An asv benchmark class of one function: `operations` by variant, over the product of `axes`.
 
     `layers` are found by their names in axes["layer"]; batches(layer) are the batch sizes of one of
@@ -185,7 +191,7 @@ def suite(name, operations, axes, layers, batches=grid.batches, **attributes):
         "param_names": list(axes),
         "__doc__": next(iter(operations.values())).function.__doc__,
     }
-    return type(name, (_Suite,), attributes)
+    return type(name, (base,), attributes)
 
 
 def suites(family):

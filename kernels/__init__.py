@@ -21,6 +21,7 @@ from .interface import Unavailable
 
 HERE = Path(__file__).resolve().parent
 BACKENDS = {"numpy": "reference", "numba": "kernels.numba_cpu", "cupy": "kernels.cupy_gpu"}
+SIMULATED = {"cupy": "cupy_gpu"}  # the folders of the backends that have a simulator
 DEVICE_FUNCTIONS = {
     "asarray": lambda host: np.asarray(host, order="C"),
     "to_host": lambda array: array,
@@ -74,9 +75,10 @@ def load(name, *, simulate=False, order="forward", arrays="numpy"):
     Raises Unavailable where it cannot run here and ValueError where there is no such backend.
     """
     if simulate:
-        if name != "cupy":
-            raise ValueError(f"simulate must be False for {name!r}: only cupy is simulated")
-        return _simulated(order, arrays)
+        if name not in SIMULATED:
+            only = ", ".join(SIMULATED)
+            raise ValueError(f"simulate must be False for {name!r}: only {only} is simulated")
+        return _simulated(HERE / SIMULATED[name], order, arrays)
     if str(name).endswith(".py"):
         module = _from_file(Path(name))
     elif name in BACKENDS:
@@ -94,10 +96,10 @@ def load(name, *, simulate=False, order="forward", arrays="numpy"):
 
 
 @cache
-def _simulated(order, arrays):
-    """The package of the backend "cupy" imported once more, with a simulator for its device."""
+def _simulated(folder, order, arrays):
+    """The package of a backend imported once more, with its simulator in the device's place."""
     twin = f"kernels.cupy_simulated_{order}_{arrays}"
-    spec = importlib.util.spec_from_file_location(twin, HERE / "cupy_gpu" / "__init__.py")
+    spec = importlib.util.spec_from_file_location(twin, folder / "__init__.py")
     module = sys.modules[twin] = importlib.util.module_from_spec(spec)
     module.device = importlib.import_module(f"{twin}.simulator").device(order, arrays)
     spec.loader.exec_module(module)

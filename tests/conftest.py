@@ -105,3 +105,14 @@ def user_module(folder, source):
     path = folder / "mine.py"
     path.write_text("import numpy as np\nimport reference\n" + dedent(source))
     return path
+
+
+@pytest.fixture
+def house(monkeypatch, tmp_path):
+    """A place of its own for journals and recorded results."""
+    from benchmarks import journal, results
+
+    monkeypatch.setattr(journal, "FOLDER", tmp_path / "journal")
+    monkeypatch.setattr(results, "RECORDED", tmp_path / "recorded")
+    monkeypatch.setenv(journal.VARIABLE, "")
+    return tmp_path

@@ -16,7 +16,7 @@ from threadpoolctl import threadpool_info
 import benchmarks
 import kernels
 import reference
-from benchmarks import bench_network, grid, runner, suite, workloads
+from benchmarks import bench_network, grid, journal, roofline, runner, suite, workloads
 from reference import FAMILIES, Layer
 
 OPERATIONS = [operation for family in FAMILIES.values() for operation in family]
@@ -57,10 +57,16 @@ def test_asv_finds_exactly_our_suites():
 
     found = {b.name: type(b) for b in disc_benchmarks(benchmarks.__path__[0])}
     names = {f"bench_{f}.{o.name}.time_call" for f, ops in FAMILIES.items() for o in ops}
-    names |= {"bench_roofline.product.time_call", "bench_roofline.triad.time_call"}
+    names |= {f"bench_roofline.{name}.time_call" for name in roofline.CEILINGS}
     names |= {f"bench_network.network_{what}.time_call" for what in ("step", "transfer", "epoch")}
     assert set(found) == names
     assert set(found.values()) == {benchmarks.Timed}
+
+
+def test_asv_gives_a_cell_up_long_before_its_own_limit():
+    from asv_runner.discovery import disc_benchmarks
+
+    assert {b.timeout for b in disc_benchmarks(benchmarks.__path__[0])} == {journal.TIMEOUT}
 
 
 def test_asv_imports_neither_libraries_nor_the_edit_loop():
@@ -116,11 +122,10 @@ def test_transfers_are_timed_where_there_are_any():
         bench_network.transfer(near, "moons-2-32-16-2", "float32", 16)
 
 
-def test_a_cell_of_a_transfer(monkeypatch, tmp_path):
+def test_a_cell_of_a_transfer(monkeypatch):
     far = Elsewhere()
     far.synchronize, far.timer = lambda: None, lambda: 7.0
-    monkeypatch.setattr(bench_network, "_load", lambda backend, needed: far)
-    monkeypatch.setattr(suite, "VERDICTS", tmp_path)
+    monkeypatch.setattr(suite, "_load", lambda backend, needed: far)
     cell, values = bench_network.network_transfer(), ("moons-2-32-16-2", "float32", 16, "far")
     cell.setup(*values)
     assert [array.shape for array in cell.call()] == [(16, 2), (16,)]
@@ -172,13 +177,14 @@ def test_unusable_backend_is_refused(monkeypatch, tmp_path, source, complaint):
 def test_timing_is_warm_and_batched():
     """Setup runs once, not before every call, and a sample holds many calls."""
 
-    class Counting:
+    class Counting(suite._Suite):
         params, param_names, rounds = [[1]], ["n"], 1
         repeat, sample_time, warmup_time = 3, 0.002, 0.0
         setups = calls = 0
 
         def setup(self, n):
             self.setups += 1
+            self.cell = ("Counting", n)
             self.call, self.timer = self.count, kernels.load("numpy").timer
 
         def count(self):
@@ -254,9 +260,8 @@ def test_quick_runs_when_it_is_named_and_only_then():
     assert settings["tool:pytest"]["testpaths"] == "tests"
 
 
-def test_blas_keeps_one_thread_to_itself_while_a_cell_is_prepared(monkeypatch, tmp_path):
+def test_blas_keeps_one_thread_to_itself_while_a_cell_is_prepared():
     """Its other threads would still spin when the kernel is timed."""
-    monkeypatch.setattr(suite, "VERDICTS", tmp_path)
     seen = []
 
     class Cell(suite._Suite):

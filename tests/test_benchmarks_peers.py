@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 
 import kernels
-from benchmarks import peers, workloads
-from benchmarks.peers import apart, contenders, measure, steps, table
+from benchmarks import peers, training_step, workloads
+from benchmarks.peers import apart, contenders, measure, table
 from benchmarks.peers.contenders import Contender
 from reference import FAMILIES
 
 OPERATIONS = {str(operation): operation for family in FAMILIES.values() for operation in family}
-IN_GRID = sorted({str(operation) for operation, *_ in measure.grid()} - {steps.NAME})
+IN_GRID = sorted({str(operation) for operation, *_ in measure.grid()} - {training_step.NAME})
 BACKENDS = ("numba", "numpy")
 OURS = {name: kernels.load(name) for name in BACKENDS}
 LAYER = workloads.layers()["moons-32x16"]
@@ -205,6 +205,7 @@ def run(*records, **more):
         "took": 5.0,
         "versions": {"numpy": "2.4"},
         "contenders": {"numba": True, "numpy": True, "jax.jit": True, "oneDNN": False},
+        "subject": "numba",
         "missing": [],
         "ceilings": {"flops": 100e9, "triads": [[10**9, 40e9]]},
         "cells": list(records),
@@ -300,7 +301,7 @@ def test_the_command_from_end_to_end(capfd, tmp_path):
     for cell in measured["cells"]:
         assert cell["refused"] == {}
         assert {"numba", "numpy", "floor"} <= set(cell["seconds"])
-        assert table.share(cell) > 0
+        assert table.share(measured, cell) > 0
         assert all(len(rounds) == 2 for rounds in cell["seconds"].values())
     assert math.isfinite(measured["ceilings"]["flops"])
 

@@ -10,6 +10,7 @@ import types
 import numpy as np
 import pytest
 from asv.results import Results
+from journals import begin, note
 
 import kernels
 import reference
@@ -19,6 +20,7 @@ from benchmarks import (
     bench_roofline,
     gpu,
     grid,
+    journal,
     record,
     report,
     results,
@@ -43,8 +45,8 @@ def place(monkeypatch, tmp_path):
     monkeypatch.setattr(gpu, "REPEAT", 2)
     monkeypatch.setattr(runner, "suites", small_suites)
     monkeypatch.setattr(results, "RECORDED", tmp_path / "recorded")
-    monkeypatch.setattr(results, "LOCAL", tmp_path / "local")
-    monkeypatch.setattr(suite, "VERDICTS", tmp_path / "verdicts")
+    monkeypatch.setattr(journal, "FOLDER", tmp_path / "journal")
+    monkeypatch.setenv(journal.VARIABLE, "")
     beside(monkeypatch, [])
     return tmp_path
 
@@ -162,10 +164,11 @@ def test_asv_reads_the_results(place):
     assert loaded.get_result_stats(name, params)[0]["repeat"] == 2
 
 
-def test_report_shows_the_recorded_session(monkeypatch, place):
-    path = record.record(module=backend(), card=lambda: CARD)
-    monkeypatch.setattr(results, "LOCAL", path.parents[1])  # any run of this machine
-    text = report.render("fake-card-1")
+def test_report_shows_the_recorded_session(place):
+    record.record(module=backend(), card=lambda: CARD)
+    begin()
+    note("sgd", {(LAYER, "float32", "numpy"): 1e-6})
+    text = report.render()
     assert "cupy fake-card-1" in text
 
 

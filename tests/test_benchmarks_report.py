@@ -1,168 +1,10 @@
-"""A kernel that is wrong is not timed; what the report says of it, and of all others."""
-
-import itertools
-import json
-import math
-import re
+"""The report: times, rates, shares of the roof, ratios, and the columns of a GPU."""
 
 import pytest
-from conftest import user_module
+from journals import begin, note, note_roofs, record
 
-from benchmarks import formats, report, results, roofline, suite, workloads
-from reference import FAMILIES
+from benchmarks import formats, plots, report, results, roofline, workloads
 
-OPERATIONS = [operation for family in FAMILIES.values() for operation in family]
-
-# --- the check of every kernel -------------------------------------------------------------------
-
-MISTAKES = {
-    "bias correction dropped": (
-        "adam",
-        """
-        def adam(param, grad, mean, variance, step, *, lr=0.001, beta1=0.9, beta2=0.999, eps=1e-8):
-            reference.adam(param, grad, mean, variance, 10**9, lr=lr)
-        """,
-    ),
-    "wrong sign of alpha": (
-        "activation_forward",
-        """
-        def activation_forward(z, activation, alpha=None, *, out=None):
-            if activation == "leaky_relu":
-                alpha = -0.01
-            return reference.activation_forward(z, activation, alpha, out=out)
-        """,
-    ),
-    "row maximum not subtracted": (
-        "softmax",
-        """
-        def softmax(logits, *, out=None):
-            e = np.exp(logits)
-            return np.divide(e, e.sum(axis=1, keepdims=True), out=out)
-        """,
-    ),
-    "last element unwritten": (
-        "activation_backward",
-        """
-        def activation_backward(dy, saved, activation, alpha=None, *, out=None):
-            result = reference.activation_backward(dy, saved, activation, alpha)
-            if out is None or activation == "prelu":
-                return result
-            out.reshape(-1)[:-1] = result.reshape(-1)[:-1]
-            return out
-        """,
-    ),
-    "label off by one": (
-        "softmax_cross_entropy",
-        """
-        def softmax_cross_entropy(logits, labels, *, label_smoothing=0.0, out=None):
-            labels = (labels + 1) % logits.shape[1]
-            return reference.softmax_cross_entropy(
-                logits, labels, label_smoothing=label_smoothing, out=out
-            )
-        """,
-    ),
-}
-
-
-@pytest.fixture
-def house(monkeypatch, tmp_path):
-    """A place of its own for results and verdicts."""
-    monkeypatch.setattr(suite, "VERDICTS", tmp_path / "verdicts")
-    monkeypatch.setattr(results, "LOCAL", tmp_path / "results")
-    monkeypatch.setattr(results, "RECORDED", tmp_path / "recorded")
-    return tmp_path
-
-
-def set_up(function, backend):
-    """Setup of the smallest cell of every variant: {values: what it raised}."""
-    family = results.FAMILY_OF[function]
-    cls = suite.suites(family)[function]
-    outcome = {}
-    for variant in cls.axes.get("variant", [""]):
-        axes = {"variant": variant, "layer": cls.axes["layer"][0], "dtype": "float32", "batch": 16}
-        values = tuple({**axes, "backend": backend}[name] for name in cls.axes)
-        try:
-            cls().setup(*values)
-            outcome[values] = None
-        except Exception as error:
-            outcome[values] = error
-    return outcome
-
-
-@pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_wrong_kernel_is_not_timed_but_reported(monkeypatch, house, mistake):
-    function, source = MISTAKES[mistake]
-    monkeypatch.setenv("FUSEBENCH_BACKEND", str(user_module(house, source)))
-    raised = set_up(function, "mine")
-    wrong = {values for values, error in raised.items() if isinstance(error, suite.Wrong)}
-    assert wrong, raised
-    assert all(error is None or values in wrong for values, error in raised.items())
-
-    record(house, "this-machine", function, dict.fromkeys(wrong))
-    text = report.render()
-    assert "WRONG" in text
-    assert re.search(rf"WRONG mine, {function}\b.*instead of", text)
-    assert f"{len(wrong)} cells are wrong or failed" in text
-
-
-@pytest.mark.parametrize("function", sorted({operation.name for operation in OPERATIONS}))
-def test_a_right_kernel_passes_the_check(house, function):
-    raised = set_up(function, "numpy")
-    assert set(raised.values()) == {None}
-    assert all(suite.read_verdict(function, v) == (suite.CORRECT, "") for v in raised)
-
-
-def test_what_cannot_run_is_skipped_and_what_raises_has_failed(monkeypatch, house):
-    source = """
-    def softmax(logits, *, out=None):
-        raise OSError("no such luck")
-    """
-    monkeypatch.setenv("FUSEBENCH_BACKEND", str(user_module(house, source)))
-    ((values, error),) = set_up("softmax", "mine").items()
-    assert isinstance(error, OSError)
-    assert suite.read_verdict("softmax", values) == (suite.FAILED, "OSError: no such luck")
-    ((values, error),) = set_up("sgd", "mine").items()
-    assert isinstance(error, NotImplementedError)  # asv's n/a
-    assert suite.read_verdict("sgd", values) == (suite.SKIPPED, "mine has no sgd")
-
-
-# --- the report ----------------------------------------------------------------------------------
-
-
-def record(house, machine, function, times, *, folder="results", **more):
-    """A result file as asv writes it. times: {values of the axes: seconds, NaN or None}."""
-    entries = {function: times, **more.pop("others", {})}
-    rows = {}
-    for name, chosen in entries.items():
-        family = {"product": "roofline", "triad": "roofline"}.get(name)
-        family = family or results.FAMILY_OF.get(name, "network")
-        params = [list(dict.fromkeys(map(repr, axis))) for axis in zip(*chosen, strict=True)]
-        by_repr = {tuple(map(repr, values)): seconds for values, seconds in chosen.items()}
-        values = [by_repr.get(c, math.nan) for c in itertools.product(*params)]
-        rows[f"bench_{family}.{name}.time_call"] = [values, params, "1"]
-    target = house / folder / machine
-    target.mkdir(parents=True, exist_ok=True)
-    (target / "machine.json").write_text(
-        json.dumps({"cpu": "Abacus", "num_cpu": "2", "ram": "2147483648"})
-    )
-    data = {
-        "commit_hash": "0123456789abcdef",
-        "requirements": {"numpy": "2.4"},
-        "env_vars": {"NUMBA_NUM_THREADS": "2"},
-        "python": "3.11",
-        "result_columns": ["result", "params", "version"],
-        "results": rows,
-    }
-    (target / "01234567-checkout.json").write_text(json.dumps(data))
-
-
-ROOFS = {
-    "product": {("2048x2048", "float32", 2048, "numpy"): 2 * 2048**3 / 100e9},
-    "triad": {
-        ("4096", "float32", "numpy"): 3 * 4 * 4096 / 80e9,
-        ("16777216", "float32", "numpy"): 3 * 4 * 16777216 / 40e9,
-    },
-}
 LAYER = "mnist-784x512"
 
 
@@ -170,35 +12,66 @@ def test_report_shows_times_rates_ratios_and_failures(monkeypatch, house):
     monkeypatch.setattr(workloads, "_mnist_files", tuple)
     one, many = ("relu", LAYER, "float32", 1), ("relu", LAYER, "float32", 3500)
     broken = ("tanh", LAYER, "float32", 1)
+    begin()
+    note_roofs()
     times = {
         (*one, "numpy"): 60e-6,
         (*one, "numba"): 20e-6,
-        (*one, "cupy"): math.nan,
-        (*many, "numpy"): None,
+        (*one, "cupy"): None,
+        (*many, "numpy"): ("failed", "OSError: no such luck"),
         (*many, "numba"): 56.2e-3,
-        (*broken, "numpy"): None,
-        (*broken, "numba"): None,
+        (*broken, "numba"): ("WRONG", "3 of 4 wrong"),
     }
-    suite.VERDICTS.mkdir()
-    for values, verdict in (
-        ((*many, "numpy"), "started"),
-        ((*broken, "numba"), "WRONG: 3 of 4 wrong"),
-    ):
-        (suite.VERDICTS / suite.verdict_name("dense_forward", values)).write_text(verdict)
-    record(house, "this-machine", "dense_forward", times, others=ROOFS)
+    note("dense_forward", times)
     text = report.render()
     lines = [line.split() for line in text.splitlines()]
-    assert "100 GFLOP/s (matrix product by numpy), GB/s (triad): 80.0 up to 48 KiB, 40.0" in text
+    assert "roof      CPU, float32: 100 GFLOP/s (multiply-adds from registers), " in text
+    assert "GB/s (triad): 80.0 up to 48 KiB, 40.0 up to 192 MiB" in text
     assert "Abacus, 2 cores, 2 GiB" in text
     # 0.81 MFLOP and 1.6 MB in 20 us; at 40 GB/s the bytes take twice as long as the operations.
     assert f"relu {LAYER} 1 60.0 us 20.0 us 80.6 GB/s 202% 3.00 n/a".split() in lines
     # 2.8 GFLOP in 56.2 ms is half of 100 GFLOP/s.
     assert ["full", "failed", "56.2", "ms", "50.1", "GFLOP/s", "50%", "n/a"] in lines
     assert f"tanh {LAYER} 1 - WRONG n/a".split() in lines
-    assert "GPU       columns are empty: " in text
+    assert "n/a       backend cupy: " in text
     assert "WRONG numba, dense_forward tanh, float32, mnist-784x512 1: 3 of 4 wrong" in text
-    assert "failed numpy, dense_forward relu, float32, mnist-784x512 full: it crashed" in text
+    assert "failed numpy, dense_forward relu, float32, mnist-784x512 full: OSError: no such" in text
     assert "2 cells are wrong or failed" in text
+
+
+def test_a_slower_product_reaches_a_smaller_share(house):
+    """The roof is no kernel of ours, so all of the slowness shows."""
+
+    def shares(slowness):
+        begin()
+        note_roofs()
+        cells = {("identity", "wide-2048x2048", "float32", 2048, "numba"): slowness * 0.2}
+        note("dense_forward", cells)
+        (row,) = (line for line in report.render().splitlines() if "wide-2048" in line)
+        return row.split()[row.split().index("GFLOP/s") + 1]
+
+    assert (shares(1), shares(2)) == ("86%", "43%")
+
+
+def test_columns_are_told_apart_by_where_the_arrays_lie(house):
+    """Whatever the name of a backend is; it was seen when it was timed."""
+    begin()
+    note("sgd", {(LAYER, "float32", "numpy"): 8e-6, (LAYER, "float32", "near"): 4e-6})
+    note("sgd", {(LAYER, "float32", "far"): 2e-6}, elsewhere=True)
+    product = {("2048x2048", "float32", 2048, "far"): 2 * 2048**3 / 36e12}
+    triad = {("16777216", "float32", "far"): 3 * 4 * 16777216 / 1.8e12}
+    note("product", product, elsewhere=True)
+    note("triad", triad, elsewhere=True)
+    text = report.render()
+    header = next(line.split() for line in text.splitlines() if line.startswith("layer"))
+    assert " ".join(header) == (
+        "layer numpy near rate roof x numpy far rate roof CPU/GPU numba cupy"
+    )
+    assert "roof      far, float32: 40000 GFLOP/s (matrix product by far)" in text
+    cpus, gpus, missing = report.columns(results.newest(), [])
+    assert [c.label for c in cpus] == ["numpy", "near"]
+    assert [c.label for c in gpus] == ["far"]
+    assert missing["numba"] == "backend numba: it was not timed in this run"
 
 
 def test_report_takes_recorded_gpu_results(monkeypatch, house):
@@ -206,15 +79,13 @@ def test_report_takes_recorded_gpu_results(monkeypatch, house):
     cpu = {1: 20e-6, 16: 80e-6, 3500: 60e-3}
     gpu = {1: 40e-6, 16: 40e-6, 3500: 1e-3}
     cells = {batch: ("relu", LAYER, "float32", batch) for batch in cpu}
-    record(house, "here", "dense_forward", {(*c, "numba"): cpu[b] for b, c in cells.items()})
+    begin()
+    note("dense_forward", {(*c, "numba"): cpu[b] for b, c in cells.items()})
     record(
-        house,
         "h100",
-        "dense_forward",
-        {(*c, "cupy"): gpu[b] for b, c in cells.items()},
-        folder="recorded",
-        others={"product": {("2048x2048", "float32", 2048, "cupy"): 2 * 2048**3 / 40e12}}
-        | {"triad": {("16777216", "float32", "cupy"): 3 * 4 * 16777216 / 2e12}},
+        dense_forward={(*c, "cupy"): gpu[b] for b, c in cells.items()},
+        product={("2048x2048", "float32", 2048, "cupy"): 2 * 2048**3 / 40e12},
+        triad={("16777216", "float32", "cupy"): 3 * 4 * 16777216 / 2e12},
     )
     text = report.render()
     lines = [line.split() for line in text.splitlines()]
@@ -232,9 +103,10 @@ def test_report_shows_the_steps_of_a_gpu_with_and_without_their_transfer(house):
     def times(backend, of):
         return {(name, "float32", batch, backend): 1e-6 * us for batch, us in of.items()}
 
-    record(house, "here", "network_step", times("numba", cpu))
-    others = {"network_transfer": times("cupy", transfer)}
-    record(house, "h100", "network_step", times("cupy", gpu), folder="recorded", others=others)
+    begin()
+    note("network_step", times("numba", cpu))
+    steps, transfers = times("cupy", gpu), times("cupy", transfer)
+    record("h100", network_step=steps, network_transfer=transfers)
     text = report.render()
     lines = [line.split() for line in text.splitlines()]
     assert f"{name} 1 - 10.0 us 100 k 20.0 us 50.0 k 0.50 30.0 us 0.20".split() in lines
@@ -263,12 +135,21 @@ def test_roof_is_the_ceiling_that_binds():
     assert roof.seconds(cell) == flops / 100e9
 
 
-def test_plots_are_drawn(house):
-    from benchmarks import plots
+def test_plots_are_drawn(monkeypatch, house):
+    """Every backend, and the least time that the roof allows."""
+    from matplotlib import pyplot
 
+    figures = []
+    monkeypatch.setattr(pyplot, "close", figures.append)
     cells = [("relu", LAYER, "float32", batch) for batch in (1, 16)]
-    times = {(*cell, backend): 1e-5 for cell in cells for backend in ("numpy", "numba")}
-    record(house, "here", "dense_forward", times, others=ROOFS)
+    begin()
+    note_roofs()
+    note("dense_forward", {(*cell, b): 1e-5 for cell in cells for b in ("numpy", "numba")})
     (path,) = plots.draw(house / "plots")
     assert path.name == "dense_forward-relu-float32.png"
     assert path.read_bytes().startswith(b"\x89PNG")
+    drawn = {line.get_label(): line.get_xydata().tolist() for line in figures[0].axes[0].lines}
+    assert drawn["numpy"] == drawn["numba"] == [[1, 1e-5], [16, 1e-5]]
+    bytes_ = 4 * (785 * 512 + 784 + 512)  # of one row; 16 take longer to multiply than to move
+    floor = [[1, bytes_ / 40e9], [16, 16 * (2 * 784 * 512 + 512) / 100e9]]
+    assert drawn["roof, CPU"] == [pytest.approx(point, rel=1e-3) for point in floor]

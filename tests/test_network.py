@@ -1,14 +1,11 @@
 """The whole training step against the reference, against its own parts, and on real data."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 from conftest import FAST_NATIVE, NATIVE, SIMULATED, as_tuple, backend_or_skip
 from network_cases import BUSY, LARGE, NETWORKS, SMALL, make, put, sample
 
 import reference
-from benchmarks import bench_network, suite
 from reference.activations import SAVES_INPUT
 from reference.network import LOSSES, STATES, initial
 from reference.network_spec import step_bound
@@ -277,24 +274,6 @@ def test_a_run_continues_to_the_bit(backend, network, optimizer, tmp_path):
     whole.step(*next(batches(0, 1)))
     for name, array in before.items():
         np.testing.assert_array_equal(array, after[name])
-
-
-# --- the benchmark ------------------------------------------------------------
-
-
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_the_benchmark_refuses_a_wrong_step(dtype):
-    def faster(sizes, **options):
-        return reference.network.create(sizes, **{**options, "lr": 1.01 * options["lr"]})
-
-    wrong = SimpleNamespace(
-        network=SimpleNamespace(create=faster), asarray=np.asarray, to_host=np.asarray
-    )
-    name = next(iter(bench_network.NETWORKS))
-    x, labels = sample({"sizes": bench_network.sizes(name)}, 16, dtype=dtype)
-    bench_network.checked(reference, name, x, labels)
-    with pytest.raises(suite.Wrong, match="after one step is outside its error bound"):
-        bench_network.checked(wrong, name, x, labels)
 
 
 # --- training -----------------------------------------------------------------

@@ -4,6 +4,8 @@ import builtins
 import configparser
 import ctypes
 import importlib.util
+import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -85,9 +87,14 @@ def test_no_network(capsys, monkeypatch, run):
     with socket.create_server(("localhost", 0)) as server:  # closed again: nobody listens there
         nobody = urlunsplit(("http", f"localhost:{server.getsockname()[1]}", "", "", ""))
     monkeypatch.setenv("PIP_INDEX_URL", nobody)
+    assert not run.usable()
     said = problem(capsys, run, "test", "--no-gpu")
     assert said == "error: no network: pip cannot reach the package index"
-    assert not Path(run.STAMP).exists()
+    assert run.stamp() == [run.BEGUN, "test"]
+    assert run.usable()
+    for folder in Path(run.VENV).glob("lib/*/site-packages/pip/_internal/resolution"):
+        shutil.rmtree(folder)
+    assert not run.usable()
 
 
 def fake_driver(version, code=0):
@@ -129,60 +136,124 @@ def test_choice_of_cupy(run):
 
 
 @pytest.fixture
-def installed(monkeypatch, run):
-    """Records what would have been installed."""
-    asked = []
+def asked(monkeypatch, run):
+    """What pip would have been asked for; environments hold a script in the place of Python."""
+    calls = []
 
     def create(folder, clear, with_pip):
-        python = Path(run.PYTHON)
-        python.parent.mkdir(parents=True, exist_ok=True)
-        python.write_text("")
-        python.chmod(0o755)
-        Path(run.STAMP).unlink(missing_ok=True)
+        assert with_pip
+        if clear:
+            shutil.rmtree(folder, ignore_errors=True)
+        python_is(run, f"echo {sys.version_info[0]} {sys.version_info[1]}")
+        calls.append("created")
 
     import venv
 
     monkeypatch.setattr(venv, "create", create)
-    monkeypatch.setattr(run, "pip", asked.append)
-    return asked
+    monkeypatch.setattr(run, "pip", lambda *arguments: calls.append(" ".join(arguments)))
+    return calls
 
 
-def test_installs_once_for_every_content_of_the_settings(run, installed):
-    run.install(["test"])
-    run.install(["test"])
-    assert installed == [f"{run.ROOT}[test]"]
-    run.install(["test", "gpu13"])
-    assert installed[1:] == [f"{run.ROOT}[test,gpu13]"]
+def python_is(run, script):
+    """What stands in .venv in the place of Python."""
+    python = Path(run.PYTHON)
+    python.parent.mkdir(parents=True, exist_ok=True)
+    python.write_text(f"#!/bin/sh\n{script}\n")
+    python.chmod(0o755)
+
+
+def installs(run, extras, again=False):
+    """The call of pip that installs these extras."""
+    options = "--retries 2 --progress-bar off" + (" --force-reinstall" if again else "")
+    return f"install {options} --editable {run.ROOT}[{extras}]"
+
+
+def edit(run):
     with (Path(run.ROOT) / "setup.cfg").open("a") as file:
         file.write("# changed\n")
-    run.install(["test", "gpu13"])
-    assert len(installed) == 3
 
 
-def test_interrupted_installation_counts_for_nothing(monkeypatch, capsys, run, installed):
-    def interrupted(requirement):
+def test_installs_once_for_every_content_of_the_settings(run, asked):
+    run.install({"test"})
+    run.install({"test"})
+    assert asked == ["created", installs(run, "test")]
+    run.install({"test", "gpu13"})
+    run.install({"test", "gpu13"})
+    assert asked[2:] == [installs(run, "gpu13,test")]
+    edit(run)
+    run.install({"test", "gpu13"})
+    assert asked[3:] == [installs(run, "gpu13,test")]
+
+
+def test_what_the_user_has_installed_stays(run, asked):
+    """PyTorch, say, where an edit of setup.cfg or --no-gpu used to begin with nothing."""
+    run.install({"test"})
+    torch = Path(run.VENV) / "lib" / "torch"
+    torch.mkdir(parents=True)
+    run.install({"test", "gpu13"})
+    run.install({"test"})  # --no-gpu
+    edit(run)
+    run.install({"test"})
+    assert asked[1:] == [
+        installs(run, "test"),
+        installs(run, "gpu13,test"),
+        installs(run, "gpu13,test"),  # CuPy, which stays, is as setup.cfg says it, too
+    ]
+    assert torch.is_dir()
+
+
+def test_another_cupy_takes_the_place_of_the_one_that_is_there(run, asked):
+    run.install({"test", "compile"})
+    run.install({"test", "gpu13"})  # the same CuPy
+    assert asked[2:] == [installs(run, "gpu13,test")]
+    run.install({"test", "gpu12"})
+    run.install({"test", "gpu12"})
+    assert asked[3:] == ["uninstall --yes cupy-cuda13x", installs(run, "gpu12,test")]
+
+
+@pytest.mark.parametrize("python", ["exit 1", "echo 3 9", None])
+def test_an_environment_that_does_not_work_is_made_anew(run, asked, python):
+    """One that is broken, one of another Python, one without."""
+    run.install({"test", "gpu13"})
+    edit(run)
+    if python:
+        python_is(run, python)
+    else:
+        Path(run.PYTHON).unlink()
+    run.install({"test"})
+    assert asked[2:] == ["created", installs(run, "test")]
+
+
+def test_interrupted_installation_counts_for_nothing(monkeypatch, capsys, run, asked):
+    def interrupted(*arguments):
         raise KeyboardInterrupt
 
+    run.install({"test"})
     with monkeypatch.context() as patch:
         patch.setattr(run, "pip", interrupted)
+        patch.setattr(run, "driver_version", lambda: 12)
         assert run.main(["test"]) == 130
-    assert "the next call installs anew" in capsys.readouterr().err
-    run.install(["test", "gpu13"])
-    assert len(installed) == 1
+    assert "the next call goes on with the installation" in capsys.readouterr().err
+    run.install({"test"})
+    run.install({"test"})
+    assert asked[2:] == [installs(run, "gpu12,test", again=True)]
 
 
-def test_passes_the_other_arguments_on(monkeypatch, run, installed):
+def test_passes_the_other_arguments_on(monkeypatch, run, asked):
     executed = []
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     monkeypatch.setattr(run.os, "execv", lambda path, command: executed.append(command[1:]))
     monkeypatch.setattr(run, "check_checkout", lambda: None)
     monkeypatch.setattr(run, "driver_version", lambda: 12)
     run.main(["test", "-k", "dense"])
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "0"
     run.main(["bench", "--no-gpu", "--only", "dense"])
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == ""
     assert executed == [
         ["-m", "pytest", "-k", "dense"],
         ["-m", "benchmarks", "run", "--only", "dense"],
     ]
-    assert installed == [f"{run.ROOT}[test,gpu12]", f"{run.ROOT}[test]"]
+    assert asked == ["created", installs(run, "gpu12,test")]
 
 
 def test_unknown_command_prints_the_usage():

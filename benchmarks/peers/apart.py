@@ -11,7 +11,7 @@ import signal
 
 import kernels
 
-from . import ceilings, contenders
+from . import contenders, floors
 
 # The backends and the libraries of each process; one without any measures the machine.
 SHARES = ((("numba",), ()), (("numpy",), ()), ((), ("torch",)), ((), ("jax",)), ((), ()))
@@ -42,7 +42,7 @@ class Library:
         return self._ask("pools")
 
     def ceilings(self):
-        """ceilings.measured in the process."""
+        """floors.measured in the process."""
         return self._ask("ceilings")
 
     def close(self):
@@ -85,7 +85,7 @@ def _serve(pipe, ours, libraries):
                 if found:
                     samplers, refused = measure.prepared(found, *cell)
                 else:
-                    samplers, refused = {ceilings.FLOOR: ceilings.floor(*measure.work(*cell))}, {}
+                    samplers, refused = {floors.FLOOR: floors.floor(*measure.work(*cell))}, {}
                 pipe.send((list(samplers), refused))
             case "sample":
                 name, count = arguments
@@ -93,4 +93,4 @@ def _serve(pipe, ours, libraries):
             case "pools":
                 pipe.send(measure.pools())
             case "ceilings":
-                pipe.send(ceilings.measured())
+                pipe.send(floors.measured())

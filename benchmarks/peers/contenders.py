@@ -18,7 +18,7 @@ import numpy as np
 
 from reference import spec
 
-from .. import suite
+from .. import suite, training_step
 from . import jax_peer, steps, torch_peers
 
 WIDER, ULPS = 2, 8
@@ -74,8 +74,8 @@ def _absent(name, device):
 
 def _ours(name, module):
     def prepare(operation, inputs):
-        if operation.name == steps.NAME:
-            return steps.checked(operation, module, inputs)
+        if operation.name == training_step.NAME:
+            return training_step.checked(operation, module, inputs)
         return suite.checked(operation, module, inputs)
 
     return Contender(name, prepare, wait=module.synchronize)
@@ -89,11 +89,11 @@ def _library(name, bind, device, bind_step=None, **more):
     """
 
     def prepare(operation, inputs):
-        is_step = operation.name == steps.NAME
+        is_step = operation.name == training_step.NAME
         if not (bind_step if is_step else bind):
             raise NotImplementedError(f"{name} has no {operation}")
         if is_step:
-            call, results = bind_step(inputs, steps.RATE, device)
+            call, results = bind_step(inputs, training_step.RATE, device)
         else:
             call, results = bind(operation, inputs, device)
         call()

@@ -20,7 +20,7 @@ import numba
 from reference import FAMILIES, Layer
 
 from .. import results, suite, workloads
-from . import apart, ceilings, contenders, steps, table
+from . import apart, contenders, floors, steps, table
 
 SAMPLE = 0.004  # seconds of calls in a row: one contender in one round
 WARMING = 0.002  # seconds of calls before them
@@ -192,6 +192,7 @@ def measure(path, threads, rounds, only):
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
         "versions": versions(),
         "contenders": found,
+        "subject": next(iter(found)),
         "missing": [line for library in libraries for line in library.missing],
         "ceilings": before,
         "cells": [],
@@ -214,7 +215,7 @@ def measure(path, threads, rounds, only):
         for library in libraries:
             run["pools"] |= library.pools()
         # Twice, because nothing is faster than the machine, but other work may have slowed it down.
-        run["ceilings"] = ceilings.higher(before, machine.ceilings())
+        run["ceilings"] = floors.higher(before, machine.ceilings())
     finally:
         for library in libraries:
             library.close()

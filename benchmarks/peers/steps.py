@@ -1,11 +1,7 @@
-"""The whole training step of a network as an operation, and how each contender takes it.
+"""The training step as PyTorch and JAX take it: bind(inputs, lr, device) -> (call, results).
 
-Adam, softmax cross-entropy, relu. The step that is checked has the rate RATE; its loss, parameters
-and both moments must be the reference's to TOLERANCE, relative to the largest number of each array.
-A bound that is derived through all layers and the update allows anything for the largest network:
-Adam's first step is lr sign(g), also where g is lost in rounding. The steps that are timed have a
-rate of 0, which their compilers are not told: the network stays what it is, however often the step
-is repeated.
+What the step is, and how it is checked, stands in benchmarks/training_step.py. The rate is not told
+to the compilers.
 """
 
 import copy
@@ -14,104 +10,15 @@ import math
 
 import numpy as np
 
-import reference
-from reference import Operation, network, network_spec, spec
-
-from .. import bench_network, suite, workloads
-
-NAME = bench_network.STEP
-RATE = 1e-3
-TOLERANCE = 1e-4
+from .. import workloads
+from ..training_step import NETWORKS, of_network, parameters
 
 
 def grid():
     """(operation, network, batch) of all cells; the network stands where a layer does."""
-    for name, layer in bench_network.NETWORKS.items():
+    for name, layer in NETWORKS.items():
         for batch in workloads.batches(name.partition("-")[0]):
             yield of_network(name), layer, batch
-
-
-def of_network(name):
-    """The step of a network of bench_network, by its name."""
-    return operation(name.partition("-")[0], bench_network.sizes(name))
-
-
-def operation(workload, sizes):
-    """The specification: inputs x, labels and parameters; results as in `results_of`."""
-
-    def sample(rng, layer, batch, dtype):
-        x, labels = workloads.training(workload)
-        names = ("relu",) * (len(sizes) - 2) + ("identity",)
-        seed = int(rng.integers(1 << 31))
-        parameters = network.initial(sizes, names, dtype, seed)
-        return {"x": x[:batch].astype(dtype), "labels": labels[:batch], **parameters}
-
-    def work(count, batch):
-        return count(reference.network.create(sizes, batch=batch, lr=RATE), batch)
-
-    return Operation(
-        NAME,
-        _step,
-        sample,
-        lambda batch, fan_in, fan_out: work(network_spec.flops, batch),
-        lambda batch, fan_in, fan_out: work(network_spec.elements, batch),
-        _bounds,
-        lambda dtype: iter(()),
-    )
-
-
-def made(module, inputs, lr):
-    """The module's network with the parameters of the inputs."""
-    weights = [inputs[name] for name in parameters(inputs) if name.endswith("weight")]
-    sizes = [len(weights[0]), *(weight.shape[1] for weight in weights)]
-    dtype = inputs["x"].dtype.name
-    found = module.network.create(sizes, batch=len(inputs["x"]), lr=lr, dtype=dtype)
-    for name in parameters(inputs):
-        found.parameters[name][...] = module.asarray(inputs[name])
-    return found
-
-
-def parameters(inputs):
-    """The names of the parameters among the inputs."""
-    return [name for name in inputs if name.startswith("layer")]
-
-
-def names(inputs):
-    """The names of all results but the loss: parameters, means, variances."""
-    return [f"{name}{state}" for state in ("", ".mean", ".variance") for name in parameters(inputs)]
-
-
-def _step(**inputs):
-    made_here = made(reference, inputs, RATE)
-    loss, state = made_here.step(inputs["x"], inputs["labels"]), made_here.state()
-    return np.asarray(loss), *(state[name] for name in names(inputs))
-
-
-def _bounds(inputs, dtype):
-    """What TOLERANCE allows; a parameter whose gradient is below it may have moved either way."""
-    loss, *arrays = _step(**inputs)
-    count = len(parameters(inputs))
-    params, means, variances = (arrays[k * count : (k + 1) * count] for k in range(3))
-    bounds = [TOLERANCE * max(1.0, abs(loss))]
-    for param, mean in zip(params, means, strict=True):
-        lost = np.abs(mean) <= 2 * TOLERANCE * np.abs(mean).max()
-        rounding = 4 * spec.unit_roundoff(dtype) * np.abs(param)
-        bounds.append(RATE * np.where(lost, 2.1, 0.01) + rounding)
-    bounds += [np.full_like(m, TOLERANCE * np.abs(m).max()) for m in means]
-    bounds += [np.full_like(v, 2 * TOLERANCE * np.abs(v).max()) for v in variances]
-    return tuple(bounds)
-
-
-def checked(operation, module, inputs):
-    """A step of one of our backends, once it agrees with the oracle; raises suite.Wrong."""
-    x, labels = module.asarray(inputs["x"]), module.asarray(inputs["labels"])
-    trained = made(module, inputs, RATE)
-    loss, state = trained.step(x, labels), trained.state()
-    results = (spec.floating(inputs).type(loss), *(state[name] for name in names(inputs)))
-    complaint = operation.disagreement(inputs, results)
-    if complaint:
-        raise suite.Wrong(complaint)
-    return functools.partial(made(module, inputs, 0.0).step, x, labels)
 
 
 def eager(inputs, lr, device="cpu"):

@@ -1,5 +1,7 @@
 """The table of a run: a row a cell, our time beside every peer's, and their ratios below.
 
+Ours is the run's `subject`, the contender that was named first.
+
 All ratios are of the same round, so above 1 ours is faster; a cell's is the median of its rounds.
 """
 
@@ -9,9 +11,7 @@ from statistics import quantiles
 from tabulate import tabulate
 
 from .. import bench_network, formats, results
-from . import ceilings
-
-OURS = "numba"
+from . import floors
 
 
 def render(run):
@@ -27,7 +27,7 @@ def head(run):
     lines = [
         f"{threads(run)}, float32, {run['rounds']} rounds, {run['took']:.0f} s; {versions}",
         f"ceilings: {formats.number(run['ceilings']['flops'] / 1e9)} GFLOP/s (multiply-adds from "
-        f"registers), {formats.streams(ceilings.roof(run['ceilings']))}",
+        f"registers), {formats.streams(floors.roof(run['ceilings']))}",
         "Median microseconds a call. floor: what the operations or the bytes take at the ceilings",
         "of the same rounds. roof: the floor over our time.",
         "x best: how many times faster ours is than the best peer that can train, median and",
@@ -53,11 +53,11 @@ def cells(run, names):
                 operation(record),
                 record["layer"],
                 _where(record),
-                _entry(record, ceilings.FLOOR),
+                _entry(record, floors.FLOOR),
                 *(_entry(record, name) for name in names),
                 peer or "",
-                _spread(ratios(record, peer)) if peer else "",
-                _share(record),
+                _spread(ratios(run, record, peer)) if peer else "",
+                _share(run, record),
             ]
         )
     header = ["operation", "layer", "batch", "floor", *names, "best peer", "x best", "roof"]
@@ -91,7 +91,7 @@ def throughput(run, names):
 def summary(run):
     """Geometric means and worst cells, by operation and of all, against each peer."""
     rows = []
-    peers = [None, *(name for name in run["contenders"] if name != OURS)]
+    peers = [None, *(name for name in run["contenders"] if name != run["subject"])]
     groups = {operation(record): [] for record in run["cells"]} | {"all": run["cells"]}
     for record in run["cells"]:
         groups[operation(record)].append(record)
@@ -100,7 +100,7 @@ def summary(run):
             found = []
             for record in records:
                 other = peer or best(run, record)
-                if other and (faster := ratios(record, other)):
+                if other and (faster := ratios(run, record, other)):
                     found.append((median(faster), record))
             if found:
                 worst, record = min(found, key=lambda entry: entry[0])
@@ -128,21 +128,22 @@ def operation(record):
     return " ".join(filter(None, (record["operation"], record["variant"])))
 
 
-def share(record):
+def share(run, record):
     """The floor over our time, median of the rounds; None where one of them has none."""
-    found = ratios(record, ceilings.FLOOR)
+    found = ratios(run, record, floors.FLOOR)
     return median(found) if found else None
 
 
 def best(run, record):
     """The peer with the least median among those that can train; None where there is none."""
-    trains = [n for n in record["seconds"] if n != OURS and run["contenders"].get(n)]
+    peers = (name for name in record["seconds"] if name != run["subject"])
+    trains = [name for name in peers if run["contenders"].get(name)]
     return min(trains, key=lambda name: median(record["seconds"][name]), default=None)
 
 
-def ratios(record, peer):
+def ratios(run, record, peer):
     """The peer's time over ours in every round; empty where one of them has none."""
-    ours, theirs = (record["seconds"].get(name, ()) for name in (OURS, peer))
+    ours, theirs = (record["seconds"].get(name, ()) for name in (run["subject"], peer))
     return [slow / fast for slow, fast in zip(theirs, ours, strict=False)]
 
 
@@ -180,8 +181,8 @@ def _spread(values):
     return f"{middle} ({low}-{high})"
 
 
-def _share(record):
-    found = share(record)
+def _share(run, record):
+    found = share(run, record)
     return "" if found is None else formats.percent(found)
 
 
