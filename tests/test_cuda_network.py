@@ -217,7 +217,7 @@ def test_a_run_continues_bit_by_bit(gpu, make, path, case, tmp_path):
 
 
 def test_adam_at_late_steps(gpu, make, monkeypatch):
-    """What Adam needs is on the GPU for some steps ahead: beyond them, before them, within an epoch."""
+    """The scalars of some steps are on the GPU: beyond them, before them, within an epoch."""
     monkeypatch.setattr(gpu.training, "AT_HAND", 3)
     network = make(gpu, "block", "moons", 4)
     x, labels = rows("moons", 4)

@@ -90,7 +90,7 @@ def _scaled_expm1(f):
 
 
 def exp(x):
-    """exp(x); 0 below half of the smallest normal number, infinity above two thirds of the largest."""
+    """exp(x); 0 below the normal numbers, infinity above two thirds of the largest."""
     return np.exp(x)
 
 
