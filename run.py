@@ -21,7 +21,7 @@ ROOT = os.path.dirname(os.path.abspath(__file__))
 VENV = os.path.join(ROOT, ".venv")
 PYTHON = os.path.join(VENV, "bin", "python")
 STAMP = os.path.join(VENV, "installed")  # of which setup.cfg, and which extras
-BEGUN = "begun"  # stands there while pip is at work
+BEGUN = "begun"  # stands there while pip writes
 OLDEST = (3, 11)
 
 
@@ -117,14 +117,18 @@ def install(extras):
     # Of CuPy there may be one alone; where none is asked for, the one that is there stays.
     gone = set(there) - extras if extras - {"test"} else set()
     extras = extras | set(there) - gone
-    write_stamp(BEGUN, extras | gone)
+
+    def begun():
+        write_stamp(BEGUN, extras | gone)
+
     names = packages(gone) - packages(extras)
     if names:
+        begun()
         pip("uninstall", "--yes", *sorted(names))
-    # An interrupted pip may have left packages of which only a part is there.
+    # Where pip was interrupted there may be packages of which only a part is there.
     again = ["--force-reinstall"] if state == BEGUN else []
-    requirement = f"{ROOT}[{','.join(sorted(extras))}]"
-    pip("install", "--retries", "2", "--progress-bar", "off", *again, "--editable", requirement)
+    options = ["--retries", "2", "--progress-bar", "off", *again]
+    pip("install", *options, "--editable", f"{ROOT}[{','.join(sorted(extras))}]", begun=begun)
     write_stamp(of, extras)
 
 
@@ -169,8 +173,11 @@ def fingerprint():
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
-def pip(*arguments):
-    """Calls pip, one line of progress for every package; on failure says what pip said."""
+def pip(*arguments, begun=None):
+    """Calls pip, one line of progress for every package; on failure says what pip said.
+
+    begun: called when pip has all that it needs and begins to write.
+    """
     process = subprocess.Popen(
         [PYTHON, "-m", "pip", "--disable-pip-version-check", *arguments],
         stdout=subprocess.PIPE,
@@ -180,6 +187,8 @@ def pip(*arguments):
     said = []
     for line in process.stdout:
         said.append(line.strip())
+        if begun and line.startswith("Installing collected"):
+            begun()
         if line.startswith(("Collecting", "Installing collected")):
             print("  " + line.strip()[:100], flush=True)
     if process.wait() == 0:

@@ -90,7 +90,7 @@ def test_no_network(capsys, monkeypatch, run):
     assert not run.usable()
     said = problem(capsys, run, "test", "--no-gpu")
     assert said == "error: no network: pip cannot reach the package index"
-    assert run.stamp() == [run.BEGUN, "test"]
+    assert not Path(run.STAMP).exists()
     assert run.usable()
     for folder in Path(run.VENV).glob("lib/*/site-packages/pip/_internal/resolution"):
         shutil.rmtree(folder)
@@ -150,7 +150,7 @@ def asked(monkeypatch, run):
     import venv
 
     monkeypatch.setattr(venv, "create", create)
-    monkeypatch.setattr(run, "pip", lambda *arguments: calls.append(" ".join(arguments)))
+    monkeypatch.setattr(run, "pip", lambda *what, begun=None: calls.append(" ".join(what)))
     return calls
 
 
@@ -224,8 +224,13 @@ def test_an_environment_that_does_not_work_is_made_anew(run, asked, python):
     assert asked[2:] == ["created", installs(run, "test")]
 
 
-def test_interrupted_installation_counts_for_nothing(monkeypatch, capsys, run, asked):
-    def interrupted(*arguments):
+@pytest.mark.parametrize("writing", [False, True])
+def test_interrupted_installation_counts_for_nothing(monkeypatch, capsys, run, asked, writing):
+    """What pip had begun to write it writes again, but not what it had still been looking for."""
+
+    def interrupted(*arguments, begun=None):
+        if writing:
+            begun()
         raise KeyboardInterrupt
 
     run.install({"test"})
@@ -234,9 +239,20 @@ def test_interrupted_installation_counts_for_nothing(monkeypatch, capsys, run, a
         patch.setattr(run, "driver_version", lambda: 12)
         assert run.main(["test"]) == 130
     assert "the next call goes on with the installation" in capsys.readouterr().err
-    run.install({"test"})
-    run.install({"test"})
-    assert asked[2:] == [installs(run, "gpu12,test", again=True)]
+    run.install({"test", "gpu12"})
+    run.install({"test", "gpu12"})
+    assert asked[2:] == [installs(run, "gpu12,test", again=writing)]
+
+
+def test_pip_says_when_it_begins_to_write(run):
+    heard = []
+    python_is(run, "echo Collecting numpy; echo Installing collected packages: numpy")
+    run.pip("install", begun=lambda: heard.append("begun"))
+    assert heard == ["begun"]
+    python_is(run, "echo Collecting numpy; echo ERROR: no such; exit 1")
+    with pytest.raises(run.Problem, match="pip could not install fusebench: ERROR: no such"):
+        run.pip("install", begun=lambda: heard.append("begun"))
+    assert heard == ["begun"]
 
 
 def test_passes_the_other_arguments_on(monkeypatch, run, asked):
