@@ -25,7 +25,7 @@ def work(function, name, batch, dtype):
     step = training_step.of_network(name)
     rows = workloads.full(name.partition("-")[0]) if function == EPOCH else batch
     parts = [len(range(*part.indices(rows))) for part in workloads.minibatches(rows, batch)]
-    return sum(step.flops(n, 0, 0) for n in parts), sum(step.bytes(n, 0, 0, dtype) for n in parts)
+    return sum(step.flops(batch=n) for n in parts), sum(step.bytes(dtype, batch=n) for n in parts)
 
 
 def _is_batch(name, batch):

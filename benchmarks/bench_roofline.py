@@ -8,7 +8,7 @@ written.
 import time
 from types import SimpleNamespace
 
-from reference import FAMILIES, Layer
+from reference import FAMILIES, Case
 
 from . import ceilings, grid
 from .roofline import HOST
@@ -19,9 +19,11 @@ WORK = 1 << 32  # operations of the multiply-add loop: some ten milliseconds
 REPEAT = (7, 20, 1.0)  # longer than the rest: everything is measured against these
 
 _operations = {str(operation): operation for family in FAMILIES.values() for operation in family}
-_square = Layer(f"{SIDE}x{SIDE}", SIDE, SIDE)
+_square = Case(f"{SIDE}x{SIDE}", {"fan_in": SIDE, "fan_out": SIDE}, vary=False)
 # An update rule takes (fan_in + 1) fan_out parameters: the weights and the bias.
-_arrays = {str(n): Layer(str(n), n - 1, 1) for n in ceilings.ELEMENTS}
+_arrays = {
+    str(n): Case(str(n), {"fan_in": n - 1, "fan_out": 1}, vary=False) for n in ceilings.ELEMENTS
+}
 
 
 class _Ceiling(_Suite):

@@ -48,7 +48,7 @@ def axes(family, operations):
         found["variant"] = variants
     found["layer"] = layers
     found["dtype"] = dtypes()
-    if next(iter(operations.values())).batched:
+    if "batch" in next(iter(operations.values())).sizes:
         sizes = {size for name in layers for size in batches(workloads.layers()[name])}
         found["batch"] = sorted(sizes)
     found["backend"] = backends()

@@ -27,8 +27,9 @@ def work(cell):
     if cell.function in (bench_network.STEP, bench_network.TRANSFER, bench_network.EPOCH):
         return bench_network.work(cell.function, cell.layer, cell.batch, cell.dtype)
     operation = OPERATIONS[cell.function, cell.variant]
-    sizes = (cell.batch or 0, *map(int, re.search(r"(\d+)x(\d+)$", cell.layer).groups()))
-    return operation.flops(*sizes), operation.bytes(*sizes, cell.dtype)
+    fan_in, fan_out = map(int, re.search(r"(\d+)x(\d+)$", cell.layer).groups())
+    sizes = {"batch": cell.batch or 0, "fan_in": fan_in, "fan_out": fan_out}
+    return operation.flops(**sizes), operation.bytes(cell.dtype, **sizes)
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class Roof:
                     rate = size * ceilings.passes(int(cell.layer)) / seconds
                     triads.setdefault(size, []).append((rate, backend))
                 case "triad":
-                    size = OPERATIONS["sgd", ""].bytes(0, int(cell.layer) - 1, 1, dtype)
+                    size = OPERATIONS["sgd", ""].bytes(dtype, fan_in=int(cell.layer) - 1, fan_out=1)
                     triads.setdefault(size, []).append((size / seconds, backend))
         if not rates or not triads:
             return None

@@ -124,7 +124,8 @@ def one_blas_thread():
 def sampled(operation, layer, dtype, batch):
     """The inputs of a cell, always the same."""
     seed = zlib.crc32(f"{operation} {layer.name} {dtype} {batch}".encode())
-    return operation.sample(np.random.default_rng(seed), layer, batch, np.dtype(dtype))
+    case = layer.at(dtype=dtype, batch=batch)
+    return operation.sample(np.random.default_rng(seed), case)
 
 
 def check_borders(operation, module, dtype):
@@ -140,24 +141,23 @@ def checked(operation, module, inputs, where=""):
     Raises Wrong, saying `where`, if its result disagrees with the float64 oracle.
     """
     function = getattr(module, operation.function.__name__)
-    arguments = {
-        name: module.asarray(value.copy()) if isinstance(value, np.ndarray) else value
-        for name, value in inputs.items()
-    }
-    if operation.in_place:
-        # Every update rule of the reference stays finite and normal however often it is repeated
-        # on one gradient, so the timed calls may go on from where the checked one ended.
-        call = functools.partial(function, **arguments)
-        call()
-        results = tuple(arguments[name] for name in operation.in_place)
-    else:
-        out = function(**arguments)
-        several = isinstance(out, tuple)
-        for array in out if several else (out,):
-            array[...] = np.nan  # an element that the next call does not write stays NaN
-        call = functools.partial(function, **arguments, out=out)
-        results = call()
-        results = results if several else (results,)
+
+    def copies():
+        return {
+            name: module.asarray(value.copy()) if isinstance(value, np.ndarray) else value
+            for name, value in inputs.items()
+        }
+
+    # Every update rule of the reference stays finite and normal however often it is repeated on one
+    # gradient, so the timed calls may go on from where the checked one ended.
+    arguments, out = copies(), {}
+    if operation.returns:
+        out["out"] = function(**(copies() if operation.in_place else arguments))
+        for array in out["out"] if isinstance(out["out"], tuple) else (out["out"],):
+            if array.dtype.kind == "f":
+                array[...] = np.nan  # an element that the next call does not write stays NaN
+    call = functools.partial(function, **arguments, **out)
+    results = operation.collect(arguments, call())
     module.synchronize()
     complaint = operation.disagreement(inputs, tuple(module.to_host(r) for r in results))
     if complaint:

@@ -13,7 +13,8 @@ import functools
 import numpy as np
 
 import reference
-from reference import Layer, Operation, network, network_spec, spec
+from reference import Case, Operation, Result, network, network_spec, spec
+from reference.bounds import Bound, unit_roundoff
 
 from . import suite, workloads
 
@@ -25,7 +26,7 @@ BETA1, BETA2, EPS = 0.9, 0.999, 1e-8  # Adam's defaults
 
 # By name: the workload and its layer sizes, such as "moons-2-32-16-2".
 NETWORKS = {
-    name: Layer(name, workloads.SIZES[workload][0], workloads.SIZES[workload][-1])
+    name: Case(name, {}, vary=False)
     for workload in ("moons", "digits", "mnist")
     for name in ["-".join(map(str, (workload, *workloads.SIZES[workload])))]
 }
@@ -44,7 +45,8 @@ def of_network(name):
 def operation(workload, sizes):
     """The specification: inputs x, labels and parameters; results the loss and `names`."""
 
-    def sample(rng, layer, batch, dtype):
+    def sample(rng, case):
+        batch, dtype = case.sizes["batch"], case.dtype
         x, labels = workloads.training(workload)
         names = ("relu",) * (len(sizes) - 2) + ("identity",)
         seed = int(rng.integers(1 << 31))
@@ -53,17 +55,24 @@ def operation(workload, sizes):
         chosen = np.resize(chosen, batch)  # of a full batch a few rows stand twice
         return {"x": x[chosen].astype(dtype), "labels": labels[chosen], **initial}
 
-    def work(count, batch):
-        return count(reference.network.create(sizes, batch=batch, lr=RATE), batch)
+    def work(count):
+        return lambda batch, **_: count(
+            reference.network.create(sizes, batch=batch, lr=RATE), batch
+        )
 
+    layers = range(len(sizes) - 1)
+    of_layers = names([f"layer{n}.{part}" for n in layers for part in ("weight", "bias")])
     return Operation(
         NAME,
         _step,
+        ("batch",),
         sample,
-        lambda batch, fan_in, fan_out: work(network_spec.flops, batch),
-        lambda batch, fan_in, fan_out: work(network_spec.elements, batch),
+        work(network_spec.flops),
+        work(network_spec.elements),
+        tuple(map(Result, ("loss", *of_layers))),
         _bounds,
         lambda dtype: iter(()),
+        other_bytes=work(network_spec.label_bytes),
     )
 
 
@@ -72,7 +81,7 @@ def _clear_rows(x, arrays):
 
     On which side of it a sum falls changes a gradient by one row's whole share.
     """
-    clear, within = np.ones(len(x), bool), KINK * spec.unit_roundoff(x.dtype)
+    clear, within = np.ones(len(x), bool), KINK * unit_roundoff(x.dtype)
     for weight, bias in list(zip(arrays[::2], arrays[1::2], strict=True))[:-1]:
         z = x @ weight.astype(np.float64) + bias
         clear &= (np.abs(z) > within * np.sqrt((z**2).mean())).all(axis=1)
@@ -114,8 +123,8 @@ def _bounds(inputs, dtype):
     can be off by f(|g|) - f(|g| - d), where the sign is lost by nearly 2. m = (1 - beta1) g and
     v = (1 - beta2) g^2; fewer than 16 roundings lie between g and f(g), 4 in the parameter.
     """
-    u = spec.unit_roundoff(dtype)
-    tolerance = TOLERANCE * u / spec.unit_roundoff(np.float32)
+    u = unit_roundoff(dtype)
+    tolerance = TOLERANCE * u / unit_roundoff(np.float32)
     loss, *arrays = _step(**inputs)
     count = len(parameters(inputs))
     params, means = arrays[:count], arrays[count : 2 * count]
@@ -127,7 +136,8 @@ def _bounds(inputs, dtype):
         of_params.append(RATE * (moved + 16 * u) + 4 * u * np.abs(param))
         of_means.append(np.full_like(g, (1 - BETA1) * d))
         of_variances.append((1 - BETA2) * (2 * g + d) * d)
-    return tolerance * max(1.0, abs(loss)), *of_params, *of_means, *of_variances
+    bounds = tolerance * max(1.0, abs(loss)), *of_params, *of_means, *of_variances
+    return tuple(map(Bound.of, bounds))
 
 
 def _first_change(g):

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from reference import Layer
+from reference import Case
 
 ROOT = Path(__file__).resolve().parents[1]
 CACHE = ROOT / ".cache" / "workloads"
@@ -62,7 +62,8 @@ def layers():
         for depth, (fan_in, fan_out) in enumerate(itertools.pairwise(sizes)):
             rows = functools.partial(_first_minibatch, workload) if depth == 0 else None
             name = f"{workload}-{fan_in}x{fan_out}"
-            found[name] = Layer(name, fan_in, fan_out, rows)
+            sizes = {"fan_in": fan_in, "fan_out": fan_out}
+            found[name] = Case(name, sizes, rows=rows, vary=False)
     return found
 
 

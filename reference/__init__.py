@@ -13,7 +13,7 @@ from .activations import activation_backward, activation_forward
 from .dense import dense_backward, dense_forward
 from .losses import softmax, softmax_cross_entropy, sparse_categorical_cross_entropy
 from .optimizers import adagrad, adam, momentum, nesterov, rmsprop, sgd
-from .spec import Layer, Operation
+from .spec import Case, Operation, Result
 
 FAMILIES = {
     "activations": activations.OPERATIONS,
@@ -44,8 +44,9 @@ def timer():
 
 __all__ = [
     "FAMILIES",
-    "Layer",
+    "Case",
     "Operation",
+    "Result",
     "activation_backward",
     "activation_forward",
     "adagrad",

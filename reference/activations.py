@@ -10,15 +10,8 @@ from functools import partial
 
 import numpy as np
 
-from .spec import (
-    ELEMENTARY,
-    Operation,
-    border_values,
-    smallest_normal,
-    store,
-    summation,
-    unit_roundoff,
-)
+from .bounds import ELEMENTARY, EXACT, Bound, flushed, smallest_normal, sum_bound, unit_roundoff
+from .spec import Operation, Result, border_values, store
 
 ACTIVATIONS = (
     "identity",
@@ -144,78 +137,136 @@ FLOPS = {  # forward, backward
     "sigmoid": (4, 3),
     "tanh": (1, 4),
 }
+# The slopes beside 0, to the left and to the right; alpha to the left of the other activations. No
+# slope is larger than these two.
+SLOPES = {
+    "identity": (1.0, 1.0),
+    "relu": (0.0, 1.0),
+    "selu": (SELU_LAMBDA * SELU_ALPHA, SELU_LAMBDA),
+    "sigmoid": (0.25, 0.25),
+    "tanh": (1.0, 1.0),
+}
+ALPHAS = {"leaky_relu": (0.0, 1.0), "elu": (0.0, 2.0)}  # from where samples are drawn
 
 
-def sample_alpha(rng, activation, units, dtype):
+def slopes(activation, alpha):
+    """The slopes beside 0, to the left and to the right."""
+    alpha = DEFAULT_ALPHA.get(activation) if alpha is None else alpha
+    return SLOPES.get(activation, (alpha, 1.0))
+
+
+def curvature(activation, alpha):
+    """The largest |act''| beside the kink at 0."""
+    if activation in ("elu", "selu"):
+        return slopes(activation, alpha)[0]
+    return {"sigmoid": 0.0963, "tanh": 0.7699}.get(activation, 0.0)
+
+
+def forward_bound(z, y, activation, alpha, dtype, of_z=EXACT):
+    """Of y = act(z), given that of z."""
+    u, (left, right) = unit_roundoff(dtype), slopes(activation, alpha)
+    largest = np.maximum(np.abs(left), right)
+    rounding = ROUNDINGS[activation][0] * u * np.abs(y) + flushed(y, dtype, largest)
+    if of_z is EXACT:
+        return Bound.of(rounding)
+    # The slope at z, or as far as it changes within the error: what is that near to the kink may
+    # fall on either side.
+    slope = np.abs(_dz(np.ones_like(z), z if activation in SAVES_INPUT else y, activation, alpha))
+    slope = slope + curvature(activation, alpha) * of_z.each
+    slope = slope + np.abs(right - left) * (np.abs(z) <= of_z.each)
+    return of_z * np.minimum(slope, largest) + Bound.of(rounding)
+
+
+def backward_bound(dy, saved, activation, alpha, dtype, of_dy=EXACT, of_saved=EXACT):
+    """Of dz = dy act'(z), given those of dy and of what is saved."""
+    u, tiny, (left, right) = unit_roundoff(dtype), smallest_normal(dtype), slopes(activation, alpha)
+    dz, size = np.abs(_dz(dy, saved, activation, alpha)), np.abs(dy)
+    largest = np.maximum(np.abs(left), right)
+    rounding = ROUNDINGS[activation][1] * u * dz
+    if activation in ("elu", "selu"):  # alpha is rounded before it is added to saved
+        rounding = rounding + np.where(saved > 0, 0.0, 2 * u * left * size)
+    # A subnormal flushed to zero falls on the other side of the kink.
+    crossing = (saved > 0) & (saved < tiny)
+    rounding = rounding + np.where(crossing, size * np.abs(right - left), 0.0)
+    rounding = rounding + flushed(dz, dtype, largest * np.maximum(1.0, size))
+    if of_dy is EXACT and of_saved is EXACT:
+        return Bound.of(rounding)
+    slope = np.abs(_dz(np.ones_like(dy), saved, activation, alpha))
+    change = np.abs(right - left) * ((np.abs(saved) <= of_saved.each) & (of_saved.each > 0))
+    change = Bound.of(change) + of_saved * (_sensitivity(saved, activation) + of_saved.each)
+    return of_dy * (slope + change.each) + change * size + Bound.of(rounding)
+
+
+def slope_bound(dy, z, dtype, of_dy=EXACT, of_z=EXACT):
+    """Of dalpha = sum over the batch of dy min(0, z), given those of dy and z."""
+    negative = np.abs(np.minimum(z, 0))
+    of_terms = of_dy * (negative + of_z.each) + of_z * (np.abs(dy) * (z <= of_z.each))
+    of_terms = of_terms + Bound.of(unit_roundoff(dtype) * np.abs(dy) * negative)
+    return sum_bound(dy * np.minimum(z, 0), dtype, of_terms)
+
+
+def _dz(dy, saved, activation, alpha):
+    dz = activation_backward(dy, saved, activation, alpha)
+    return dz[0] if activation == "prelu" else dz
+
+
+def _sensitivity(saved, activation):
+    """The slope of act' as a function of what is saved, beside the kink."""
+    match activation:
+        case "elu" | "selu":
+            return np.where(saved > 0, 0.0, 1.0)
+        case "sigmoid":
+            return np.abs(1 - 2 * saved)
+        case "tanh":
+            return 2 * np.abs(saved)
+    return 0.0
+
+
+def sample_alpha(rng, activation, units, case):
     """The `alpha` of an activation where it takes one, as a dictionary of none or one entry."""
-    if activation not in ("prelu", "rectifier"):
-        return {}
-    return {"alpha": rng.uniform(-0.5, 1.5, units).astype(dtype)}
+    if activation in ("prelu", "rectifier"):
+        return {"alpha": rng.uniform(-0.5, 1.5, units).astype(case.dtype)}
+    if case.vary and activation in ALPHAS:
+        return {"alpha": rng.uniform(*ALPHAS[activation])}
+    return {}
 
 
 def sample_saved(rng, activation, shape, dtype, alpha):
     """What a forward pass of normal pre-activations leaves for the backward pass."""
     z = rng.standard_normal(shape).astype(dtype)
-    return z if activation in SAVES_INPUT else activation_forward(z, activation, **alpha)
+    if activation in SAVES_INPUT:
+        return z
+    return activation_forward(z, activation, **alpha).astype(dtype, copy=False)
 
 
-def forward_bound(y, activation, dtype):
-    """Error bound of y = act(z) for an exact z."""
-    return ROUNDINGS[activation][0] * unit_roundoff(dtype) * np.abs(y) + 2 * smallest_normal(dtype)
+def _sample_forward(activation, rng, case):
+    shape = case.sizes["batch"], case.sizes["fan_out"]
+    z = 3 * rng.standard_normal(shape)
+    alpha = sample_alpha(rng, activation, shape[1], case)
+    return {"z": z.astype(case.dtype), "activation": activation, **alpha}
 
 
-def derivative_bound(dy, saved, activation, alpha, dtype):
-    """Error bound of dz = dy act'(z), with `alpha` as given to activation_backward."""
-    u, tiny = unit_roundoff(dtype), smallest_normal(dtype)
-    dz = activation_backward(dy, saved, activation, alpha)
-    dz = dz[0] if activation == "prelu" else dz
-    bound = ROUNDINGS[activation][1] * u * np.abs(dz)
-    given = DEFAULT_ALPHA.get(activation) if alpha is None else alpha
-    fixed = {"identity": 1.0, "relu": 0.0, "selu": SELU_LAMBDA * SELU_ALPHA}
-    left = fixed.get(activation, given)  # the slope on the left; none for sigmoid and tanh
-    if activation in ("elu", "selu"):  # alpha is rounded before it is added to saved
-        bound = bound + np.where(saved > 0, 0.0, 2 * u * left * np.abs(dy))
-    if left is not None:  # a subnormal flushed to zero falls on the other side of the kink
-        right = SELU_LAMBDA if activation == "selu" else 1.0
-        flushed = (saved > 0) & (saved < tiny)
-        bound = bound + np.where(flushed, np.abs(dy) * np.abs(right - left), 0.0)
-    return bound + 2 * tiny * (1 + np.abs(dy))
-
-
-def _sample_forward(activation, rng, layer, batch, dtype):
-    z = 3 * rng.standard_normal((batch, layer.fan_out))
-    alpha = sample_alpha(rng, activation, layer.fan_out, dtype)
-    return {"z": z.astype(dtype), "activation": activation, **alpha}
-
-
-def _sample_backward(activation, rng, layer, batch, dtype):
-    shape = (batch, layer.fan_out)
-    alpha = sample_alpha(rng, activation, layer.fan_out, dtype)
+def _sample_backward(activation, rng, case):
+    shape = case.sizes["batch"], case.sizes["fan_out"]
+    alpha = sample_alpha(rng, activation, shape[1], case)
     return {
-        "dy": rng.standard_normal(shape).astype(dtype),
-        "saved": sample_saved(rng, activation, shape, dtype, alpha),
+        "dy": rng.standard_normal(shape).astype(case.dtype),
+        "saved": sample_saved(rng, activation, shape, case.dtype, alpha),
         "activation": activation,
         **alpha,
     }
 
 
 def _forward_error(inputs, dtype):
-    return (forward_bound(activation_forward(**inputs), inputs["activation"], dtype),)
+    z, activation, alpha = inputs["z"], inputs["activation"], inputs["alpha"]
+    y = activation_forward(z, activation, alpha)
+    return (forward_bound(z, y, activation, alpha, dtype),)
 
 
 def _backward_error(inputs, dtype):
     dy, saved, activation = inputs["dy"], inputs["saved"], inputs["activation"]
-    dz = derivative_bound(dy, saved, activation, inputs.get("alpha"), dtype)
-    if activation != "prelu":
-        return (dz,)
-    return dz, dalpha_bound(dy, saved, dtype)
-
-
-def dalpha_bound(dy, z, dtype):
-    """Error bound of dalpha = sum over the batch of dy min(0, z)."""
-    magnitude = np.abs(dy * np.minimum(z, 0)).sum(axis=0)
-    growth = 1 + summation(len(dy))
-    return growth * unit_roundoff(dtype) * magnitude + len(dy) * smallest_normal(dtype)
+    dz = backward_bound(dy, saved, activation, inputs["alpha"], dtype)
+    return (dz, slope_bound(dy, saved, dtype)) if activation == "prelu" else (dz,)
 
 
 def _forward_edges(activation, dtype):
@@ -227,8 +278,9 @@ def _forward_edges(activation, dtype):
         yield f"border values {shape}", inputs
     if activation == "rectifier":
         yield "one slope for all", {"z": z.reshape(1, -1), "activation": activation, "alpha": -0.5}
-    if activation in DEFAULT_ALPHA:
-        yield "alpha given", {"z": z.reshape(1, -1), "activation": activation, "alpha": 0.3}
+    for alpha in (0.0, 0.3, 2.5) if activation in DEFAULT_ALPHA else ():
+        given = {"z": z.reshape(1, -1), "activation": activation, "alpha": alpha}
+        yield f"alpha = {alpha}", given
 
 
 def _backward_edges(activation, dtype):
@@ -242,15 +294,17 @@ def _backward_edges(activation, dtype):
 
 def _operations():
     for activation in ACTIVATIONS:
-        per_element = FLOPS[activation]
+        forward, backward = FLOPS[activation]
         has_alpha = activation in ("prelu", "rectifier")
         alphas = 2 if activation == "prelu" else int(has_alpha)
         yield Operation(
             "activation_forward",
             activation_forward,
+            ("batch", "fan_out"),
             partial(_sample_forward, activation),
-            lambda batch, fan_in, fan_out, n=per_element[0]: n * batch * fan_out,
-            lambda batch, fan_in, fan_out, a=int(has_alpha): (2 * batch + a) * fan_out,
+            lambda batch, fan_out, n=forward, **_: n * batch * fan_out,
+            lambda batch, fan_out, a=int(has_alpha), **_: (2 * batch + a) * fan_out,
+            (Result("y"),),
             _forward_error,
             partial(_forward_edges, activation),
             activation,
@@ -259,9 +313,11 @@ def _operations():
         yield Operation(
             "activation_backward",
             activation_backward,
+            ("batch", "fan_out"),
             partial(_sample_backward, activation),
-            lambda batch, fan_in, fan_out, n=per_element[1]: n * batch * fan_out,
-            lambda batch, fan_in, fan_out, r=reads, a=alphas: (r * batch + a) * fan_out,
+            lambda batch, fan_out, n=backward, **_: n * batch * fan_out,
+            lambda batch, fan_out, r=reads, a=alphas, **_: (r * batch + a) * fan_out,
+            (Result("dz"), *[Result("dalpha")] * (activation == "prelu")),
             _backward_error,
             partial(_backward_edges, activation),
             activation,

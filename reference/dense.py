@@ -9,13 +9,14 @@ from .activations import (
     FLOPS,
     activation_backward,
     activation_forward,
-    dalpha_bound,
-    derivative_bound,
+    backward_bound,
     forward_bound,
     sample_alpha,
     sample_saved,
+    slope_bound,
 )
-from .spec import Operation, smallest_normal, store, summation, unit_roundoff
+from .bounds import EXACT, Bound, product_bound, sum_bound, unit_roundoff
+from .spec import Case, Operation, Result, store
 
 
 def dense_forward(x, weight, bias, activation="identity", alpha=None, *, out=None):
@@ -45,107 +46,116 @@ def dense_backward(dy, x, weight, saved, activation="identity", alpha=None, *, o
 # --- specification ------------------------------------------------------------
 
 
-def _sample_forward(activation, rng, layer, batch, dtype):
-    """Rows of real data where the layer has them; weights scaled by 1 / sqrt(fan_in)."""
-    rows = layer.rows(batch) if layer.rows else rng.standard_normal((batch, layer.fan_in))
-    weight = rng.standard_normal((layer.fan_in, layer.fan_out)) / np.sqrt(max(1, layer.fan_in))
+def linear_bound(x, weight, bias, z, dtype, of_x=EXACT):
+    """Of z = x W + b, given that of x; an infinite sum is exact."""
+    bound = product_bound(x, weight, dtype, of_x)
+    bound = bound + Bound.of(unit_roundoff(dtype) * (np.abs(bias) + np.abs(z)))
+    infinite = np.isinf(z)
+    return Bound(*(np.where(infinite, 0.0, part) for part in (bound.each, bound.deviation)))
+
+
+def gradient_bounds(dz, x, weight, dtype, of_dz=EXACT, of_x=EXACT):
+    """Of dx, dweight and dbias, given those of dz and x."""
+    return (
+        product_bound(dz, weight.T, dtype, of_dz),
+        product_bound(x.T, dz, dtype, _transposed(of_x), of_dz),
+        sum_bound(dz, dtype, of_dz),
+    )
+
+
+def _transposed(bound):
+    return bound if bound is EXACT else Bound(bound.each.T, bound.deviation.T)
+
+
+def _sample_forward(activation, rng, case):
+    """Rows of real data where the case has them; weights scaled by 1 / sqrt(fan_in)."""
+    batch, fan_in, fan_out = (case.sizes[name] for name in ("batch", "fan_in", "fan_out"))
+    rows = case.rows(batch) if case.rows else rng.standard_normal((batch, fan_in))
+    weight = rng.standard_normal((fan_in, fan_out)) / np.sqrt(max(1, fan_in))
     return {
-        "x": np.ascontiguousarray(rows, dtype),
-        "weight": weight.astype(dtype),
-        "bias": rng.standard_normal(layer.fan_out).astype(dtype),
+        "x": np.ascontiguousarray(rows, case.dtype),
+        "weight": weight.astype(case.dtype),
+        "bias": rng.standard_normal(fan_out).astype(case.dtype),
         "activation": activation,
-        **sample_alpha(rng, activation, layer.fan_out, dtype),
+        **sample_alpha(rng, activation, fan_out, case),
     }
 
 
-def _sample_backward(activation, rng, layer, batch, dtype):
-    forward = _sample_forward(activation, rng, layer, batch, dtype)
-    shape = (batch, layer.fan_out)
+def _sample_backward(activation, rng, case):
+    forward = _sample_forward(activation, rng, case)
+    shape = case.sizes["batch"], case.sizes["fan_out"]
     alpha = {name: forward[name] for name in ("alpha",) if name in forward}
     return {
-        "dy": rng.standard_normal(shape).astype(dtype),
+        "dy": rng.standard_normal(shape).astype(case.dtype),
         "x": forward["x"],
         "weight": forward["weight"],
-        "saved": sample_saved(rng, activation, shape, dtype, alpha),
+        "saved": sample_saved(rng, activation, shape, case.dtype, alpha),
         "activation": activation,
         **alpha,
     }
 
 
-def _lipschitz(activation, alpha):
-    """The largest slope of the activation: how far it can stretch an error of z."""
-    largest = 1.0 if alpha is None else max(1.0, float(np.max(np.abs(alpha))))
-    return 1.7581 if activation == "selu" else largest  # lambda alpha of selu
-
-
 def _forward_error(inputs, dtype):
     x, weight, bias = inputs["x"], inputs["weight"], inputs["bias"]
-    activation, alpha = inputs["activation"], inputs.get("alpha")
-    u, tiny = unit_roundoff(dtype), smallest_normal(dtype)
-    magnitude = np.abs(x) @ np.abs(weight) + np.abs(bias)
-    z_error = (summation(x.shape[1]) + 1) * u * magnitude + (x.shape[1] + 1) * tiny
-    y = dense_forward(**inputs)
-    return (_lipschitz(activation, alpha) * z_error + forward_bound(y, activation, dtype),)
+    activation, alpha = inputs["activation"], inputs["alpha"]
+    z = x @ weight + bias
+    y = activation_forward(z, activation, alpha)
+    of_z = linear_bound(x, weight, bias, z, dtype)
+    return (forward_bound(z, y, activation, alpha, dtype, of_z),)
 
 
 def _backward_error(inputs, dtype):
     dy, x, weight, saved = (inputs[name] for name in ("dy", "x", "weight", "saved"))
-    activation, alpha = inputs["activation"], inputs.get("alpha")
-    u, tiny = unit_roundoff(dtype), smallest_normal(dtype)
-    batch, fan_out = dy.shape
+    activation, alpha = inputs["activation"], inputs["alpha"]
     dz = activation_backward(dy, saved, activation, alpha)
-    dz = np.abs(dz[0] if activation == "prelu" else dz)
-    dz_error = derivative_bound(dy, saved, activation, alpha, dtype)
-    over_units = summation(fan_out) * u * dz + dz_error
-    over_batch = summation(batch) * u * dz + dz_error
-    errors = (
-        over_units @ np.abs(weight).T + fan_out * tiny,
-        np.abs(x).T @ over_batch + batch * tiny,
-        over_batch.sum(axis=0) + batch * tiny,
-    )
-    return (*errors, dalpha_bound(dy, saved, dtype)) if activation == "prelu" else errors
+    dz = dz[0] if activation == "prelu" else dz
+    of_dz = backward_bound(dy, saved, activation, alpha, dtype)
+    bounds = gradient_bounds(dz, x, weight, dtype, of_dz)
+    return (*bounds, slope_bound(dy, saved, dtype)) if activation == "prelu" else bounds
 
 
 def _small(activation, dtype):
-    rng = np.random.default_rng(5)
-    x = rng.standard_normal((5, 7)).astype(dtype)
-    weight = rng.standard_normal((7, 9)).astype(dtype)
-    alpha = sample_alpha(rng, activation, 9, dtype)
-    return rng, x, weight, alpha
+    """The inputs of a small forward and a small backward pass."""
+    case = Case("edges", {"batch": 5, "fan_in": 7, "fan_out": 9}, np.dtype(dtype).name)
+    forward = _sample_forward(activation, np.random.default_rng(5), case)
+    forward["bias"][:] = 0
+    return forward, _sample_backward(activation, np.random.default_rng(5), case)
 
 
 def _forward_edges(activation, dtype):
     """A special value in one row of x must stay in that row."""
     for value in (0.0, -0.0, np.inf, np.nan, np.finfo(dtype).smallest_subnormal, 1e30):
-        _, x, weight, alpha = _small(activation, dtype)
-        x[2, 3] = value
-        bias = np.zeros(9, dtype)
-        inputs = {"x": x, "weight": weight, "bias": bias, "activation": activation}
-        yield f"{value} in x", {**inputs, **alpha}
-    _, x, weight, alpha = _small(activation, dtype)
-    yield "all zero", {**inputs, "x": np.zeros_like(x), **alpha}
+        inputs, _ = _small(activation, dtype)
+        inputs["x"][2, 3] = value
+        yield f"{value} in x", inputs
+    inputs, _ = _small(activation, dtype)
+    yield "all zero", {**inputs, "x": np.zeros_like(inputs["x"])}
 
 
 def _backward_edges(activation, dtype):
     for value in (0.0, np.inf, np.nan, np.finfo(dtype).smallest_subnormal, 1e30):
-        rng, x, weight, alpha = _small(activation, dtype)
-        saved = sample_saved(rng, activation, (5, 9), dtype, alpha)
-        dy = rng.standard_normal((5, 9)).astype(dtype)
-        dy[2, 3] = value
-        inputs = {"dy": dy, "x": x, "weight": weight, "saved": saved, "activation": activation}
-        yield f"{value} in dy", {**inputs, **alpha}
+        _, inputs = _small(activation, dtype)
+        inputs["dy"][2, 3:6] = value
+        yield f"{value} in dy", inputs
 
 
 def _operations():
     for activation in ACTIVATIONS:
         forward, backward = FLOPS[activation]
         alphas = int(activation in ("prelu", "rectifier"))
+        of_slopes, saved = int(activation == "prelu"), int(activation != "identity")
         yield Operation(
             "dense_forward",
             dense_forward,
+            ("batch", "fan_in", "fan_out"),
             partial(_sample_forward, activation),
-            lambda b, i, o, n=forward: 2 * b * i * o + (1 + n) * b * o,
-            lambda b, i, o, a=alphas: b * i + i * o + b * o + (1 + a) * o,
+            lambda batch, fan_in, fan_out, n=forward, **_: (
+                2 * batch * fan_in * fan_out + (1 + n) * batch * fan_out
+            ),
+            lambda batch, fan_in, fan_out, a=alphas, **_: (
+                batch * fan_in + fan_in * fan_out + batch * fan_out + (1 + a) * fan_out
+            ),
+            (Result("y"),),
             _forward_error,
             partial(_forward_edges, activation),
             activation,
@@ -153,11 +163,15 @@ def _operations():
         yield Operation(
             "dense_backward",
             dense_backward,
+            ("batch", "fan_in", "fan_out"),
             partial(_sample_backward, activation),
-            lambda b, i, o, n=backward: 4 * b * i * o + (1 + n) * b * o,
-            lambda b, i, o, a=alphas, s=int(activation != "identity"): (
-                2 * b * i + 2 * i * o + (1 + s) * b * o + (1 + a) * o
+            lambda batch, fan_in, fan_out, n=backward, **_: (
+                4 * batch * fan_in * fan_out + (1 + n) * batch * fan_out
             ),
+            lambda batch, fan_in, fan_out, s=saved, a=alphas + of_slopes, **_: (
+                2 * (batch + fan_out) * fan_in + ((1 + s) * batch + 1 + a) * fan_out
+            ),
+            tuple(map(Result, ("dx", "dweight", "dbias", *["dalpha"] * of_slopes))),
             _backward_error,
             partial(_backward_edges, activation),
             activation,

@@ -4,7 +4,8 @@ from functools import partial
 
 import numpy as np
 
-from .spec import ELEMENTARY, Operation, smallest_normal, store, summation, unit_roundoff
+from .bounds import ELEMENTARY, Bound, smallest_normal, sum_bound, summation, unit_roundoff
+from .spec import Operation, Result, store
 
 
 def softmax(logits, *, out=None):
@@ -66,12 +67,11 @@ def _softmax_terms(logits, dtype):
 def _softmax_error(inputs, dtype):
     u = unit_roundoff(dtype)
     p, each, total = _softmax_terms(inputs["logits"], dtype)
-    return (p * (each + total + 2 * u) + 2 * smallest_normal(dtype),)
+    return (Bound.of(p * (each + total + 2 * u) + 2 * smallest_normal(dtype)),)
 
 
 def _cross_entropy_error(inputs, dtype):
-    logits, labels = inputs["logits"], inputs["labels"]
-    smoothing = inputs.get("label_smoothing", 0.0)
+    logits, labels, smoothing = inputs["logits"], inputs["labels"], inputs["label_smoothing"]
     u, tiny = unit_roundoff(dtype), smallest_normal(dtype)
     batch, classes = logits.shape
     p, each, total = _softmax_terms(logits, dtype)
@@ -84,52 +84,76 @@ def _cross_entropy_error(inputs, dtype):
     used = np.where(target > 0, np.abs(logits), 0.0)
     log_total = np.log(np.exp(logits - m[:, None]).sum(axis=1))
     inner = summation(classes) * (target * used).sum(axis=1)
-    magnitude = inner + 3 * np.abs(m) + (2 + ELEMENTARY) * log_total
-    per_row = total[:, 0] + u * magnitude
-    loss = per_row.mean() + (summation(batch) + 2) * u * (magnitude.mean()) + tiny
-    return loss, gradient
+    rounding = total[:, 0] + u * (inner + 3 * np.abs(m) + (1 + ELEMENTARY) * log_total)
+    below = (target * np.where(target > 0, m[:, None] - logits, 0.0)).sum(axis=1)
+    loss = mean_bound([below, log_total], dtype, [rounding, np.zeros(batch)])
+    return loss, Bound.of(gradient)
+
+
+def mean_bound(pieces, dtype, roundings):
+    """Of a mean over rows whose terms are the sums of such pieces, given the errors of these."""
+    terms, rows = np.concatenate(pieces), len(pieces[0])
+    bound = sum_bound(terms[:, None], dtype, Bound.of(np.concatenate(roundings)[:, None]))
+    last = 2 * unit_roundoff(dtype) * np.abs(terms.sum())
+    return Bound(bound.each[0] + last, np.hypot(bound.deviation[0], last)) * (1 / rows)
 
 
 def _sparse_error(inputs, dtype):
     chosen = inputs["probabilities"][np.arange(len(inputs["labels"])), inputs["labels"]]
-    magnitude = np.abs(np.log(chosen)).mean()
-    growth = ELEMENTARY + summation(len(chosen)) + 1
-    return (growth * unit_roundoff(dtype) * magnitude + smallest_normal(dtype),)
+    nats = np.abs(np.log(chosen))
+    return (mean_bound([nats], dtype, [ELEMENTARY * unit_roundoff(dtype) * nats]),)
 
 
-def _sample_labels(rng, layer, batch):
-    return rng.integers(0, layer.fan_out, batch, dtype=np.int32)
+LABEL_BYTES = 4  # int32, the narrowest that is taken
 
 
-def _sample_softmax(rng, layer, batch, dtype):
-    return {"logits": (3 * rng.standard_normal((batch, layer.fan_out))).astype(dtype)}
+def _sample_labels(rng, case):
+    return rng.integers(0, case.sizes["fan_out"], case.sizes["batch"], dtype=np.int32)
 
 
-def _sample_cross_entropy(smoothing, rng, layer, batch, dtype):
-    return {
-        **_sample_softmax(rng, layer, batch, dtype),
-        "labels": _sample_labels(rng, layer, batch),
-        "label_smoothing": smoothing,
-    }
+def _sample_softmax(rng, case):
+    logits = 3 * rng.standard_normal((case.sizes["batch"], case.sizes["fan_out"]))
+    return {"logits": logits.astype(case.dtype)}
 
 
-def _sample_sparse(rng, layer, batch, dtype):
-    logits = _sample_softmax(rng, layer, batch, np.float64)["logits"]
-    return {
-        "probabilities": softmax(logits).astype(dtype),
-        "labels": _sample_labels(rng, layer, batch),
-    }
+def _sample_cross_entropy(smoothing, rng, case):
+    inputs = {**_sample_softmax(rng, case), "labels": _sample_labels(rng, case)}
+    vary = case.vary and smoothing > 0
+    return {**inputs, "label_smoothing": rng.uniform(0.01, 0.99) if vary else smoothing}
+
+
+def _sample_sparse(rng, case):
+    logits = _sample_softmax(rng, case.at(dtype="float64"))["logits"]
+    labels = _sample_labels(rng, case)
+    return {"probabilities": softmax(logits).astype(case.dtype), "labels": labels}
+
+
+# The narrowest rows, and those for which a kernel may take another path than for these: a row in a
+# few registers, in those of a warp, in several blocks' worth of memory.
+WIDTHS = (3, 40, 600, 2500)
 
 
 def _edge_logits(dtype):
     large = np.finfo(dtype).max / 4
     yield "equal", np.zeros((3, 10), dtype)
     yield "one class", np.full((4, 1), 7.0, dtype)
-    yield "large", np.array([[large, -large, 0.0], [1e4, 1e4, -1e4], [-large] * 3], dtype)
-    yield "masked by -inf", np.array([[1.0, -np.inf, 2.0], [-np.inf, -np.inf, 5.0]], dtype)
-    yield "NaN in one row", np.array([[1.0, 2.0, 3.0], [1.0, np.nan, 2.0], [0.0, 0.0, 1.0]], dtype)
     yield "far below", np.array([[0.0, -80.0, -100.0, -700.0, -750.0, -1e4]], dtype)
     yield "subnormal", np.full((2, 5), np.finfo(dtype).smallest_subnormal, dtype)
+    for classes in WIDTHS:
+        logits = np.random.default_rng(classes).standard_normal((4, classes)).astype(dtype)
+
+        def with_rows(*rows, logits=logits):
+            changed = logits.copy()
+            for row, values in enumerate(rows):
+                changed[row, -len(values) :] = values
+            return changed
+
+        far = large, -large, 0.0
+        yield f"large, {classes} classes", with_rows(far, (1e4, 1e4, -1e4), (-large,) * classes)
+        yield f"all far above, {classes} classes", logits + np.dtype(dtype).type(1e4)
+        masked = (1.0, -np.inf, 2.0), (-np.inf, -np.inf, 5.0), (-np.inf,) * (classes - 1) + (1.0,)
+        yield f"masked by -inf, {classes} classes", with_rows(*masked)
+        yield f"NaN in one row, {classes} classes", with_rows((1.0, 2.0), (1.0, np.nan, 2.0))
 
 
 def _softmax_edges(dtype):
@@ -167,9 +191,11 @@ OPERATIONS = (
     Operation(
         "softmax",
         softmax,
+        ("batch", "fan_out"),
         _sample_softmax,
-        lambda batch, fan_in, fan_out: 5 * batch * fan_out,
-        lambda batch, fan_in, fan_out: 2 * batch * fan_out,
+        lambda batch, fan_out, **_: 5 * batch * fan_out,
+        lambda batch, fan_out, **_: 2 * batch * fan_out,
+        (Result("p"),),
         _softmax_error,
         _softmax_edges,
     ),
@@ -177,22 +203,28 @@ OPERATIONS = (
         Operation(
             "softmax_cross_entropy",
             softmax_cross_entropy,
+            ("batch", "fan_out"),
             partial(_sample_cross_entropy, smoothing),
-            lambda batch, fan_in, fan_out: 6 * batch * fan_out,
-            lambda batch, fan_in, fan_out: 2 * batch * fan_out + batch + 1,
+            lambda batch, fan_out, **_: 6 * batch * fan_out,
+            lambda batch, fan_out, **_: 2 * batch * fan_out + 1,
+            (Result("loss"), Result("dlogits")),
             _cross_entropy_error,
             _cross_entropy_edges,
             variant,
+            lambda batch, **_: LABEL_BYTES * batch,
         )
         for variant, smoothing in (("hard", 0.0), ("smoothed", 0.1))
     ),
     Operation(
         "sparse_categorical_cross_entropy",
         sparse_categorical_cross_entropy,
+        ("batch", "fan_out"),
         _sample_sparse,
-        lambda batch, fan_in, fan_out: 2 * batch,
-        lambda batch, fan_in, fan_out: 2 * batch + 1,
+        lambda batch, **_: 2 * batch,
+        lambda batch, **_: batch + 1,
+        (Result("loss"),),
         _sparse_error,
         _sparse_edges,
+        other_bytes=lambda batch, **_: LABEL_BYTES * batch,
     ),
 )

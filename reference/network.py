@@ -16,14 +16,7 @@ from .dense import dense_backward, dense_forward
 from .losses import softmax_cross_entropy
 
 # rule -> the names of its state arrays. Settings not given are the rule's own defaults.
-STATES = {
-    "sgd": (),
-    "momentum": ("velocity",),
-    "nesterov": ("velocity",),
-    "adagrad": ("accumulator",),
-    "rmsprop": ("mean_square",),
-    "adam": ("mean", "variance"),
-}
+STATES = {rule.name: rule.in_place[1:] for rule in optimizers.OPERATIONS}
 PRELU_SLOPE = 0.25  # at the start: He et al., Delving Deep into Rectifiers, ICCV 2015
 
 

@@ -5,9 +5,12 @@ the root, step counts from 1. The equations are those of Goodfellow, Bengio and 
 Learning, MIT Press 2016, sections 8.3 and 8.5.
 """
 
+import inspect
+
 import numpy as np
 
-from .spec import Operation, smallest_normal, unit_roundoff
+from .bounds import EXACT, Bound, smallest_normal, unit_roundoff
+from .spec import Operation, Result
 
 
 def sgd(param, grad, *, lr):
@@ -62,44 +65,48 @@ def adam(param, grad, mean, variance, step, *, lr=0.001, beta1=0.9, beta2=0.999,
 
 
 # --- specification ------------------------------------------------------------
-# Each bound takes `carried`, the errors that param and state bring along from earlier steps (zeros
-# at the first), so that a trajectory's bound is the same recursion as the trajectory itself.
+# Each error takes `carried`, the errors that param and state bring along from earlier steps, and
+# that of the gradient (zeros where they are exact), so that a trajectory's bound is the same
+# recursion as the trajectory itself. What is given as a bound comes out as one, what is given as a
+# standard deviation as one: where errors meet, they are added up.
 
 
-def _sgd_error(inputs, dtype, carried=(0.0,)):
-    (p_error,) = carried
-    u, change = unit_roundoff(dtype), np.abs(inputs["lr"] * inputs["grad"])
-    p = np.abs(_after(sgd, inputs)["param"])
-    return (p_error + u * (2 * change + p) + 2 * smallest_normal(dtype),)
+def _sgd_error(inputs, dtype, carried, of_grad):
+    u, lr = unit_roundoff(dtype), inputs["lr"]
+    change, p = np.abs(lr * inputs["grad"]), np.abs(_after(sgd, inputs)["param"])
+    return (carried[0] + lr * of_grad + u * (2 * change + p) + 2 * smallest_normal(dtype),)
 
 
-def _velocity_error(inputs, after, dtype, v_error):
-    u, beta = unit_roundoff(dtype), inputs.get("beta", 0.9)
-    terms = 2 * beta * np.abs(inputs["velocity"]) + 2 * np.abs(inputs["lr"] * inputs["grad"])
+def _velocity_error(inputs, after, dtype, v_error, of_grad):
+    u, beta, lr = unit_roundoff(dtype), inputs["beta"], inputs["lr"]
+    terms = 2 * beta * np.abs(inputs["velocity"]) + 2 * np.abs(lr * inputs["grad"])
     rounding = u * (terms + np.abs(after["velocity"]))
-    return beta * v_error + rounding + 3 * smallest_normal(dtype)
+    return beta * v_error + lr * of_grad + rounding + 3 * smallest_normal(dtype)
 
 
-def _momentum_error(inputs, dtype, carried=(0.0, 0.0)):
+def _momentum_error(inputs, dtype, carried, of_grad):
     after = _after(momentum, inputs)
-    v_error = _velocity_error(inputs, after, dtype, carried[1])
+    v_error = _velocity_error(inputs, after, dtype, carried[1], of_grad)
     rounding = unit_roundoff(dtype) * np.abs(after["param"]) + smallest_normal(dtype)
     return carried[0] + v_error + rounding, v_error
 
 
-def _nesterov_error(inputs, dtype, carried=(0.0, 0.0)):
-    after, beta = _after(nesterov, inputs), inputs.get("beta", 0.9)
-    v_error = _velocity_error(inputs, after, dtype, carried[1])
-    pieces = beta * np.abs(after["velocity"]) + np.abs(inputs["lr"] * inputs["grad"])
+def _nesterov_error(inputs, dtype, carried, of_grad):
+    after, beta, lr = _after(nesterov, inputs), inputs["beta"], inputs["lr"]
+    v_error = _velocity_error(inputs, after, dtype, carried[1], of_grad)
+    pieces = beta * np.abs(after["velocity"]) + np.abs(lr * inputs["grad"])
     rounding = unit_roundoff(dtype) * (3 * pieces + np.abs(after["param"]))
-    return carried[0] + beta * v_error + rounding + 4 * smallest_normal(dtype), v_error
+    p_error = carried[0] + beta * v_error + lr * of_grad
+    return p_error + rounding + 4 * smallest_normal(dtype), v_error
 
 
 def _quotient_error(numerator, numerator_error, square, square_error, eps, dtype):
-    """Error bound of numerator / (sqrt(square) + eps)."""
+    """Of numerator / (sqrt(square) + eps)."""
     u, root = unit_roundoff(dtype), np.sqrt(square)
-    relative_to_root = square_error / np.maximum(root, smallest_normal(dtype))
-    root_error = np.minimum(relative_to_root, np.sqrt(square_error))
+    # |sqrt(a) - sqrt(b)| = |a - b| / (sqrt(a) + sqrt(b)), where the second may be as small as this.
+    other = np.sqrt(np.maximum(square - square_error, 0))
+    root_error = square_error / np.maximum(root + other, smallest_normal(dtype))
+    root_error = np.minimum(root_error, np.sqrt(square_error))
     denominator = root + eps
     error = root_error + 3 * u * denominator
     # The denominator is never below eps, nor can its error reach beyond it.
@@ -107,49 +114,64 @@ def _quotient_error(numerator, numerator_error, square, square_error, eps, dtype
     return (numerator_error + np.abs(numerator) * (error / denominator + 2 * u)) / low
 
 
-def _adagrad_error(inputs, dtype, carried=(0.0, 0.0)):
-    u, tiny, after = unit_roundoff(dtype), smallest_normal(dtype), _after(adagrad, inputs)
+def _square_error(grad, of_grad):
+    """Of g^2."""
+    return (2 * np.abs(grad) + of_grad) * of_grad
+
+
+def _adagrad_error(inputs, dtype, carried, of_grad):
+    u, tiny, grad = unit_roundoff(dtype), smallest_normal(dtype), inputs["grad"]
+    after = _after(adagrad, inputs)
     square = after["accumulator"]
-    square_error = carried[1] + u * (inputs["grad"] ** 2 + square) + 2 * tiny
-    change = _scaled_gradient_error(inputs, square, square_error, dtype)
+    square_error = carried[1] + _square_error(grad, of_grad) + u * (grad**2 + square) + 2 * tiny
+    change = _scaled_gradient_error(inputs, square, square_error, dtype, of_grad)
     return carried[0] + change + u * np.abs(after["param"]) + 2 * tiny, square_error
 
 
-def _rmsprop_error(inputs, dtype, carried=(0.0, 0.0)):
-    u, tiny, after = unit_roundoff(dtype), smallest_normal(dtype), _after(rmsprop, inputs)
-    rho, square = inputs.get("rho", 0.9), after["mean_square"]
-    terms = 2 * rho * inputs["mean_square"] + 3 * (1 - rho) * inputs["grad"] ** 2
-    square_error = rho * carried[1] + u * (terms + square) + 3 * tiny
-    change = _scaled_gradient_error(inputs, square, square_error, dtype)
+def _rmsprop_error(inputs, dtype, carried, of_grad):
+    u, tiny, grad = unit_roundoff(dtype), smallest_normal(dtype), inputs["grad"]
+    after, rho = _after(rmsprop, inputs), inputs["rho"]
+    square = after["mean_square"]
+    terms = 2 * rho * inputs["mean_square"] + 3 * (1 - rho) * grad**2
+    square_error = rho * carried[1] + (1 - rho) * _square_error(grad, of_grad)
+    square_error = square_error + u * (terms + square) + 3 * tiny
+    change = _scaled_gradient_error(inputs, square, square_error, dtype, of_grad)
     return carried[0] + change + u * np.abs(after["param"]) + 2 * tiny, square_error
 
 
-def _scaled_gradient_error(inputs, square, square_error, dtype):
+def _scaled_gradient_error(inputs, square, square_error, dtype, of_grad):
     numerator = inputs["lr"] * inputs["grad"]
     rounding = 2 * unit_roundoff(dtype) * np.abs(numerator) + smallest_normal(dtype)
-    eps = inputs.get("eps", 1e-8)
-    return _quotient_error(numerator, rounding, square, square_error, eps, dtype)
+    error = inputs["lr"] * of_grad + rounding
+    return _quotient_error(numerator, error, square, square_error, inputs["eps"], dtype)
 
 
-def _adam_error(inputs, dtype, carried=(0.0, 0.0, 0.0)):
+def _adam_error(inputs, dtype, carried, of_grad):
     u, tiny, after = unit_roundoff(dtype), smallest_normal(dtype), _after(adam, inputs)
-    beta1, beta2 = inputs.get("beta1", 0.9), inputs.get("beta2", 0.999)
+    beta1, beta2, step = inputs["beta1"], inputs["beta2"], inputs["step"]
     grad, m, v = np.abs(inputs["grad"]), np.abs(after["mean"]), after["variance"]
     m_terms = 2 * beta1 * np.abs(inputs["mean"]) + 2 * (1 - beta1) * grad
-    m_error = beta1 * carried[1] + u * (m_terms + m) + 3 * tiny
+    m_error = beta1 * carried[1] + (1 - beta1) * of_grad + u * (m_terms + m) + 3 * tiny
     v_terms = 2 * beta2 * inputs["variance"] + 3 * (1 - beta2) * grad**2
-    v_error = beta2 * carried[2] + u * (v_terms + v) + 3 * tiny
-    scale1 = inputs.get("lr", 0.001) / (1 - beta1 ** inputs["step"])
-    scale2 = 1 / (1 - beta2 ** inputs["step"])
+    v_error = beta2 * carried[2] + (1 - beta2) * _square_error(grad, of_grad)
+    v_error = v_error + u * (v_terms + v) + 3 * tiny
+    rate, off1 = _correction(beta1, step, inputs["lr"])
+    scale, off2 = _correction(beta2, step, 1.0)
     change = _quotient_error(
-        scale1 * m,
-        scale1 * (m_error + 2 * u * m) + tiny,
-        scale2 * v,
-        scale2 * (v_error + 2 * u * v) + tiny,
-        inputs.get("eps", 1e-8),
+        rate * m,
+        rate * (m_error + (2 * u + off1) * m) + tiny,
+        scale * v,
+        scale * (v_error + (2 * u + off2) * v) + tiny,
+        inputs["eps"],
         dtype,
     )
     return carried[0] + change + u * np.abs(after["param"]) + 2 * tiny, m_error, v_error
+
+
+def _correction(beta, step, factor):
+    """factor / (1 - beta^t) and its relative error: the power is float64's, good to an ulp."""
+    power = beta**step
+    return factor / (1 - power), 2 * unit_roundoff("float64") * power / (1 - power)
 
 
 def _after(rule, inputs):
@@ -159,53 +181,90 @@ def _after(rule, inputs):
     return after
 
 
-def _sample(names, squares, settings, rng, shape, dtype):
+def parts(rule):
+    """(names of its state arrays, its settings with their defaults) of an update rule."""
+    parameters = inspect.signature(rule).parameters.values()
+    positional = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
+    settings = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+    return tuple(n for n in positional if n not in ("param", "grad", "step")), settings
+
+
+def draw(name, rng):
+    """A hyperparameter: rates and eps from wide ranges, means' weights from 0 to 1."""
+    match name:
+        case "step":
+            return int(rng.choice((1, 2, 3, 1000)))
+        case "lr":
+            return 10 ** rng.uniform(-4, 0)
+        case "eps":
+            return 10 ** rng.uniform(-8, 0)
+    return rng.uniform()
+
+
+SQUARES = ("accumulator", "mean_square", "variance")  # states that are sums or means of squares
+
+
+def _sample(rule, rng, shape, dtype):
     """Normal parameters and gradients, and a state as some steps would have left it."""
-    inputs = {name: rng.standard_normal(shape) for name in ("param", "grad", *names)}
-    for name in squares:
-        inputs[name] = inputs[name] ** 2
-    return {**{name: value.astype(dtype) for name, value in inputs.items()}, **settings}
+    inputs = {name: rng.standard_normal(shape) for name in ("param", "grad", *parts(rule)[0])}
+    for name in SQUARES:
+        if name in inputs:
+            inputs[name] = inputs[name] ** 2
+    return {name: value.astype(dtype) for name, value in inputs.items()}
 
 
-def _edges(names, squares, settings, dtype):
-    rng = np.random.default_rng(11)
+def _edges(rule, settings, dtype):
+    rng, states = np.random.default_rng(11), parts(rule)[0]
     for label, gradient in (
         ("zero", [0.0, -0.0]),
         ("special", [np.inf, -np.inf, np.nan]),
         ("large", [1e18, -1e18]),
         ("small", [1e-12, -1e-25, float(np.finfo(dtype).smallest_subnormal)]),
     ):
-        inputs = _sample(names, squares, settings, rng, len(gradient), dtype)
+        inputs = {**_sample(rule, rng, len(gradient), dtype), **settings}
         inputs["grad"] = np.array(gradient, dtype)
         yield f"{label} gradient", inputs
-        for name in names:
-            inputs = {**inputs, name: np.zeros(len(gradient), dtype)}
+        inputs = {**inputs, **{name: np.zeros(len(gradient), dtype) for name in states}}
         yield f"{label} gradient, state zero", inputs
 
 
-def _operation(rule, flops, error, states=(), squares=(), **settings):
-    def sample(rng, layer, batch, dtype):
-        shape = (layer.fan_in + 1) * layer.fan_out  # the weights and the bias
-        return _sample(states, squares, settings, rng, shape, dtype)
+def _operation(rule, flops, error, **settings):
+    """`settings`: where a sample takes the defaults, those that have none."""
+    states, defaults = parts(rule)
+
+    def sample(rng, case):
+        size = (case.sizes["fan_in"] + 1) * case.sizes["fan_out"]  # the weights and the bias
+        inputs = _sample(rule, rng, size, case.dtype)
+        if not case.vary:
+            return {**inputs, **settings}
+        return {**inputs, **{name: draw(name, rng) for name in {**settings, **defaults}}}
+
+    def error_bound(inputs, dtype, carried=None, of_grad=EXACT):
+        carried = carried or (EXACT,) * (1 + len(states))
+        each = error(inputs, dtype, [c.each for c in carried], of_grad.each)
+        if of_grad is EXACT and all(c is EXACT for c in carried):
+            return tuple(map(Bound.of, each))
+        spread = error(inputs, dtype, [c.deviation for c in carried], of_grad.deviation)
+        return tuple(map(Bound, each, spread))
 
     return Operation(
         rule.__name__,
         rule,
+        ("fan_in", "fan_out"),
         sample,
-        lambda batch, fan_in, fan_out: flops * (fan_in + 1) * fan_out,
-        lambda batch, fan_in, fan_out: (3 + 2 * len(states)) * (fan_in + 1) * fan_out,
-        error,
-        lambda dtype: _edges(states, squares, settings, dtype),
-        in_place=("param", *states),
-        batched=False,
+        lambda fan_in, fan_out, **_: flops * (fan_in + 1) * fan_out,
+        lambda fan_in, fan_out, **_: (3 + 2 * len(states)) * (fan_in + 1) * fan_out,
+        tuple(Result(name, updates=True) for name in ("param", *states)),
+        error_bound,
+        lambda dtype: _edges(rule, settings, dtype),
     )
 
 
 OPERATIONS = (
     _operation(sgd, 2, _sgd_error, lr=0.01),
-    _operation(momentum, 4, _momentum_error, ("velocity",), lr=0.01),
-    _operation(nesterov, 6, _nesterov_error, ("velocity",), lr=0.01),
-    _operation(adagrad, 6, _adagrad_error, ("accumulator",), ("accumulator",), lr=0.01),
-    _operation(rmsprop, 8, _rmsprop_error, ("mean_square",), ("mean_square",), lr=0.001),
-    _operation(adam, 12, _adam_error, ("mean", "variance"), ("variance",), step=3, lr=0.001),
+    _operation(momentum, 4, _momentum_error, lr=0.01),
+    _operation(nesterov, 6, _nesterov_error, lr=0.01),
+    _operation(adagrad, 7, _adagrad_error, lr=0.01),
+    _operation(rmsprop, 9, _rmsprop_error, lr=0.001),
+    _operation(adam, 12, _adam_error, step=3, lr=0.001),
 )

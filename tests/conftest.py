@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import kernels
+from reference import Case
 
 # Each of these has a name for `-k`. The simulated GPU stays out of tests on whole workloads, for
 # which it is too slow: they take NATIVE or FAST_NATIVE.
@@ -61,9 +62,16 @@ def on_device(backend, inputs):
     }
 
 
+def case(batch, fan_in, fan_out, dtype="float32", vary=True):
+    """A case of these sizes; hyperparameters vary unless the defaults are wanted."""
+    sizes = {"batch": batch, "fan_in": fan_in, "fan_out": fan_out}
+    return Case("test", sizes, dtype, vary=vary)
+
+
 def poisoned(backend, results):
-    """Output arrays full of NaN, so that an element which is never written shows."""
-    return tuple(backend.asarray(np.full_like(r, np.nan)) for r in results)
+    """Output arrays full of NaN, or of another value, so that an element never written shows."""
+    wrong = (np.full_like(r, np.nan) if r.dtype.kind == "f" else ~r for r in results)
+    return tuple(map(backend.asarray, wrong))
 
 
 def as_tuple(results):
@@ -71,34 +79,35 @@ def as_tuple(results):
 
 
 def assert_same(before, after, name):
-    np.testing.assert_array_equal(before, after, err_msg=f"{name} was changed", strict=True)
+    np.testing.assert_array_equal(before, after, err_msg=name, strict=True)
+
+
+def call(backend, operation, inputs, out=None):
+    """(what was returned, the results as host arrays, the arguments) of a call on copies."""
+    arguments = on_device(backend, inputs)
+    given = {} if out is None else {"out": out if len(out) > 1 else out[0]}
+    with np.errstate(all="ignore"):
+        returned = getattr(backend, operation.name)(**arguments, **given)
+    backend.synchronize()
+    results = tuple(backend.to_host(r) for r in operation.collect(arguments, returned))
+    return returned, results, arguments
 
 
 def verify(backend, operation, inputs):
     """Run the operation on these inputs and hold everything it promises against the oracle."""
-    function = getattr(backend, operation.name)
-    arguments = on_device(backend, inputs)
-    with np.errstate(all="ignore"):
-        returned = function(**arguments)
-    backend.synchronize()
-    if operation.in_place:
-        assert returned is None, f"{operation} must return nothing"
-        results = tuple(backend.to_host(arguments[name]) for name in operation.in_place)
-    else:
-        results = tuple(backend.to_host(r) for r in as_tuple(returned))
+    returned, results, arguments = call(backend, operation, inputs)
     assert (complaint := operation.disagreement(inputs, results)) is None, complaint
     for name, value in inputs.items():
         if isinstance(value, np.ndarray) and name not in operation.in_place:
-            assert_same(value, backend.to_host(arguments[name]), name)
-    if operation.in_place:
+            assert_same(value, backend.to_host(arguments[name]), f"{name} was changed")
+    if not operation.returns:
         return
-    out = poisoned(backend, results)
-    with np.errstate(all="ignore"):
-        returned = function(**arguments, out=out if len(out) > 1 else out[0])
-    backend.synchronize()
-    for given, got, expected in zip(out, as_tuple(returned), results, strict=True):
+    out = poisoned(backend, map(backend.to_host, as_tuple(returned)))
+    returned, again, _ = call(backend, operation, inputs, out)
+    for given, got in zip(out, as_tuple(returned), strict=True):
         assert got is given, f"{operation} must return the arrays given as out"
-        assert_same(expected, backend.to_host(given), f"{operation} with out=")
+    for expected, got in zip(results, again, strict=True):
+        assert_same(expected, got, f"{operation} with out=")
 
 
 def user_module(folder, source):

@@ -16,12 +16,12 @@ import sys
 from functools import partial
 
 import numpy as np
+from conftest import case as sized
 from conftest import on_device, verify
 from network_cases import CASES, create, rows, verify_step
 
 import kernels
 import reference
-from reference import Layer
 
 # (batch, fan_in, fan_out) around the 16 bytes of a vector and the 32 lanes of a warp.
 BORDERS = [(1, 1, 1), (3, 4, 5), (9, 7, 8), (33, 31, 32), (65, 63, 65), (4, 2, 1025)]
@@ -95,11 +95,10 @@ def main(where, dtype, *names):
             if not chosen or (many == 1 and not operation.name.startswith("dense")):
                 continue
             rng = np.random.default_rng(0)
-            for batch, fan_in, fan_out in SHAPES[where]:
-                layer = Layer("test", fan_in, fan_out)
-                check(backend, operation, operation.sample(rng, layer, batch, dtype))
+            for shape in SHAPES[where]:
+                check(backend, operation, operation.sample(rng, sized(*shape, dtype)))
             if where != "thread":  # values at the borders change no order of accesses
-                for _, inputs in operation.edges(dtype):
+                for _, inputs in operation.edges(np.dtype(dtype)):
                     check(backend, operation, inputs)
         if many > 1 and (not names or "network" in names):
             train(backend, where, dtype)

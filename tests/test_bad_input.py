@@ -7,10 +7,9 @@ import re
 
 import numpy as np
 import pytest
-from conftest import as_tuple, on_device
+from conftest import as_tuple, case, on_device
 
 import reference
-from reference import Layer
 
 OPERATIONS = {
     str(operation): operation for family in reference.FAMILIES.values() for operation in family
@@ -60,7 +59,7 @@ def assert_rejected(backend, operation, arguments, bad, what):
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_every_argument_is_checked(fast_backend, name):
     operation = OPERATIONS[name]
-    sample = operation.sample(np.random.default_rng(0), Layer("test", 3, 5), 4, "float32")
+    sample = operation.sample(np.random.default_rng(0), case(4, 3, 5, vary=False))
     parameters = inspect.signature(operation.function).parameters
     call = getattr(fast_backend, operation.name)
     # Only once something has succeeded, everything that makes later calls quick is in place.
@@ -82,7 +81,7 @@ def test_every_argument_is_checked(fast_backend, name):
 @pytest.mark.parametrize("name", [n for n, o in OPERATIONS.items() if not o.in_place])
 def test_out_is_checked(fast_backend, name):
     operation = OPERATIONS[name]
-    sample = operation.sample(np.random.default_rng(0), Layer("test", 3, 5), 4, "float32")
+    sample = operation.sample(np.random.default_rng(0), case(4, 3, 5, vary=False))
     shapes = [result.shape for result in operation.oracle(sample)]
     good = [fast_backend.asarray(np.zeros(shape, np.float32)) for shape in shapes]
     for position, shape in enumerate(shapes):
@@ -177,7 +176,7 @@ def test_what_is_written_is_an_input_or_apart_from_all(fast_backend, name):
     Each call is made twice: the first may compile what checks the second.
     """
     operation = OPERATIONS[name]
-    sample = operation.sample(np.random.default_rng(0), Layer("test", 3, 5), 5, "float32")
+    sample = operation.sample(np.random.default_rng(0), case(5, 3, 5, vary=False))
     arrays = {k: v for k, v in sample.items() if isinstance(v, np.ndarray)}
     written = operation.in_place
     if not written:
@@ -214,9 +213,9 @@ def test_read_only_inputs_of_the_cpu(tmp_path):
     """Nothing is written to inputs, so they may be read-only, and a file that is mapped as well."""
     from kernels import numba_cpu
 
-    layer, rng = Layer("test", 3, 5), np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     for name, operation in OPERATIONS.items():
-        sample = operation.sample(rng, layer, 4, "float32")
+        sample = operation.sample(rng, case(4, 3, 5, vary=False))
         for key, value in sample.items():
             if isinstance(value, np.ndarray) and key not in operation.in_place:
                 np.save(tmp_path / f"{key}.npy", value)

@@ -17,7 +17,7 @@ import benchmarks
 import kernels
 import reference
 from benchmarks import bench_network, grid, journal, roofline, runner, suite, workloads
-from reference import FAMILIES, Layer
+from reference import FAMILIES, Case
 
 OPERATIONS = [operation for family in FAMILIES.values() for operation in family]
 
@@ -40,7 +40,7 @@ def test_every_operation_has_a_suite(suites):
         assert cls.operations == {o.variant: o for o in operations}
         assert set(cls.axes.get("variant", [""])) <= set(cls.operations)
         assert set(cls.axes["layer"]) <= set(workloads.layers())
-        assert ("batch" in cls.axes) == operations[0].batched
+        assert ("batch" in cls.axes) == ("batch" in operations[0].sizes)
         assert all(isinstance(batch, int) for batch in cls.axes.get("batch", ()))
         assert list(cls.axes)[-1] == "backend"
         assert cls.param_names == list(cls.axes)
@@ -205,7 +205,9 @@ def test_timing_is_warm_and_batched():
 @pytest.mark.parametrize("operation", FAMILIES["optimizers"], ids=str)
 def test_update_rules_stay_normal_however_often_repeated(operation):
     """The suites repeat a rule in place and rely on it: no overflow, no subnormal numbers."""
-    inputs = operation.sample(np.random.default_rng(0), Layer("test", 7, 16), 0, np.float32)
+    inputs = operation.sample(
+        np.random.default_rng(0), Case("test", {"fan_in": 7, "fan_out": 16}, vary=False)
+    )
     for _ in range(20_000):
         operation.function(**inputs)
     for name in operation.in_place:
@@ -246,7 +248,7 @@ def test_quick_times_until_the_device_is_done(monkeypatch, quick):
     assert heard == ["call", "wait"]
 
     module.sgd = lambda param, grad, lr: reference.sgd(param, grad, lr=2 * lr)
-    with pytest.raises(suite.Wrong, match="sgd, result 0"):
+    with pytest.raises(suite.Wrong, match="sgd, param"):
         quick.test_time(lambda timed: pytest.fail("timed"), operation, "digits-64x128", "numpy")
 
 

@@ -26,7 +26,7 @@ LAYER = workloads.layers()["moons-32x16"]
 
 
 def sampled(operation, batch=5):
-    return operation.sample(np.random.default_rng(3), LAYER, batch, np.dtype("float32"))
+    return operation.sample(np.random.default_rng(3), LAYER.at(batch=batch))
 
 
 # --- what is measured ----------------------------------------------------------------------------
@@ -40,8 +40,8 @@ def test_grid_is_what_it_promises():
     assert len(forward) == 5 * len(layers) == 55
     assert {"sgd", "momentum", "adam"} <= {op.name for op, *_ in cells}
     large = [layer for op, layer, _ in cells if op.name == "adam"][-1]
-    assert OPERATIONS["adam"].bytes(0, large.fan_in, large.fan_out, "float32") == 7 * 4 * 2**24
-    assert all((batch > 0) == op.batched for op, _, batch in cells)
+    assert OPERATIONS["adam"].bytes("float32", **large.sizes) == 7 * 4 * 2**24
+    assert all((batch > 0) == ("batch" in op.sizes) for op, _, batch in cells)
 
 
 def test_selection():
@@ -142,7 +142,7 @@ def test_another_answer_is_reported_and_not_timed(name):
         contenders._library("none", unavailable, "cpu"),
         contenders._library("broken", broken, "cpu"),
     ]
-    record = measure.cell(found, operation, LAYER, 5 if operation.batched else 0, rounds=1)
+    record = measure.cell(found, operation, LAYER, 5 if "batch" in operation.sizes else 0, rounds=1)
     assert list(record["seconds"]) == ["numba", "right"]
     assert re.match(r"WRONG: .* instead of", record["refused"].pop("wrong"))
     assert record["refused"] == {"broken": "failed: OSError: no such luck"}

@@ -29,7 +29,7 @@ from benchmarks import (
     workloads,
 )
 from benchmarks.peers import contenders, measure
-from reference import FAMILIES, Layer
+from reference import FAMILIES, Case
 
 LAYER = "digits-32x10"
 CARD = {"name": "Fake Card 1", "l2CacheSize": 1 << 16}
@@ -60,7 +60,8 @@ def small_suites(family):
         return [*made, ("network_epoch", None)]
     if family != "roofline":
         return list(suite.suites(family).items())
-    square, arrays = Layer("32x32", 32, 32), {str(n): Layer(str(n), n - 1, 1) for n in (64, 4096)}
+    square = Case("32x32", {"fan_in": 32, "fan_out": 32}, vary=False)
+    arrays = {str(n): Case(str(n), {"fan_in": n - 1, "fan_out": 1}, vary=False) for n in (64, 4096)}
     axes = {"layer": list(arrays), "dtype": ["float32"], "backend": ["cupy"]}
     of_product = {"layer": ["32x32"], "dtype": ["float32"], "batch": [32], "backend": ["cupy"]}
     operations, product = bench_roofline._operations, {"32x32": square}

@@ -18,7 +18,7 @@ OURS = {name: kernels.load(name) for name in BACKENDS}
 
 def sampled():
     layer = workloads.layers()["moons-32x16"]
-    return STEP.sample(np.random.default_rng(3), layer, 5, np.dtype("float32"))
+    return STEP.sample(np.random.default_rng(3), layer.at(batch=5))
 
 
 def test_steps_of_the_grid():
@@ -29,7 +29,7 @@ def test_steps_of_the_grid():
     # Products of batch 16: forward and both gradients, but for dx of the first layer.
     step, *_ = cells[0]
     products = 2 * 16 * (3 * (2 * 32 + 32 * 16 + 16 * 2) - 2 * 32)
-    assert products <= step.flops(16, 2, 2) <= products + 20 * 658
+    assert products <= step.flops(batch=16) <= products + 20 * 658
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -134,13 +134,13 @@ MISTAKES = (
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_wrong_step_is_not_timed(set_up, mistake, network):
     assert set_up(right, network, "float32").call() > 0
-    with pytest.raises(suite.Wrong, match="network_step, result"):
+    with pytest.raises(suite.Wrong, match="network_step, "):
         set_up(mistake, network, "float32")
 
 
 def test_a_step_in_double_precision_is_computed_in_it(set_up):
     assert set_up(right, "moons-2-32-16-2", "float64").call() > 0
-    with pytest.raises(suite.Wrong, match="network_step, result"):
+    with pytest.raises(suite.Wrong, match="network_step, "):
         set_up(in_single_precision, "moons-2-32-16-2", "float64")
 
 
@@ -148,7 +148,7 @@ def test_a_step_in_double_precision_is_computed_in_it(set_up):
 def test_rounding_at_a_kink_of_relu_is_no_mistake(module):
     """Of these inputs one sum is so close to 0 that float32 gives it the other sign."""
     step = training_step.of_network("mnist-784-512-512-10")
-    inputs = step.sample(np.random.default_rng(2), None, 3500, np.dtype("float32"))
+    inputs = step.sample(np.random.default_rng(2), reference.Case("test", {"batch": 3500}))
     assert inputs["x"].shape == (3500, 784)
     assert training_step.checked(step, kernels.load(module), inputs)() > 0
 
@@ -167,7 +167,7 @@ def test_a_wrong_result_of_a_library_is_refused(result):
         return lambda: None, lambda: tuple(results)
 
     contender = contenders._library("wrong", None, "cpu", bind_step)
-    with pytest.raises(suite.Wrong, match=f"network_step, result {result}: "):
+    with pytest.raises(suite.Wrong, match=f"network_step, {STEP.results[result].name}: "):
         contender.prepare(STEP, sampled())
 
 

@@ -175,12 +175,12 @@ BUGS = [
     Bug(
         *("wrong argument order of a launch", "losses.py"),
         *("logits, p, rows, classes, *across", "logits, p, classes, rows, *across"),
-        *("softmax", "plain", r"softmax, result 0: \d+ of \d+ wrong"),
+        *("softmax", "plain", r"softmax, p: \d+ of \d+ wrong"),
     ),
     Bug(
         *("wrong argument order of a wrapper", "optimizers.py"),
         *("states, step = (mean, variance)", "states, step = (variance, mean)"),
-        *("adam", "plain", r"adam, result 0: \d+ of \d+ wrong"),
+        *("adam", "plain", r"adam, param: \d+ of \d+ wrong"),
     ),
     Bug(
         *("arrays of a launch exchanged", "losses.py"),

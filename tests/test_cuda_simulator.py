@@ -9,11 +9,10 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from conftest import ON_CUPY_ARRAYS, SIMULATED, backend_or_skip, verify
+from conftest import ON_CUPY_ARRAYS, SIMULATED, backend_or_skip, case, verify
 
 import kernels
 import reference
-from reference import Layer
 
 ROOT = Path(__file__).resolve().parents[1]
 OPERATIONS = [operation for family in reference.FAMILIES.values() for operation in family]
@@ -224,6 +223,4 @@ def test_size_of_the_grid_is_a_matter_of_speed_alone(simulated, operation, monke
     monkeypatch.setattr(simulated.table, "BLOCKS", 2)
     rng = np.random.default_rng(0)
     for batch, fan_out in ((5, 600), (700, 3), (70, 70)):
-        verify(
-            simulated, operation, operation.sample(rng, Layer("test", 9, fan_out), batch, "float32")
-        )
+        verify(simulated, operation, operation.sample(rng, case(batch, 9, fan_out)))

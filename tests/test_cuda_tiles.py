@@ -2,11 +2,10 @@
 
 import numpy as np
 import pytest
-from conftest import SIMULATED, backend_or_skip, verify
+from conftest import SIMULATED, backend_or_skip, case, verify
 from test_operations import SHAPES, over_dtypes
 
 import reference
-from reference import Layer
 
 OPERATIONS = reference.FAMILIES["dense"]
 over_dense = pytest.mark.parametrize("operation", OPERATIONS, ids=str)
@@ -44,10 +43,9 @@ def test_large_tiles_agree_with_oracle(capturing, operation, dtype, monkeypatch)
     monkeypatch.setattr(capturing.table, "MANY_TILES", 1)
     names = launched(capturing, monkeypatch)
     rng = np.random.default_rng(0)
-    for batch, fan_in, fan_out in SHAPES:
-        layer = Layer("test", fan_in, fan_out)
-        verify(capturing, operation, operation.sample(rng, layer, batch, dtype))
-    for _, inputs in operation.edges(dtype):
+    for shape in SHAPES:
+        verify(capturing, operation, operation.sample(rng, case(*shape, dtype)))
+    for _, inputs in operation.edges(np.dtype(dtype)):
         verify(capturing, operation, inputs)
     assert not any(name.endswith("_32") or name == "bias_activation" for name in names)
 
@@ -56,10 +54,7 @@ def test_large_tiles_agree_with_oracle(capturing, operation, dtype, monkeypatch)
 @pytest.mark.parametrize("operation", [o for o in OPERATIONS if o.variant == "tanh"], ids=str)
 def test_a_captured_layer_needs_no_cublas(capturing, operation, shape):
     """Deep products, and so many tiles that the large ones are taken."""
-    batch, fan_in, fan_out = shape
-    rng = np.random.default_rng(1)
-    sample = operation.sample(rng, Layer("test", fan_in, fan_out), batch, "float32")
-    verify(capturing, operation, sample)
+    verify(capturing, operation, operation.sample(np.random.default_rng(1), case(*shape)))
 
 
 @pytest.mark.parametrize(

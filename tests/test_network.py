@@ -2,15 +2,19 @@
 
 import numpy as np
 import pytest
-from conftest import FAST_NATIVE, NATIVE, SIMULATED, as_tuple, backend_or_skip
-from network_cases import BUSY, LARGE, NETWORKS, SMALL, make, put, sample
+from conftest import FAST_NATIVE, NATIVE, SIMULATED, backend_or_skip
+from network_cases import BUSY, LARGE, NETWORKS, SMALL, hold, make, put, sample, trained, wide
 
 import reference
-from reference.activations import SAVES_INPUT
+from benchmarks import suite
+from reference import optimizers
 from reference.network import LOSSES, STATES, initial
-from reference.network_spec import step_bound
+from reference.network_spec import forward_bounds, loss_bound, step_bound
+from reference.spec import compare, oracles_share
 
 STEPS = 200
+OTHERS = {"sizes": (7, 12, 70, 5, 6), "activations": ("relu", "selu", "identity")}
+over_dtypes = pytest.mark.parametrize("dtype", ["float32", "float64"])
 
 
 @pytest.fixture(scope="module", params=[*NATIVE, SIMULATED[2]])
@@ -32,6 +36,13 @@ def native(request):
 @pytest.fixture(scope="module", params=FAST_NATIVE)
 def fast_native(request):
     return backend_or_skip(request.param)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_blas_thread():
+    """The oracle's threads would look for work while the network's are to have the cores."""
+    with suite.one_blas_thread():
+        yield
 
 
 def host(backend, network):
@@ -100,49 +111,85 @@ def test_the_first_parameters_are_the_same_everywhere(backend, dtype):
         np.testing.assert_array_equal(ours[name], array, strict=True)
 
 
+def drawn(rng, loss, optimizer):
+    """Options of a network, all its hyperparameters at other values than the defaults."""
+    _, settings = optimizers.parts(getattr(reference, optimizer))
+    return {
+        **{name: optimizers.draw(name, rng) for name in settings},
+        "loss": loss,
+        "optimizer": optimizer,
+        "label_smoothing": 0.0 if loss == "mean_squared_error" else rng.uniform(0.1, 0.9),
+        "weight_decay": rng.uniform(0.1, 0.5),
+    }
+
+
+@over_dtypes
 @pytest.mark.parametrize("optimizer", STATES)
 @pytest.mark.parametrize("loss", LOSSES)
-@NETWORKS
-def test_each_of_many_steps_is_the_references(backend, network, loss, optimizer):
-    """Every step starts from the reference's state; its result lies within the running error."""
-    smoothing = 0.0 if loss == "mean_squared_error" else 0.1
-    options = {"loss": loss, "optimizer": optimizer, "label_smoothing": smoothing, "lr": 0.003}
-    steps = STEPS if (loss, optimizer) == ("softmax_cross_entropy", "adam") else 5
-    options["weight_decay"] = 0.01
-    ours, oracle = (make(b, network, **options) for b in (backend, reference))
-    for step in range(steps):
-        x, labels = sample(network, 16 - step % 3, loss, seed=step)
-        start = {name: array.copy() for name, array in oracle.parameters.items()}
-        loss_bound, bounds = step_bound(oracle, x, labels, "float64")
-        ours.load_state(oracle.state())
-        got, want = ours.step(*put(backend, x, labels)), oracle.step(x, labels)
-        assert isinstance(got, float)
-        assert abs(got - want) <= 2 * loss_bound, step
-        result, expected = ours.state(), oracle.state()
-        assert set(result) == set(expected) == {"steps", *bounds}
-        assert result["steps"] == expected["steps"] == step + 1
-        for name, bound in bounds.items():
-            error = np.abs(result[name] - expected[name])
-            assert (error <= 2 * bound).all(), (step, name, (error / bound).max())
-        np.testing.assert_allclose(ours.gradients, oracle.gradients, rtol=1e-9)
-        # The bound must mean something: most parameters moved by far more.
-        moved = np.concatenate([np.abs(expected[n] - start[n]).ravel() for n in start])
-        allowed = np.concatenate([bounds[n].ravel() for n in start])
-        assert (moved > 1e3 * allowed).mean() > 0.5, step
+@pytest.mark.parametrize("network", [SMALL, LARGE, OTHERS], ids=["small", "large", "others"])
+def test_steps_are_the_references(backend, network, loss, optimizer, dtype):
+    """From states in which nothing is zero, with hyperparameters that are drawn."""
+    rng = np.random.default_rng(len(loss) + len(optimizer))
+    for seed in range(2):
+        options = drawn(rng, loss, optimizer)
+        ours, oracle = (
+            make(backend, network, dtype=dtype, **options),
+            make(reference, network, **options),
+        )
+        steps = np.array(rng.integers(20))
+        ours.load_state({**trained(ours.state(), seed), "steps": steps})
+        for rows in (16, 13):
+            x, labels = sample(network, rows, loss, dtype, seed)
+            hold(backend, ours, oracle, x, labels, dtype)
+            norms = ours.gradients, oracle.gradients
+            np.testing.assert_allclose(*norms, rtol=1e-4 if dtype == "float32" else 1e-9)
+        assert ours.state()["steps"] == steps + 2
+
+
+@pytest.mark.parametrize("optimizer", STATES)
+@pytest.mark.parametrize("loss", LOSSES)
+def test_bounds_of_a_step_bind(loss, optimizer):
+    """The errors of the CPU's step in float32 come near to its bounds. `pytest -s` shows them.
+
+    In a deep network the bound of each element is that of the worst case in every layer; what is
+    shown then is how far the root mean square goes, and of the smallest networks each element.
+    """
+    backend, rng, taken = backend_or_skip("numba"), np.random.default_rng(8), {}
+    tiny = {"sizes": (2, 2), "activations": ()}, {"sizes": (2, 3, 2), "activations": "prelu"}
+    for network, draws in ((SMALL, 2), (OTHERS, 2), (tiny[0], 100), (tiny[1], 30)):
+        for seed in range(draws):
+            options = drawn(rng, loss, optimizer)
+            ours = make(backend, network, dtype="float32", **options)
+            ours.load_state(trained(ours.state(), seed))
+            oracle = make(reference, network, **options)
+            oracle.load_state({name: wide(array) for name, array in ours.state().items()})
+            rows = 1 if network in tiny else 16
+            x, labels = sample(network, rows, loss, "float32", seed)
+            of_loss, bounds = step_bound(oracle, wide(x), wide(labels), "float32")
+            pairs = [("loss", of_loss, ours.step(x, labels), oracle.step(wide(x), wide(labels)))]
+            got, want = ours.state(), oracle.state()
+            for name, bound in bounds.items():
+                kind = name.partition(".")[2]
+                if kind not in ("weight", "bias", "slope"):
+                    kind = kind.rpartition(".")[2]  # a state's
+                pairs.append((kind, bound, got[name], want[name]))
+            for kind, *pair in pairs:
+                shares = pair[0].shares(*pair[1:])
+                taken[kind] = list(map(max, taken.get(kind, shares), shares))
+    for kind, shares in taken.items():
+        print(f"\n{loss:22} {optimizer:9} {kind:12} {shares[0]:.3f} {shares[1]:.3f}", end="")
+        assert min(shares) >= 0.01, kind
 
 
 @pytest.mark.parametrize("network", [SMALL, BUSY, LARGE], ids=["small", "busy", "large"])
 def test_any_number_of_rows(backend, network):
     """One step on batches around the widths of tiles (6, 14), blocks (64) and sweeps (256)."""
-    for rows in (1, 2, 6, 7, 14, 15, 63, 64, 65, 128, 255, 257, 600):
-        ours, oracle = (make(b, network, batch=rows) for b in (backend, reference))
-        x, labels = sample(network, rows)
-        loss_bound, bounds = step_bound(oracle, x, labels, "float64")
-        got, want = ours.step(*put(backend, x, labels)), oracle.step(x, labels)
-        assert abs(got - want) <= 2 * loss_bound, rows
-        result, expected = ours.state(), oracle.state()
-        for name, bound in bounds.items():
-            assert (np.abs(result[name] - expected[name]) <= 2 * bound).all(), (rows, name)
+    for rows in (1, 2, 6, 7, 14, 15, 63, 64, 65, 128, 129, 255, 257, 600):
+        dtype = ("float32", "float64")[rows % 2]
+        ours = make(backend, network, batch=rows, dtype=dtype)
+        ours.load_state(trained(ours.state()))
+        x, labels = sample(network, rows, dtype=dtype)
+        hold(backend, ours, make(reference, network, batch=rows), x, labels, dtype)
 
 
 @pytest.mark.parametrize("optimizer", STATES)
@@ -168,42 +215,6 @@ def test_trajectory(native, network, optimizer):
     assert (end < 0.95 * start).all()
     np.testing.assert_allclose(end[1], end[0], rtol=1e-9)
     assert abs(end[2] - end[0]) < 1e-3 * (start[0] - end[0])
-
-
-@pytest.mark.parametrize("optimizer", STATES)
-@NETWORKS
-def test_step_is_its_parts(backend, network, optimizer):
-    """The backend's own dense, activation, loss and update functions, called one by one."""
-    lr = 0.01
-    whole = make(backend, network, optimizer=optimizer, lr=lr)
-    param = {k: backend.asarray(v.copy()) for k, v in host(backend, whole).items()}
-    state = {
-        name: [backend.asarray(np.zeros_like(backend.to_host(array))) for _ in STATES[optimizer]]
-        for name, array in param.items()
-    }
-    activations = (*network["activations"], "identity")
-    for step in range(1, 6):
-        x, labels = put(backend, *sample(network, 16, seed=step))
-        inputs, saved = [x], []
-        for n, name in enumerate(activations):
-            alpha = param.get(f"layer{n}.slope")
-            weight, bias = param[f"layer{n}.weight"], param[f"layer{n}.bias"]
-            z = backend.dense_forward(inputs[-1], weight, bias)
-            inputs.append(backend.activation_forward(z, name, alpha))
-            saved.append(z if name in SAVES_INPUT else inputs[-1])
-        loss, dy = backend.softmax_cross_entropy(inputs[-1], labels)
-        for n, name in reversed(list(enumerate(activations))):
-            alpha, weight = param.get(f"layer{n}.slope"), param[f"layer{n}.weight"]
-            results = backend.dense_backward(dy, inputs[n], weight, saved[n], name, alpha)
-            dy, *gradients = as_tuple(results)
-            for part, gradient in zip(("weight", "bias", "slope"), gradients, strict=False):
-                key = f"layer{n}.{part}"
-                count = (step,) if optimizer == "adam" else ()
-                getattr(backend, optimizer)(param[key], gradient, *state[key], *count, lr=lr)
-        assert whole.step(x, labels) == pytest.approx(float(backend.to_host(loss)), rel=1e-12)
-        for name, array in host(backend, whole).items():
-            expected = backend.to_host(param[name])
-            np.testing.assert_allclose(array, expected, rtol=1e-7, atol=1e-10, err_msg=name)
 
 
 @pytest.mark.parametrize("labels_dtype", [np.int32, np.int64])
@@ -233,20 +244,30 @@ def test_epoch_gathers_targets(backend, loss):
     assert got == pytest.approx(want, rel=1e-9)
 
 
-@pytest.mark.parametrize("rows", [1, 5, 16, 50])
+@over_dtypes
 @pytest.mark.parametrize("loss", LOSSES)
 @NETWORKS
-def test_predict_and_evaluate_any_number_of_rows(backend, network, loss, rows):
-    ours, oracle = (make(b, network, loss=loss) for b in (backend, reference))
-    x, labels = sample(network, rows, loss)
-    logits = backend.to_host(ours.predict(*put(backend, x)))
-    np.testing.assert_allclose(logits, oracle.predict(x), rtol=1e-9, atol=1e-12)
-    (got, share), (want, expected) = (
-        ours.evaluate(*put(backend, x, labels)),
-        oracle.evaluate(x, labels),
+def test_predict_and_evaluate_any_number_of_rows(backend, network, loss, dtype):
+    """Batches of more than one block (64 rows), and more rows than a batch."""
+    ours, oracle = (
+        make(b, network, loss=loss, batch=130, dtype=d)
+        for b, d in ((backend, dtype), (reference, "float64"))
     )
-    assert got == pytest.approx(want, rel=1e-9)
-    assert share == expected if expected is None else share == pytest.approx(expected)
+    ours.load_state(trained(ours.state()))
+    oracle.load_state({name: wide(array) for name, array in ours.state().items()})
+    factor = oracles_share(dtype)
+    for rows in (1, 5, 63, 64, 65, 128, 129, 130, 131, 300):
+        x, labels = sample(network, rows, loss, dtype)
+        *_, of_logits = forward_bounds(oracle, wide(x), dtype)
+        logits = oracle.predict(wide(x))
+        of_loss, _ = loss_bound(oracle, logits, of_logits, wide(labels), dtype)
+        got = backend.to_host(ours.predict(*put(backend, x)))
+        assert (complaint := compare(got, logits, of_logits * factor, dtype)) is None, complaint
+        found, share = ours.evaluate(*put(backend, x, labels))
+        want, expected = oracle.evaluate(wide(x), wide(labels))
+        complaint = compare(np.float64(found), want, of_loss * factor, "float64")
+        assert complaint is None, complaint
+        assert share == expected if expected is None else share == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("optimizer", STATES)

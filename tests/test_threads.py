@@ -32,8 +32,9 @@ OPERATIONS = {str(o): o for family in reference.FAMILIES.values() for o in famil
 
 def operation(name, dtype="float32", batch=130, units=129):
     found = OPERATIONS[name]
-    rng, layer = np.random.default_rng(0), reference.Layer("test", 40, units)
-    inputs = found.sample(rng, layer, batch, dtype)
+    sizes = {"batch": batch, "fan_in": 40, "fan_out": units}
+    given = reference.Case("test", sizes, dtype, vary=False)
+    inputs = found.sample(np.random.default_rng(0), given)
     arguments = {k: v.copy() if isinstance(v, np.ndarray) else v for k, v in inputs.items()}
     results = getattr(numba, found.name)(**arguments)
     if found.in_place:

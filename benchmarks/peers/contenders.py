@@ -17,6 +17,7 @@ from collections.abc import Callable
 import numpy as np
 
 from reference import spec
+from reference.bounds import Bound
 
 from .. import suite, training_step
 from . import jax_peer, steps, torch_peers
@@ -110,10 +111,10 @@ def _library(name, bind, device, bind_step=None, **more):
 
 def widened(operation, inputs):
     """The operation with the error bound to which other libraries are held."""
-    dtype = spec.floating(inputs)
-    bounds = operation.error_bound(spec.upcast(inputs), dtype)
-    slack = [ULPS * np.finfo(dtype).eps * np.abs(r).max() for r in operation.oracle(inputs)]
-    wider = tuple(WIDER * bound + more for bound, more in zip(bounds, slack, strict=True))
+    eps = np.finfo(spec.floating(inputs)).eps
+    bounds = operation.bounds(inputs)
+    slack = [ULPS * eps * np.abs(r).max() for r in operation.oracle(inputs)]
+    wider = tuple(b * WIDER + Bound.of(more) for b, more in zip(bounds, slack, strict=True))
     return dataclasses.replace(operation, error_bound=lambda *_: wider)
 
 
@@ -124,12 +125,16 @@ def remembered(operation, inputs):
     """
     with suite.one_blas_thread():
         expected = operation.oracle(inputs)
-        bounds = operation.error_bound(spec.upcast(inputs), spec.floating(inputs))
+        bounds = operation.bounds(inputs)
 
     @functools.wraps(operation.function)
     def function(**wide):
-        for name, value in zip(operation.in_place, expected, strict=False):
-            wide[name][...] = value
-        return expected
+        returned = []
+        for result, value in zip(operation.results, expected, strict=True):
+            if result.updates:
+                wide[result.name][...] = value
+            else:
+                returned.append(value)
+        return tuple(returned) or None
 
     return dataclasses.replace(operation, function=function, error_bound=lambda *_: bounds)

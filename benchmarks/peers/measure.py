@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numba
 
-from reference import FAMILIES, Layer
+from reference import FAMILIES, Case
 
 from .. import results, suite, workloads
 from . import apart, contenders, floors, steps, table
@@ -25,7 +25,9 @@ from . import apart, contenders, floors, steps, table
 SAMPLE = 0.004  # seconds of calls in a row: one contender in one round
 WARMING = 0.002  # seconds of calls before them
 HIDDEN = ("relu", "tanh")  # one cheap activation, one transcendental
-LARGE = Layer("16M-4095x4096", 4095, 4096)  # 2^24 parameters, with the biases
+LARGE = Case(
+    "16M-4095x4096", {"fan_in": 4095, "fan_out": 4096}, vary=False
+)  # 2^24 parameters, with the biases
 
 
 def grid():
@@ -49,7 +51,7 @@ def grid():
         (operations[name], layer, batch)
         for name, of_layers in chosen.items()
         for layer in of_layers
-        for batch in (_batches(layer) if operations[name].batched else (0,))
+        for batch in (_batches(layer) if "batch" in operations[name].sizes else (0,))
     ]
     return [*cells, *steps.grid()]
 
@@ -113,8 +115,8 @@ def prepared(found, operation, layer, batch):
 
 def work(operation, layer, batch):
     """(operations, bytes) of a call: the fewest, by the specification."""
-    sizes = (batch, layer.fan_in, layer.fan_out)
-    return operation.flops(*sizes), operation.bytes(*sizes, "float32")
+    sizes = layer.at(batch=batch).sizes
+    return operation.flops(**sizes), operation.bytes("float32", **sizes)
 
 
 def record(operation, layer, batch, seconds, refused):

@@ -279,7 +279,7 @@ def slope_gradient(dy, z, dalpha):
     for i in range(len(dy)):
         row, s = dy[i], z[i]
         for j in range(dalpha.size):
-            dalpha[j] += type(s[j])(0) if s[j] > 0 else row[j] * s[j]
+            dalpha[j] += row[j] * (type(s[j])(0) if s[j] > 0 else s[j])
 
 
 @shortcut(read(2), types.intp, types.float64, written(2))

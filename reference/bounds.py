@@ -1,0 +1,118 @@
+"""How large a rounding error may be, and what becomes of it.
+
+The bounds are forward bounds of the standard model of floating-point arithmetic,
+fl(a op b) = (a op b)(1 + d), |d| <= u (N. J. Higham, Accuracy and Stability of Numerical
+Algorithms, 2nd ed., SIAM 2002, ch. 2 and 3), with these assumptions about a kernel:
+
+- exp, expm1, log and tanh are correct to ELEMENTARY * u (4 ulp: numpy's vectorised float32 log
+  states 3.83 ulp and its exp 2.52, CUDA's math library 1 to 2),
+- a sum of n terms may be taken in any order; its error grows as min(n, SIGMAS sqrt(n)) u: the first
+  is the worst case, the second holds with probability above 1 - 2 n exp(-SIGMAS^2 / 2) for
+  independent roundings (Higham and Mary, A New Approach to Probabilistic Rounding Error Analysis,
+  SISC 41, 2019),
+- subnormal numbers may be flushed to zero, as CUDA code does under -ftz=true.
+
+Beside the bound of each element stands the standard deviation of its error. A rounding errs by u
+|value| at most and evenly, so by u |value| / sqrt(3) in the root mean square. Of n terms with the
+sum S and the sum of squares Q, taken in an order that has nothing to do with their values, j have a
+sum whose mean square is at most (j / n) Q + (j / n)^2 S^2. Adding one term after another rounds the
+most and the largest of such sums: (n + 1) / 2 Q + (n + 1)(2 n + 1) / (6 n) S^2 altogether. For data
+around zero that is a factor sqrt(n) below the worst case, so a product of rounded inputs (TF32,
+bfloat16) shows at every depth. The root mean square of error / deviation over an array may reach
+SIGMAS, even if all of its errors had one cause.
+
+Against float64 kernels the float64 oracle errs by as much itself, so their bounds are doubled.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+ELEMENTARY = 8
+SIGMAS = 8.0
+
+
+@dataclass(frozen=True)
+class Bound:
+    """Of the errors of an array: |error| <= each, with a standard deviation <= deviation."""
+
+    each: Any
+    deviation: Any
+
+    @classmethod
+    def of(cls, each: Any) -> "Bound":
+        """Where nothing is known of the errors but how large each can be."""
+        return cls(each, each)
+
+    def __add__(self, other: "Bound") -> "Bound":
+        """Of the sum of two errors."""
+        deviation = np.hypot(self.deviation, other.deviation)
+        return Bound(self.each + other.each, deviation)
+
+    def __mul__(self, factor: Any) -> "Bound":
+        """Of the error times a factor that is not negative."""
+        return Bound(self.each * factor, self.deviation * factor)
+
+    def shares(self, got: np.ndarray, want: np.ndarray) -> tuple[float, float]:
+        """How much of the bounds the errors took: the worst element, the root mean square.
+
+        What is not finite does not count, nor what is exact.
+        """
+        with np.errstate(all="ignore"):
+            error = np.abs(np.asarray(got, np.float64) - want)
+            counts = np.isfinite(error)
+            worst = np.divide(error, self.each, out=np.zeros_like(error), where=counts)
+            deviation = np.broadcast_to(self.deviation, error.shape)
+            counts = counts & np.isfinite(deviation) & (deviation > 0)
+            squares = (error[counts] / deviation[counts]) ** 2
+        worst = np.nan_to_num(worst, nan=0.0).max(initial=0.0)
+        return float(worst), float(np.sqrt(squares.mean()) / SIGMAS) if squares.size else 0.0
+
+
+EXACT = Bound.of(0.0)
+
+
+def product_bound(a, b, dtype, of_a=EXACT, of_b=EXACT) -> Bound:
+    """Of a @ b, the sums taken in any order, given those of a and b."""
+    u, terms = unit_roundoff(dtype), a.shape[1]
+    size_a, size_b = np.abs(a), np.abs(b)
+    each = summation(terms) * u * ((size_a + of_a.each) @ (size_b + of_b.each))
+    squares, sums = (terms + 3) / 2, (terms + 1) * (2 * terms + 1) / (6 * max(1, terms))
+    variance = u**2 / 3 * (squares * ((a * a) @ (b * b)) + sums * (a @ b) ** 2)
+    if of_a is not EXACT:
+        each = each + of_a.each @ (size_b + of_b.each)
+        variance = variance + of_a.deviation**2 @ (b * b)
+    if of_b is not EXACT:
+        each = each + size_a @ of_b.each
+        variance = variance + (a * a) @ of_b.deviation**2
+    flushed = terms * smallest_normal(dtype)
+    return Bound(each + flushed, np.sqrt(variance) + flushed)
+
+
+def sum_bound(terms, dtype, of_terms=EXACT) -> Bound:
+    """Of the sum over the rows of an array, given that of its elements."""
+    ones = np.ones((1, len(terms)))
+    bound = product_bound(ones, terms, dtype, of_b=of_terms)
+    return Bound(bound.each[0], bound.deviation[0])
+
+
+def unit_roundoff(dtype: Any) -> float:
+    """u = eps / 2: the largest relative error of one rounding to nearest."""
+    return float(np.finfo(dtype).eps) / 2
+
+
+def smallest_normal(dtype: Any) -> float:
+    """The largest error of flushing one subnormal number to zero."""
+    return float(np.finfo(dtype).tiny)
+
+
+def flushed(value: np.ndarray, dtype: Any, scale: Any = 1.0) -> np.ndarray:
+    """Error of a result that is lost where it is subnormal; `scale` may have made it larger."""
+    size = np.abs(value)
+    return np.where(size < 2 * smallest_normal(dtype) * np.maximum(1.0, scale), size, 0.0)
+
+
+def summation(terms: int) -> float:
+    """Error growth of a sum of `terms` numbers, in units of u times the sum of magnitudes."""
+    return min(terms, SIGMAS * np.sqrt(terms))

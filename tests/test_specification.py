@@ -1,0 +1,387 @@
+"""The specifications themselves: what can be said, the work against hand-computed numbers, and that
+the error bounds are tight enough to find a mistake.
+"""
+
+import inspect
+import math
+
+import numpy as np
+import pytest
+from conftest import NATIVE, call, case, verify
+
+import kernels
+import reference
+from reference import Operation, Result, bounds, network_spec
+from reference.bounds import EXACT, Bound
+
+OPERATIONS = [operation for family in reference.FAMILIES.values() for operation in family]
+over_operations = pytest.mark.parametrize("operation", OPERATIONS, ids=str)
+BY_NAME = {str(operation): operation for operation in OPERATIONS}
+
+# --- what a specification can say -----------------------------------------------------------------
+
+
+def standardise(x, mean, count, *, share=0.1, out=None):
+    """(x - mean, the place of each row's largest), mean and count of rows brought up to date."""
+    y, largest = x - mean, x.argmax(axis=1)
+    mean += share * (x.mean(axis=0) - mean)
+    count += len(x)
+    if out is None:
+        return y, largest, y > 0
+    for array, value in zip(out, (y, largest, y > 0), strict=True):
+        array[...] = value
+    return out
+
+
+def _sample(rng, case):
+    batch, units = case.sizes["batch"], case.sizes["fan_out"]
+    x, mean = rng.standard_normal((batch, units)), rng.standard_normal(units)
+    share = {"share": rng.uniform()} if case.vary else {}
+    arrays = {"x": x.astype(case.dtype), "mean": mean.astype(case.dtype)}
+    return {**arrays, "count": np.array(7), **share}
+
+
+def _error(inputs, dtype):
+    x, mean, share, u = inputs["x"], inputs["mean"], inputs["share"], bounds.unit_roundoff(dtype)
+    mean_of_x = bounds.sum_bound(x, dtype) * (1 / len(x)) + Bound.of(u * np.abs(x.mean(axis=0)))
+    size = np.abs(mean) + 4 * share * (np.abs(mean) + np.abs(x.mean(axis=0)))
+    of_mean = mean_of_x * share + Bound.of(u * size)
+    return Bound.of(u * np.abs(x - mean)), EXACT, EXACT, of_mean, EXACT
+
+
+STANDARDISE = Operation(
+    "standardise",
+    standardise,
+    ("batch", "fan_out"),
+    _sample,
+    lambda batch, fan_out, **_: 2 * batch * fan_out + 4 * fan_out,
+    lambda batch, fan_out, **_: 2 * batch * fan_out + 2 * fan_out,
+    (
+        Result("y"),
+        Result("largest", "int64"),
+        Result("positive", "bool"),
+        Result("mean", updates=True),
+        Result("count", "int64", updates=True),
+    ),
+    _error,
+    lambda dtype: iter(()),
+    other_bytes=lambda batch, fan_out, **_: 8 * batch + batch * fan_out + 16,
+)
+
+
+class Backend:
+    """`standardise` as it is, or with one result spoilt."""
+
+    asarray = staticmethod(np.asarray)
+    to_host = staticmethod(np.copy)
+    synchronize = staticmethod(lambda: None)
+
+    def __init__(self, spoil=None, **settings):
+        self.spoil, self.settings = spoil, settings
+
+    def standardise(self, x, mean, count, **given):
+        returned = standardise(x, mean, count, **{**given, **self.settings})
+        if self.spoil:
+            self.spoil(returned, mean, count)
+        return returned
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_results_that_are_returned_updated_integer_and_mask(dtype):
+    rng = np.random.default_rng(0)
+    for shape in ((1, 1, 1), (40, 1, 9)):
+        verify(Backend(), STANDARDISE, STANDARDISE.sample(rng, case(*shape, dtype)))
+
+
+def _shifted(array, where=0):
+    array.flat[where] += array.dtype.type(1) if array.dtype.kind != "f" else 1e-4
+
+
+@pytest.mark.parametrize(
+    ("spoil", "what"),
+    [
+        (lambda returned, mean, count: _shifted(returned[0], -1), "standardise, y: 1 of 360 wrong"),
+        (lambda returned, mean, count: _shifted(returned[1], 5), "largest: 1 of 40 wrong"),
+        (lambda returned, mean, count: np.logical_not(*[returned[2]] * 2), "positive: 360 of 360"),
+        (lambda returned, mean, count: _shifted(mean), "mean: 1 of 9 wrong"),
+        (lambda returned, mean, count: _shifted(count), "count: 1 of 1 wrong"),
+    ],
+)
+def test_each_wrong_result_is_seen(spoil, what):
+    inputs = STANDARDISE.sample(np.random.default_rng(0), case(40, 1, 9))
+    with pytest.raises(AssertionError, match=what):
+        verify(Backend(spoil), STANDARDISE, inputs)
+
+
+def test_an_ignored_setting_a_dtype_and_a_number_of_results_are_seen():
+    inputs = STANDARDISE.sample(np.random.default_rng(0), case(40, 1, 9))
+    with pytest.raises(AssertionError, match="mean: "):
+        verify(Backend(share=0.1), STANDARDISE, inputs)
+    _, results, _ = call(Backend(), STANDARDISE, inputs)
+    narrow = results[0], results[1].astype(np.int32), *results[2:]
+    assert "dtype int32 instead of int64" in STANDARDISE.disagreement(inputs, narrow)
+    assert "4 results instead of 5" in STANDARDISE.disagreement(inputs, results[:4])
+    with pytest.raises(ValueError, match="must return 3 arrays, got 1"):
+        STANDARDISE.collect(inputs, results[0])
+
+
+@over_operations
+def test_hyperparameters_vary_and_defaults_are_one_sample(operation):
+    rng, drawn = np.random.default_rng(1), {}
+    varied = case(3, 4, 5)
+    for _ in range(8):
+        for name, value in operation.sample(rng, varied).items():
+            if isinstance(value, float | int):
+                drawn.setdefault(name, set()).add(value)
+    parameters = inspect.signature(operation.function).parameters.values()
+    settings = {p.name for p in parameters if p.kind is p.KEYWORD_ONLY} - {"out"}
+    settings |= {"alpha"} if operation.variant in ("leaky_relu", "elu") else set()
+    hard = operation.variant == "hard"  # labels that are not smoothed
+    assert all(len(drawn[name]) > 1 for name in settings if not hard)
+    plain = reference.Case("test", varied.sizes, vary=False)
+    for name, value in operation.sample(rng, plain).items():
+        if name in drawn and name not in ("step", "lr", "label_smoothing"):
+            assert value == inspect.signature(operation.function).parameters[name].default
+
+
+# --- work -----------------------------------------------------------------------------------------
+
+# By hand for batch 2, fan_in 3, fan_out 5: operations, elements read and written, bytes of labels.
+# 10 elements of y; 6 of x, 15 of W, 5 of b and of alpha; 20 parameters. A product has 30 terms.
+WORK = {
+    "activation_forward": {
+        "identity": (0, 20),
+        "relu": (10, 20),
+        "leaky_relu": (20, 20),
+        "prelu": (20, 25),
+        "elu": (30, 20),
+        "selu": (40, 20),
+        "sigmoid": (40, 20),
+        "tanh": (10, 20),
+        "rectifier": (20, 25),
+    },
+    "activation_backward": {
+        "identity": (0, 20),
+        "relu": (10, 30),
+        "leaky_relu": (20, 30),
+        "prelu": (40, 40),
+        "elu": (30, 30),
+        "selu": (30, 30),
+        "sigmoid": (30, 30),
+        "tanh": (40, 30),
+        "rectifier": (20, 35),
+    },
+    # 2 * 30 for the product, 10 for the bias, then the activation.
+    "dense_forward": {
+        "identity": (70, 36),
+        "relu": (80, 36),
+        "leaky_relu": (90, 36),
+        "prelu": (90, 41),
+        "elu": (100, 36),
+        "selu": (110, 36),
+        "sigmoid": (110, 36),
+        "tanh": (80, 36),
+        "rectifier": (90, 41),
+    },
+    # 4 * 30 for two products, 10 for dbias; x, dx, W, dW, dbias, dy, and saved where it is read.
+    "dense_backward": {
+        "identity": (130, 57),
+        "relu": (140, 67),
+        "leaky_relu": (150, 67),
+        "prelu": (170, 77),
+        "elu": (160, 67),
+        "selu": (160, 67),
+        "sigmoid": (160, 67),
+        "tanh": (170, 67),
+        "rectifier": (150, 72),
+    },
+    # Of each element: maximum, difference, exp, sum, scale.
+    "softmax": {"": (50, 20)},
+    # And the difference to the target; two labels of 4 bytes.
+    "softmax_cross_entropy": {"hard": (60, 21, 8), "smoothed": (60, 21, 8)},
+    # The logarithm and the sum of two rows, of which one element each is read.
+    "sparse_categorical_cross_entropy": {"": (4, 3, 8)},
+    "sgd": {"": (40, 60)},
+    "momentum": {"": (80, 100)},
+    "nesterov": {"": (120, 100)},
+    # g^2, G + g^2, lr g, sqrt, + eps, /, p -.
+    "adagrad": {"": (140, 100)},
+    # rho E, g^2, (1 - rho) g^2, +, lr g, sqrt, + eps, /, p -.
+    "rmsprop": {"": (180, 100)},
+    # 3 for m, 4 for v; with both corrections in the rate and eps: sqrt, + eps, rate m, /, p -.
+    "adam": {"": (240, 140)},
+}
+
+
+@over_operations
+def test_work_is_what_a_hand_counts(operation):
+    flops, elements, *labels = WORK[operation.name][operation.variant]
+    sizes = {"batch": 2, "fan_in": 3, "fan_out": 5}
+    assert operation.flops(**sizes) == flops
+    for dtype, size in (("float32", 4), ("float64", 8)):
+        assert operation.bytes(dtype, **sizes) == elements * size + sum(labels)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("operation", [*OPERATIONS, STANDARDISE], ids=str)
+def test_bytes_are_those_of_the_arrays(operation, dtype):
+    """Each array that is read, once, and each that is written, once."""
+    given = case(6, 5, 7, dtype)
+    inputs = operation.sample(np.random.default_rng(2), given)
+    unread = "saved" if str(operation).endswith("backward[identity]") else None
+    arrays = {k: a for k, a in inputs.items() if isinstance(a, np.ndarray) and k != unread}
+    if operation.name == "sparse_categorical_cross_entropy":
+        arrays["probabilities"] = arrays["probabilities"][:, 0]  # one of each row
+    results = [
+        np.asarray(array).astype(result.dtype or dtype)
+        for array, result in zip(operation.oracle(inputs), operation.results, strict=True)
+    ]
+    moved = sum(array.nbytes for array in (*arrays.values(), *results))
+    assert operation.bytes(dtype, **given.sizes) == moved
+
+
+@pytest.mark.parametrize("optimizer", reference.network.STATES)
+@pytest.mark.parametrize("loss", reference.network.LOSSES)
+def test_work_of_a_step(loss, optimizer):
+    """A network 2-3-4 on 5 rows: 25 parameters; products of 6 and 12 terms a row."""
+    network = reference.network.create((2, 3, 4), loss=loss, optimizer=optimizer, batch=5, lr=0.1)
+    update = WORK[optimizer][""][0] * 25 // 20
+    products = 2 * 5 * (6 + 6 + 12 + 12 + 12)  # there is no gradient of the input
+    assert network_spec.flops(network, 5) == products + update
+    states = {"sgd": 0, "adam": 2}.get(optimizer, 1)
+    targets = 0 if loss == "softmax_cross_entropy" else 5 * 4
+    assert network_spec.elements(network, 5) == 50 * (1 + states) + 10 + targets
+    assert network_spec.label_bytes(network, 5) == (0 if targets else 20)
+
+
+# --- error bounds ---------------------------------------------------------------------------------
+
+
+def test_growth_of_a_sum():
+    """The worst case for few terms, then what holds but with the probability n exp(-32)."""
+    assert [bounds.summation(n) for n in (1, 10, 64)] == [1, 10, 64]
+    assert bounds.summation(10_000) == pytest.approx(100 * math.sqrt(2 * 32))
+    assert pytest.approx(32) == bounds.SIGMAS**2 / 2
+    assert (bounds.unit_roundoff("float32"), bounds.unit_roundoff("float64")) == (2**-24, 2**-53)
+
+
+def rounded(array, bits):
+    """float32 numbers with so many bits of mantissa, as TF32 (10) and bfloat16 (7) have."""
+    whole = np.float64(array).astype(np.float32).view(np.uint32)
+    lost = 23 - bits
+    half = np.uint32((1 << (lost - 1)) - 1) + ((whole >> np.uint32(lost)) & np.uint32(1))
+    mask = np.uint32(0xFFFFFFFF << lost & 0xFFFFFFFF)
+    return ((whole + half) & mask).view(np.float32)
+
+
+DEPTHS = (1, 2, 3, 4, 7, 16, 33, 64, 128, 257, 784, 2048, 4097, 8192)
+
+
+def _product(depth, rows=24, columns=20):
+    """An operation's inputs whose product has that depth, and where it stands in the results."""
+    rng = np.random.default_rng(depth)
+    forward = BY_NAME["dense_forward[identity]"], case(rows, depth, columns)
+    weight = BY_NAME["dense_backward[identity]"], case(depth, rows, columns)
+    return [(operation, operation.sample(rng, shape)) for operation, shape in (forward, weight)]
+
+
+@pytest.mark.parametrize("bits", [10, 7], ids=["TF32", "bfloat16"])
+@pytest.mark.parametrize("depth", DEPTHS)
+def test_products_of_rounded_inputs_are_rejected(depth, bits):
+    """Their sums are exact here, so that there is nothing but the rounding of the inputs."""
+    for operation, inputs in _product(depth):
+        results = [result.astype(np.float32) for result in operation.oracle(inputs)]
+        assert operation.disagreement(inputs, tuple(results)) is None
+        spoilt = {k: rounded(v, bits) for k, v in inputs.items() if k in ("x", "weight", "dy")}
+        rounded_results = operation.oracle({**inputs, **spoilt})
+        for k, result in enumerate(operation.results):
+            if result.name in ("y", "dx", "dweight"):
+                wrong = results.copy()
+                wrong[k] = rounded_results[k].astype(np.float32)
+                complaint = operation.disagreement(inputs, tuple(wrong))
+                assert complaint is not None, (result.name, depth)
+
+
+def _one_after_another(terms):
+    total = np.zeros(terms.shape[1:], np.float32)
+    for term in terms:
+        total += term
+    return total
+
+
+def _pairwise(terms):
+    while len(terms) > 1:
+        if len(terms) % 2:
+            terms = np.concatenate([terms, np.zeros_like(terms[:1])])
+        terms = terms[::2] + terms[1::2]
+    return terms[0]
+
+
+def _in_blocks(terms, size=37):
+    parts = [_one_after_another(terms[n : n + size]) for n in range(0, len(terms), size)]
+    return _one_after_another(np.array(parts))
+
+
+def _backwards(terms):
+    return _one_after_another(terms[::-1])
+
+
+@pytest.mark.parametrize("order", [_one_after_another, _pairwise, _in_blocks, _backwards])
+def test_float32_is_accepted_in_any_order_of_summation(order):
+    """Over many draws; each takes a good part of the bound, so that the bound is not a wide one."""
+    forward = BY_NAME["dense_forward[identity]"]
+    for depth in DEPTHS:
+        taken, rng = [], np.random.default_rng(depth)
+        for _ in range(12 if depth < 1000 else 3):
+            inputs = forward.sample(rng, case(9, depth, 8))
+            inputs["bias"][:] = 0
+            y = order(np.einsum("ik,kj->kij", inputs["x"], inputs["weight"]))
+            assert forward.disagreement(inputs, (y,)) is None, depth
+            (want,), (bound,) = forward.oracle(inputs), forward.bounds(inputs)
+            taken.append(bound.shares(y, want)[1])
+        if order is _one_after_another:
+            assert 0.03 < max(taken) < 0.3, depth
+
+
+# (batch, fan_in, fan_out) and how often.
+DRAWS = [((1, 1, 1), 40), ((1, 3, 2), 40), ((9, 7, 5), 20), ((33, 64, 65), 5), ((400, 500, 30), 1)]
+ADDED = (
+    "param",
+    "bias",
+)  # to which a result is added: where they are zero, its error is seen alone
+
+
+def drawn(operation):
+    """(which of ADDED is zero, inputs) of many draws."""
+    rng = np.random.default_rng(7)
+    for shape, draws in DRAWS:
+        for _ in range(draws):
+            inputs = operation.sample(rng, case(*shape))
+            yield "", inputs
+            for name in set(ADDED) & set(inputs):
+                yield f", {name} 0", {**inputs, name: np.zeros_like(inputs[name])}
+
+
+@over_operations
+def test_bounds_bind(operation):
+    """The worst error of the CPU's kernels comes near to every bound at some size, and so do the
+    errors' root mean squares where they have a bound of their own. `pytest -s` shows by how much.
+    """
+    worst, exact, alike = {}, {}, {}
+    for backend in map(kernels.load, NATIVE[:2]):
+        for zero, inputs in drawn(operation):
+            _, results, _ = call(backend, operation, inputs)
+            expected, limits = operation.oracle(inputs), operation.bounds(inputs)
+            pairs = zip(operation.results, results, expected, limits, strict=True)
+            for result, got, want, bound in pairs:
+                name = result.name + zero
+                shares = bound.shares(got, want)
+                worst[name] = list(map(max, worst.get(name, shares), shares))
+                exact[name] = exact.get(name, True) and not np.any(bound.each)
+                alike[name] = alike.get(name, True) and bound.deviation is bound.each
+    for name, (of_each, of_deviation) in worst.items():
+        shown = "exact" if exact[name] else f"{of_each:.3f}"
+        spread = "" if alike[name] else f"{of_deviation:.3f}"
+        print(f"\n{operation!s:40} {name:18} {shown:>6} {spread:>6}", end="")
+        assert exact[name] or of_each >= 0.01, name
+        assert alike[name] or of_deviation >= 0.01, name
