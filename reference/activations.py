@@ -25,6 +25,8 @@ ACTIVATIONS = (
     "rectifier",
 )
 SAVES_INPUT = ("prelu", "rectifier")
+# times 1 / fan_in: the variance of the weights before it. He et al. 2015, of selu Klambauer et al.
+WEIGHT_GAINS = {"relu": 2, "leaky_relu": 2, "prelu": 2, "elu": 2, "selu": 1}
 DEFAULT_ALPHA = {"leaky_relu": 0.01, "elu": 1.0}
 
 # Klambauer et al., Self-Normalizing Neural Networks, NeurIPS 2017, appendix A1.
@@ -137,8 +139,8 @@ FLOPS = {  # forward, backward
     "sigmoid": (4, 3),
     "tanh": (1, 4),
 }
-# The slopes beside 0, to the left and to the right; alpha to the left of the other activations. No
-# slope is larger than these two.
+# The slopes beside 0, to the left and to the right; alpha to the left of the other activations.
+# Where there is a kink no slope is larger than these two.
 SLOPES = {
     "identity": (1.0, 1.0),
     "relu": (0.0, 1.0),
@@ -147,6 +149,8 @@ SLOPES = {
     "tanh": (1.0, 1.0),
 }
 ALPHAS = {"leaky_relu": (0.0, 1.0), "elu": (0.0, 2.0)}  # from where samples are drawn
+# Of activations without a kink: the largest |act'| and |act''|.
+SMOOTH = {"sigmoid": (0.25, 0.0963), "tanh": (1.0, 0.7699)}
 
 
 def slopes(activation, alpha):
@@ -155,17 +159,22 @@ def slopes(activation, alpha):
     return SLOPES.get(activation, (alpha, 1.0))
 
 
+def _largest_slope(activation, alpha):
+    left, right = slopes(activation, alpha)
+    return SMOOTH[activation][0] if activation in SMOOTH else np.maximum(np.abs(left), right)
+
+
 def curvature(activation, alpha):
     """The largest |act''| beside the kink at 0."""
     if activation in ("elu", "selu"):
         return slopes(activation, alpha)[0]
-    return {"sigmoid": 0.0963, "tanh": 0.7699}.get(activation, 0.0)
+    return SMOOTH.get(activation, (0.0, 0.0))[1]
 
 
 def forward_bound(z, y, activation, alpha, dtype, of_z=EXACT):
     """Of y = act(z), given that of z."""
     u, (left, right) = unit_roundoff(dtype), slopes(activation, alpha)
-    largest = np.maximum(np.abs(left), right)
+    largest = _largest_slope(activation, alpha)
     rounding = ROUNDINGS[activation][0] * u * np.abs(y) + flushed(y, dtype, largest)
     if of_z is EXACT:
         return Bound.of(rounding)
@@ -181,7 +190,7 @@ def backward_bound(dy, saved, activation, alpha, dtype, of_dy=EXACT, of_saved=EX
     """Of dz = dy act'(z), given those of dy and of what is saved."""
     u, tiny, (left, right) = unit_roundoff(dtype), smallest_normal(dtype), slopes(activation, alpha)
     dz, size = np.abs(_dz(dy, saved, activation, alpha)), np.abs(dy)
-    largest = np.maximum(np.abs(left), right)
+    largest = _largest_slope(activation, alpha)
     rounding = ROUNDINGS[activation][1] * u * dz
     if activation in ("elu", "selu"):  # alpha is rounded before it is added to saved
         rounding = rounding + np.where(saved > 0, 0.0, 2 * u * left * size)
@@ -219,7 +228,7 @@ def _sensitivity(saved, activation):
             return np.abs(1 - 2 * saved)
         case "tanh":
             return 2 * np.abs(saved)
-    return 0.0
+    return curvature(activation, None) if activation in SMOOTH else 0.0
 
 
 def sample_alpha(rng, activation, units, case):

@@ -11,7 +11,7 @@ import itertools
 import numpy as np
 
 from . import optimizers
-from .activations import DEFAULT_ALPHA, SAVES_INPUT, activation_forward
+from .activations import DEFAULT_ALPHA, SAVES_INPUT, WEIGHT_GAINS, activation_forward
 from .dense import dense_backward, dense_forward
 from .losses import softmax_cross_entropy
 
@@ -57,13 +57,8 @@ def initial(sizes, activations, dtype, seed):
     """
     rng, parameters = np.random.default_rng(seed), {}
     for layer, (fan_in, fan_out) in enumerate(itertools.pairwise(sizes)):
-        match activations[layer]:
-            case "relu" | "leaky_relu" | "prelu" | "elu":
-                variance = 2 / fan_in
-            case "selu":
-                variance = 1 / fan_in
-            case _:
-                variance = 2 / (fan_in + fan_out)
+        gain = WEIGHT_GAINS.get(activations[layer])
+        variance = gain / fan_in if gain else 2 / (fan_in + fan_out)
         weight = rng.standard_normal((fan_in, fan_out)) * variance**0.5
         parameters[f"layer{layer}.weight"] = weight.astype(dtype)
         parameters[f"layer{layer}.bias"] = np.zeros(fan_out, dtype)
