@@ -268,7 +268,7 @@ BUGS = [
         *("misaligned piece", "common.cuh"),
         *("return ((reinterpret_cast<size_t>(pointers) | ...) & 15) == 0;", "return true;"),
         *("activation_forward", "plain"),
-        r"misaligned address 0x\w+4 at common\.cuh:\d+, called at activations\.cu:\d+: .*ple of 16",
+        r"misaligned address 0x\w+4 at common\.cuh:\d+, called at activations\.cu:\d+.*ple of 16",
     ),
     Bug(
         *("too much shared memory", "losses.cu"),
