@@ -211,7 +211,7 @@ def test_wrong_broken_and_missing_kernels_are_recorded_as_such(capsys, place):
         assert ((cell, "cupy") in run.times) == (expected == suite.CORRECT)
         if expected in (suite.WRONG, suite.FAILED):
             assert run.verdicts[cell, "cupy"][0] == expected
-    assert "WRONG: adam, result 0" in text
+    assert "WRONG: adam, param" in text
     assert "failed: OSError: no such luck" in text
     assert "Every operation agrees" not in text
 
@@ -235,8 +235,8 @@ def test_what_is_wrong_at_the_borders_alone_is_found(capsys, place):
     path = record.record(module=backend(softmax=overflowing_softmax), card=lambda: CARD)
     wrong = session_of(path)["wrong"]
     assert set(wrong) == {"softmax, float32", "softmax, float64"}
-    assert "(large)" in wrong["softmax, float32"]
-    assert "softmax, float32: Wrong: softmax, result 0" in capsys.readouterr().out
+    assert "(large, " in wrong["softmax, float32"]
+    assert "softmax, float32: Wrong: softmax, p" in capsys.readouterr().out
 
 
 def test_when_time_is_over_the_rest_is_left_out(capsys, monkeypatch, place):
