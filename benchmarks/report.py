@@ -160,8 +160,8 @@ def head(run, cpus, gpus, missing):
     ]
     if gpus:
         lines += [
-            "CPU/GPU: above 1 the GPU wins. transfer: of a step's batch to the GPU. CPU/both: with it",
-            "and the step there.",
+            "CPU/GPU: above 1 the GPU wins. transfer: of a step's batch to the GPU.",
+            "CPU/both: with it and the step there.",
         ]
     return "\n".join(lines)
 
