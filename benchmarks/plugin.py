@@ -27,7 +27,7 @@ class Checkout(ExistingEnvironment):
     matches_python_fallback = False
 
     def __init__(self, conf, executable, requirements, tagged_env_vars):
-        if journal.VARIABLE not in os.environ:  # asv was called by hand
+        if journal.VARIABLE not in os.environ and times(sys.argv):
             begin(MACHINE)
         found = {("nobuild", name): value for name, value in settings().items()}
         super().__init__(conf, sys.executable, versions(), found)
@@ -45,6 +45,11 @@ class Checkout(ExistingEnvironment):
         return sanitize_filename(
             "-".join([*parts, f"threads{threads}", self.env_vars.get("GPU", "cpu")])
         )
+
+
+def times(arguments):
+    """Whether asv, called by hand, times: a quick look is of cold calls, which no report shows."""
+    return "run" in arguments and not {"-q", "--quick"} & set(arguments)
 
 
 def begin(machine):

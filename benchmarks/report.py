@@ -156,12 +156,13 @@ def head(run, cpus, gpus, missing):
         "",
         "Median times of a warm call; G is 10^9, M 10^6. roof: share of the ceiling that binds,",
         "that of arithmetic (FLOP/s) or of memory (B/s). "
-        f"x {cpus[0].label}: times faster than {cpus[0].label}. CPU/GPU: above 1 the GPU wins.",
+        f"x {cpus[0].label}: times faster than {cpus[0].label}.",
     ]
     if gpus:
-        lines.append(
-            "transfer: of a step's batch to the GPU. CPU/both: with it and the step there."
-        )
+        lines += [
+            "CPU/GPU: above 1 the GPU wins. transfer: of a step's batch to the GPU.",
+            "CPU/both: with it and the step there.",
+        ]
     return "\n".join(lines)
 
 

@@ -53,7 +53,9 @@ class Roof:
                 case "multiply_add":
                     rates.append((int(cell.layer) / seconds, "multiply-adds from registers"))
                 case "product":
-                    rates.append((2 * cell.batch**3 / seconds, f"matrix product by {backend}"))
+                    rates.append(
+                        (2 * cell.batch**3 / seconds, f"product by {backend}, not the peak")
+                    )
                 case "stream":
                     size = 3 * int(cell.layer) * np.dtype(dtype).itemsize
                     rate = size * ceilings.passes(int(cell.layer)) / seconds

@@ -67,7 +67,7 @@ def test_columns_are_told_apart_by_where_the_arrays_lie(house):
     assert " ".join(header) == (
         "layer numpy near rate roof x numpy far rate roof CPU/GPU numba cupy"
     )
-    assert "roof      far, float32: 40000 GFLOP/s (matrix product by far)" in text
+    assert "roof      far, float32: 40000 GFLOP/s (product by far, not the peak)" in text
     cpus, gpus, missing = report.columns(results.newest(), [])
     assert [c.label for c in cpus] == ["numpy", "near"]
     assert [c.label for c in gpus] == ["far"]

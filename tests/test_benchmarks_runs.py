@@ -8,7 +8,7 @@ import subprocess
 import pytest
 from journals import begin, note, record
 
-from benchmarks import journal, report, results
+from benchmarks import journal, plugin, report, results
 
 
 def sgd(backend="numpy", **seconds):
@@ -157,6 +157,19 @@ def test_what_became_of_a_cell(house, lines, expected):
     found = journal.outcomes(path)
     assert {c[0]: line.get("reason", line["state"]) for c, line in found.items()} == expected
     assert all(line["state"] == journal.FAILED for line in found.values() if "reason" in line)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ("run -E checkout", True),
+        ("run -E checkout --quick", False),
+        ("run -q", False),
+        ("show", False),
+    ],
+)
+def test_asv_called_by_hand_has_a_journal_when_it_times(arguments, expected):
+    assert plugin.times(["asv", *arguments.split()]) == expected
 
 
 def test_nothing_is_noted_where_there_is_no_run(house):
