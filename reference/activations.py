@@ -22,9 +22,10 @@ ACTIVATIONS = (
     "selu",
     "sigmoid",
     "tanh",
+    "silu",
     "rectifier",
 )
-SAVES_INPUT = ("prelu", "rectifier")
+SAVES_INPUT = ("prelu", "rectifier", "silu")
 # times 1 / fan_in: the variance of the weights before it. He et al. 2015, of selu Klambauer et al.
 WEIGHT_GAINS = {"relu": 2, "leaky_relu": 2, "prelu": 2, "elu": 2, "selu": 1}
 DEFAULT_ALPHA = {"leaky_relu": 0.01, "elu": 1.0}
@@ -46,10 +47,11 @@ def activation_forward(z, activation, alpha=None, *, out=None):
     selu        lambda z if z > 0 else lambda alpha (exp(z) - 1)   fixed lambda and alpha
     sigmoid     1 / (1 + exp(-z))
     tanh        tanh(z)
+    silu        z / (1 + exp(-z))
 
     z, out: (batch, units). Raises ValueError for an unknown activation.
     Sources: Nair and Hinton 2010 (relu), Maas et al. 2013 (leaky_relu), He et al. 2015 (prelu),
-    Clevert et al. 2016 (elu), Klambauer et al. 2017 (selu).
+    Clevert et al. 2016 (elu), Klambauer et al. 2017 (selu), Elfwing et al. 2018 (silu).
     """
     alpha = DEFAULT_ALPHA.get(activation) if alpha is None else alpha
     match activation:
@@ -70,6 +72,8 @@ def activation_forward(z, activation, alpha=None, *, out=None):
             y = np.where(z >= 0, 1, e) / (1 + e)
         case "tanh":
             y = np.tanh(z)
+        case "silu":
+            y = z * activation_forward(z, "sigmoid")
         case _:
             raise _unknown(activation)
     return store(out, y)
@@ -83,7 +87,8 @@ def activation_backward(dy, saved, activation, alpha=None, *, out=None):
     """dz = dy act'(z); for prelu (dz, dalpha) with dalpha = sum over the batch of dy min(0, z).
 
     act' from y: relu 1 or 0, leaky_relu 1 or alpha, elu 1 or y + alpha, selu lambda or
-    y + lambda alpha, sigmoid y (1 - y), tanh (1 - y)(1 + y); from z: prelu, rectifier 1 or alpha.
+    y + lambda alpha, sigmoid y (1 - y), tanh (1 - y)(1 + y); from z: prelu, rectifier 1 or alpha,
+    silu s + z s (1 - s) with s = 1 / (1 + exp(-z)).
 
     dy, saved: (batch, units); dalpha: (units,). out: dz, or (dz, dalpha) for prelu.
     Raises ValueError for an unknown activation.
@@ -104,6 +109,9 @@ def activation_backward(dy, saved, activation, alpha=None, *, out=None):
             dz = saved * (1 - saved) * dy
         case "tanh":
             dz = (1 - saved) * (1 + saved) * dy
+        case "silu":
+            s = activation_forward(saved, "sigmoid")
+            dz = (s + saved * s * (1 - s)) * dy
         case _:
             raise _unknown(activation)
     if activation != "prelu":
@@ -127,6 +135,7 @@ ROUNDINGS = {
     "selu": (ELEMENTARY + 3, 2),
     "sigmoid": (ELEMENTARY + 2, 3),
     "tanh": (ELEMENTARY + 2, 4),
+    "silu": (ELEMENTARY + 3, 2 * ELEMENTARY + 9),
 }
 FLOPS = {  # forward, backward
     "identity": (0, 0),
@@ -138,6 +147,7 @@ FLOPS = {  # forward, backward
     "selu": (4, 3),
     "sigmoid": (4, 3),
     "tanh": (1, 4),
+    "silu": (5, 9),
 }
 # The slopes beside 0, to the left and to the right; alpha to the left of the other activations.
 # Where there is a kink no slope is larger than these two.
@@ -147,10 +157,11 @@ SLOPES = {
     "selu": (SELU_LAMBDA * SELU_ALPHA, SELU_LAMBDA),
     "sigmoid": (0.25, 0.25),
     "tanh": (1.0, 1.0),
+    "silu": (0.5, 0.5),
 }
 ALPHAS = {"leaky_relu": (0.0, 1.0), "elu": (0.0, 2.0)}  # from where samples are drawn
 # Of activations without a kink: the largest |act'| and |act''|.
-SMOOTH = {"sigmoid": (0.25, 0.0963), "tanh": (1.0, 0.7699)}
+SMOOTH = {"sigmoid": (0.25, 0.0963), "tanh": (1.0, 0.7699), "silu": (1.0999, 0.5)}
 
 
 def slopes(activation, alpha):
@@ -175,7 +186,8 @@ def forward_bound(z, y, activation, alpha, dtype, of_z=EXACT):
     """Of y = act(z), given that of z."""
     u, (left, right) = unit_roundoff(dtype), slopes(activation, alpha)
     largest = _largest_slope(activation, alpha)
-    rounding = ROUNDINGS[activation][0] * u * np.abs(y) + flushed(y, dtype, largest)
+    scale = largest * _factor(z, activation)
+    rounding = ROUNDINGS[activation][0] * u * np.abs(y) + flushed(y, dtype, scale)
     if of_z is EXACT:
         return Bound.of(rounding)
     # The slope at z, or as far as it changes within the error: what is that near to the kink may
@@ -191,13 +203,14 @@ def backward_bound(dy, saved, activation, alpha, dtype, of_dy=EXACT, of_saved=EX
     u, tiny, (left, right) = unit_roundoff(dtype), smallest_normal(dtype), slopes(activation, alpha)
     dz, size = np.abs(_dz(dy, saved, activation, alpha)), np.abs(dy)
     largest = _largest_slope(activation, alpha)
-    rounding = ROUNDINGS[activation][1] * u * dz
+    rounding = ROUNDINGS[activation][1] * u * _magnitude(dy, saved, activation, alpha)
     if activation in ("elu", "selu"):  # alpha is rounded before it is added to saved
         rounding = rounding + np.where(saved > 0, 0.0, 2 * u * left * size)
     # A subnormal flushed to zero falls on the other side of the kink.
     crossing = (saved > 0) & (saved < tiny)
     rounding = rounding + np.where(crossing, size * np.abs(right - left), 0.0)
-    rounding = rounding + flushed(dz, dtype, largest * np.maximum(1.0, size))
+    scale = largest * np.maximum(1.0, size) * _factor(saved, activation)
+    rounding = rounding + flushed(dz, dtype, scale)
     if of_dy is EXACT and of_saved is EXACT:
         return Bound.of(rounding)
     slope = np.abs(_dz(np.ones_like(dy), saved, activation, alpha))
@@ -217,6 +230,19 @@ def slope_bound(dy, z, dtype, of_dy=EXACT, of_z=EXACT):
 def _dz(dy, saved, activation, alpha):
     dz = activation_backward(dy, saved, activation, alpha)
     return dz[0] if activation == "prelu" else dz
+
+
+def _factor(z, activation):
+    """What a quotient that is flushed to zero would have been multiplied by."""
+    return np.maximum(1.0, np.abs(z)) if activation == "silu" else 1.0
+
+
+def _magnitude(dy, saved, activation, alpha):
+    """Of what dz is the sum of."""
+    if activation != "silu":
+        return np.abs(_dz(dy, saved, activation, alpha))
+    s = activation_forward(saved, "sigmoid")
+    return np.abs(dy) * (s + np.abs(saved) * s * (1 - s))
 
 
 def _sensitivity(saved, activation):

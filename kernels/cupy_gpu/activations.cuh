@@ -2,7 +2,7 @@
 #include "common.cuh"
 
 // How an activation is computed: the numbers are those of kernels/catalog.py.
-enum Way { IDENTITY, RELU, SLOPE, SLOPES, ELU, SELU, SIGMOID, TANH };
+enum Way { IDENTITY, RELU, SLOPE, SLOPES, ELU, SELU, SIGMOID, TANH, SILU };
 
 constexpr real SELU_LAMBDA = 1.0507009873554804934193349852946;
 constexpr real SELU_ALPHA = 1.6732632423543772848170429916717;
@@ -18,6 +18,7 @@ template <int WAY> __device__ real activate(real z, real alpha) {
     return (z >= 0 ? real(1) : e) / (1 + e);
   }
   if constexpr (WAY == TANH) return tanh(z);
+  if constexpr (WAY == SILU) return z * activate<SIGMOID>(z, alpha);
   return z;
 }
 
@@ -30,6 +31,10 @@ template <int WAY> __device__ real differentiate(real dy, real saved, real alpha
     return saved > 0 ? SELU_LAMBDA * dy : (saved + SELU_LAMBDA * SELU_ALPHA) * dy;
   if constexpr (WAY == SIGMOID) return saved * (1 - saved) * dy;
   if constexpr (WAY == TANH) return (1 - saved) * (1 + saved) * dy;
+  if constexpr (WAY == SILU) {
+    const real gate = activate<SIGMOID>(saved, alpha);
+    return (gate + saved * gate * (1 - gate)) * dy;
+  }
   return dy;
 }
 
@@ -43,6 +48,7 @@ template <class Body> __device__ void with_way(int way, Body body) {
     case SELU: return body(Constant<SELU>());
     case SIGMOID: return body(Constant<SIGMOID>());
     case TANH: return body(Constant<TANH>());
+    case SILU: return body(Constant<SILU>());
     case IDENTITY: return body(Constant<IDENTITY>());
     default: __trap();
   }

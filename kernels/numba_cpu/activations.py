@@ -19,6 +19,7 @@ from ..catalog import (
     SELU_ALPHA,
     SELU_LAMBDA,
     SIGMOID,
+    SILU,
     SLOPE,
     SLOPES,
     TANH,
@@ -105,6 +106,17 @@ def _d_tanh(dy, s, a):
     return (type(s)(1) - s) * (type(s)(1) + s) * dy
 
 
+@register_jitable
+def _silu(z, a):
+    return z * _sigmoid(z, a)
+
+
+@register_jitable
+def _d_silu(dy, s, a):
+    one, gate = type(s)(1), _sigmoid(s, a)
+    return (gate + s * gate * (one - gate)) * dy
+
+
 # Of one alpha for all units; SLOPES, with one for each, has loops of its own below.
 _FUNCTIONS = {
     IDENTITY: (_identity, _d_identity),
@@ -114,6 +126,7 @@ _FUNCTIONS = {
     SELU: (_selu, _d_selu),
     SIGMOID: (_sigmoid, _d_sigmoid),
     TANH: (_tanh, _d_tanh),
+    SILU: (_silu, _d_silu),
 }
 _IDS = {declared.id for declared in ACTIVATIONS.values()} - {SLOPES}
 # with_forward(loop, way, *arguments): loop(act, *arguments); with_derivative alike.
