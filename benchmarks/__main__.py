@@ -1,7 +1,8 @@
-"""python -m benchmarks run | report | peers | record | resources
+"""python -m benchmarks run | report | peers | card | record | pack | resources
 
-Time the grid through asv, print what was found, compare with other libraries, record a GPU; what
-the CUDA kernels need of one.
+Time the grid through asv, print what was found, compare with other libraries; test and record a
+GPU, or record it alone, pack what a machine without network needs for that; what the CUDA kernels
+need of one.
 """
 
 import argparse
@@ -28,8 +29,12 @@ def main(arguments=None):
     report = commands.add_parser("report", help="print the results of the last run")
     report.add_argument("--plot", type=Path, metavar="DIR", help="draw time against batch here")
     record = commands.add_parser("record", help="check and time a GPU, keep it under results/")
-    for command in (run, report, record):
+    for command in (run, record):
         command.add_argument("--machine", metavar="NAME", help="the name of this machine")
+    report.add_argument("--machine", metavar="NAME", help="this machine, or one under results/")
+    card = commands.add_parser("card", help="test a GPU, look for races in it, then record it")
+    card.add_argument("--minutes", type=float, default=9, metavar="N", help="in all")
+    commands.add_parser("pack", help="write a file with all that a GPU without network needs")
     peers = commands.add_parser("peers", help="time our kernels beside PyTorch, oneDNN and JAX")
     peers.add_argument(
         "--only",
@@ -50,8 +55,6 @@ def main(arguments=None):
             os.environ["FUSEBENCH_ALL"] = "1"
         if args.backend:
             os.environ["FUSEBENCH_BACKEND"] = str(args.backend)
-    from . import report, runner
-
     try:
         if args.command == "peers":
             from . import peers
@@ -61,17 +64,37 @@ def main(arguments=None):
         if args.command == "record":
             from . import record
 
-            record.record(args.machine)
+            try:
+                record.record(args.machine)
+            except record.Lost as error:
+                print(f"error: {error}", file=sys.stderr)
+                return record.LOST
+            return 0
+        if args.command == "card":
+            from . import card
+
+            return 1 if card.run(args.minutes) else 0
+        if args.command == "pack":
+            from . import pack
+
+            print(pack.write())
             return 0
         if args.command == "resources":
             from kernels.cupy_gpu import resources
 
             resources.show()
             return 0
+        from . import report, session_table
+
         if args.command == "run":
+            from . import runner
+
             failed = runner.run(args.only, args.machine)
             print(report.render(args.machine))
             return 1 if failed else 0
+        if args.machine and (text := session_table.recorded(args.machine)):
+            print(text)
+            return 0
         print(report.render(args.machine))
         if args.plot:
             from . import plots
@@ -86,7 +109,7 @@ def main(arguments=None):
             file=sys.stderr,
         )
         return 2
-    except (ValueError, RuntimeError) as error:
+    except (ValueError, RuntimeError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0

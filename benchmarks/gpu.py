@@ -1,17 +1,26 @@
 """The card: what it is, and how long a call keeps it busy, warm and cold."""
 
-import math
+import ctypes
 import statistics
 import subprocess
-import time
 
 import numpy as np
 
-from . import plugin
+from . import machine
 
+BACKEND = "cupy"  # that computes on it
 SAMPLE = 0.004  # seconds of calls in a row
 REPEAT = 15
-DEFAULT_CACHE = 32 << 20  # bytes, where the size of the L2 cache is not known
+DEFAULT_CACHE = 64 << 20  # bytes, where the size of the L2 cache is not known
+LEAST_READ = 256 << 20  # bytes: a read of some 100 us on a large card, for the host to run ahead
+MOST_READS = 64  # in a row
+PROTOCOL = (
+    "warm: the median of calls in a row, by the card's clock; a step's loss is read after each.",
+    "cold: the median of calls that find their data in main memory: twice the L2 cache, of data",
+    "that were not written, was read before. The whole call was queued while the card still read,",
+    "so the host takes no part in it, and of a step the queued work alone is timed, without the",
+    "wait for its loss; * the call waits for the card by itself, so its time contains the host's.",
+)
 PROPERTIES = (
     "name",
     "totalGlobalMem",
@@ -48,7 +57,7 @@ def card():
         **{k: v.decode() if isinstance(v, bytes) else v for k, v in found.items()},
         "driver": cupy.cuda.runtime.driverGetVersion(),
         "runtime": cupy.cuda.runtime.runtimeGetVersion(),
-        "versions": plugin.versions(),
+        "versions": machine.versions(),
     }
 
 
@@ -63,9 +72,21 @@ def clocks():
     return dict(zip(QUERY, values, strict=True)) if len(values) == len(QUERY) else {}
 
 
+def release_cache():
+    """Gives back what of the L2 cache is set aside for chosen data; False where that fails.
+
+    CuPy has no name for it, the driver has. Nothing of ours sets any aside, but a library may.
+    """
+    try:
+        return ctypes.CDLL("libcuda.so.1").cuCtxResetPersistingL2Cache() == 0
+    except (OSError, AttributeError):  # no driver, or one before CUDA 11
+        return False
+
+
 def warm(module, call):
     """(seconds a call for every repetition, calls in each) of calls in a row."""
-    number = max(1, min(10_000, int(SAMPLE / _between(module, call))))
+    once = min(_between(module, call) for _ in range(3))
+    number = max(1, min(10_000, int(SAMPLE / once))) if once else 10_000
 
     def several():
         for _ in range(number):
@@ -75,35 +96,35 @@ def warm(module, call):
 
 
 class Flush:
-    """Writes twice the size of the L2 cache, so that the next call finds nothing of its own there.
+    """Reads so much that the next call finds nothing of its own in the L2 cache.
 
-    The host goes on while the card writes: it writes for so long that the timed call is queued
-    before it ends, and what is measured is the card's time and not the host's.
+    It reads, because lines that it had written would go back to memory in the time of that call. It
+    reads for so long that the whole call is queued before it ends; whether it was is seen, not
+    reckoned.
     """
 
     def __init__(self, module, cache_bytes):
-        self.module = module
-        self.buffer = module.asarray(np.zeros(2 * (cache_bytes or DEFAULT_CACHE) // 4, np.float32))
-        self.once = _between(module, lambda: self.buffer.fill(0))
-
-    def times(self, call):
-        """How often it must write to outlast the queueing of this call."""
-        self.module.synchronize()
-        started = time.perf_counter()
-        call()
-        queueing = time.perf_counter() - started
-        self.module.synchronize()
-        return min(100, 1 + math.ceil(2 * queueing / self.once))
+        size = max(2 * (cache_bytes or DEFAULT_CACHE), LEAST_READ)
+        self.module, self.buffer = module, module.asarray(np.zeros(size // 4, np.float32))
 
     def cold(self, call):
-        """Seconds of a call that finds its data in main memory, for every repetition."""
-        times, samples = self.times(call), []
-        for _ in range(REPEAT):
-            for _ in range(times):
-                self.buffer.fill(0)
-            samples.append(_between(self.module, call))
+        """(seconds of a call for every repetition, whether all were queued while the card read)."""
+        call()
+        samples, reads, queued = [], 1, True
+        while len(samples) < REPEAT:
             self.module.synchronize()
-        return samples
+            for _ in range(reads):
+                self.buffer.sum()
+            start = self.module.timer()
+            call()
+            ahead = not getattr(start, "passed", False)  # a clock of the host has no queue
+            seconds = self.module.timer() - start
+            if ahead or reads >= MOST_READS:
+                samples.append(seconds)
+                queued = queued and ahead
+            else:
+                reads *= 2
+        return samples, queued
 
 
 def _between(module, call):

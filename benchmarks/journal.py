@@ -108,7 +108,13 @@ def _lines(path):
 
 
 def revision():
-    """(the commit of the checkout, whether the code differs from it)."""
+    """(the commit of the checkout, whether the code differs from it).
+
+    Without git the file COMMIT tells the commit, which `pack` has written.
+    """
+    packed = workloads.ROOT / "COMMIT"
+    if packed.is_file():
+        return packed.read_text().strip(), False
     git = ["git", "-C", str(workloads.ROOT)]
     try:
         commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True)

@@ -5,19 +5,13 @@ would become another series of results. This one is named by what the results de
 """
 
 import os
-import subprocess
 import sys
-from importlib import metadata
 
 from asv.environment import ExistingEnvironment
-from asv.machine import Machine
 from asv.util import sanitize_filename
 
 from . import journal
-
-MACHINE = "this-machine"
-THREADS = ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-PACKAGES = ("numpy", "numba", "cupy-cuda12x", "cupy-cuda13x")
+from .machine import MACHINE, THREADS, begin, settings, versions
 
 
 class Checkout(ExistingEnvironment):
@@ -50,42 +44,3 @@ class Checkout(ExistingEnvironment):
 def times(arguments):
     """Whether asv, called by hand, times: a quick look is of cold calls, which no report shows."""
     return "run" in arguments and not {"-q", "--quick"} & set(arguments)
-
-
-def begin(machine):
-    """Opens the journal of a run in these surroundings."""
-    return journal.begin(machine, Machine.get_defaults(), versions(), settings())
-
-
-def settings():
-    """The threads of each library, set where they are not, and the GPU."""
-    found = {name: os.environ.setdefault(name, cores()) for name in THREADS}
-    gpu = gpu_name()
-    return {**found, "GPU": gpu} if gpu else found
-
-
-def cores():
-    """The number of cores that this process may use."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    return str(len(affinity(0)) if affinity else os.cpu_count())
-
-
-def versions():
-    """The installed versions of what the results depend on."""
-    found = {}
-    for package in PACKAGES:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
-
-
-def gpu_name():
-    """The name of the first NVIDIA GPU, or None where there is none."""
-    query = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader", "--id=0"]
-    try:
-        answer = subprocess.run(query, capture_output=True, text=True, timeout=20)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return answer.stdout.strip() or None if answer.returncode == 0 else None

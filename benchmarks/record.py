@@ -1,136 +1,231 @@
-"""A session on a GPU: check every operation, time it, keep it all under results/<machine>/.
+"""A session on a GPU: time every cell, check every operation, keep it all under results/<machine>/.
 
-It needs neither network nor git. The commit is that of the checkout; without one it is read from
-the file COMMIT (git rev-parse HEAD > COMMIT before the files are copied), else it is "unknown".
+It needs numpy, numba and cupy, neither network nor git, and says what it leaves out where more is
+missing. Every measurement is kept as soon as it is made, the training steps first, and a later call
+goes on where one was stopped, by whatever. `python -m benchmarks pack` makes the file that carries
+code, data and commit to a machine without network.
 """
 
+import contextlib
 import dataclasses
+import faulthandler
 import itertools
 import json
-import math
 import os
+import signal
 import statistics
-import subprocess
 import sys
 import time
-from datetime import UTC, datetime
-
-from asv.machine import Machine
-from asv.results import Results
-from asv.runner import BenchmarkResult
-from asv.util import sanitize_filename
-from tabulate import tabulate
+from collections.abc import Callable
+from functools import partial
 
 import kernels
 from reference import FAMILIES
 
 from . import (
     bench_network,
-    formats,
+    crossings,
     gpu,
-    plugin,
+    journal,
     results,
-    roofline,
-    runner,
     suite,
     training_step,
     workloads,
 )
-from .peers import contenders, measure, table
+from .peers import contenders, measure
+from .session import Session, axes, slug, suites
 
-GPU = "cupy"  # the backend that computes on the card
-BUDGET = 420  # seconds after which no further cell is begun
+BUDGET = 420  # seconds after which nothing further is begun
+PATIENCE = 120  # seconds after which a measurement hangs: the process ends, a later one goes on
+ATTEMPTS = 2  # to measure what a process has died in
+ROUNDS = 5  # beside other libraries
+LOST = 3  # exit status: another process can go on
 CHECKED_AT = ("digits-64x128", 16)
 PEERS = ("torch", "torch graph", "jax.jit")
 LAYERS = ("mnist-784x512", "mnist-512x10", "mnist-512x512", "wide-2048x2048", "16M-4095x4096")
-COMPARED = (*LAYERS, *training_step.NETWORKS)
 
 
-def record(machine=None, module=None, card=gpu.card):
+class Lost(RuntimeError):
+    """The card no longer answers this process."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Bench:
+    """What a measurement needs: the backend and its suites, how a cold call is timed, where to note
+    what is left out.
+    """
+
+    module: object
+    suites: list
+    flush: gpu.Flush
+    missing: list
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """One measurement: `names` begin its entry among those of `kind`, work() gives the rest."""
+
+    kind: str
+    key: str
+    names: dict
+    work: Callable[[], dict]
+
+
+def record(name=None, module=None, card=gpu.card):
     """Runs the session, prints its table, and returns the path of asv's result file.
 
-    module: the backend of the GPU, `card` its description. Raises kernels.Unavailable where there
-    is none.
+    name: of the machine; module: the backend of the GPU, `card` its description. Raises
+    kernels.Unavailable where there is none, ValueError where the session is finished already, Lost
+    where the card no longer answers.
     """
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # else JAX takes all memory
-    started = time.time()
-    module = module or kernels.load(GPU)
-    session = {"card": card(), "clocks": [gpu.clocks()]}
-    session["wrong"] = everywhere(module)
-    session["cells"], outcomes = timed(module, session["card"], started)
-    session["clocks"].append(gpu.clocks())
-    session["empty"] = gpu.empty(module)
-    session["peers"], session["missing"] = beside(module, started)
-    session["took"] = time.time() - started
-    path = save(machine or _slug(session["card"]["name"]), session, outcomes)
-    print(render(results.read(path), session))
-    print(f"\nkept in {path.parent}: commit it, and every report shows these columns")
-    return path
-
-
-def everywhere(module):
-    """{operation and dtype: complaint} of a check of every operation, at its borders too."""
-    layer, batch = workloads.layers()[CHECKED_AT[0]], CHECKED_AT[1]
-    found, operations = {}, list(itertools.chain(*FAMILIES.values()))
-    for number, (operation, dtype) in enumerate(
-        itertools.product(operations, ("float32", "float64")), 1
-    ):
-        _progress(f"checked {number} of {2 * len(operations)}: {operation}")
-        if not hasattr(module, operation.name):
-            continue
-        try:
-            suite.check_borders(operation, module, dtype)
-            suite.checked(operation, module, suite.sampled(operation, layer, dtype, batch))
-        except Exception as error:  # each is reported, none may end the session
-            found[f"{operation}, {dtype}"] = f"{type(error).__name__}: {error}"
-    return found
-
-
-def timed(module, card, started):
-    """Every cell of the grid and of the roofline.
-
-    Returns a list of {"cell", "verdict", "cold"}, the last the median seconds, and for asv
-    {benchmark: (suite, axes, {values: (verdict, samples, number)})}.
-    """
-    flush = gpu.Flush(module, card.get("l2CacheSize"))
-    cells, outcomes = [], {}
-    for family in ("roofline", *FAMILIES, "network"):
-        for function, cls in runner.suites(family):
-            if function == bench_network.EPOCH:  # steps that are timed already
-                continue
-            axes, measured = {**cls.axes, "backend": [GPU]}, {}
-            for values in itertools.product(*axes.values()):
-                batch = dict(zip(axes, values, strict=True)).get("batch")
-                cell, _ = results.key_of(function, values)
-                if batch and batch not in cls.batches(cls.layers[cell.layer]):
-                    continue  # the full batch of another workload
-                passed = time.time() - started
-                _progress(f"{passed:3.0f} s: {function} {' '.join(map(str, values))}")
-                entry, measured[values] = _timed(module, flush, cls, cell, passed > BUDGET)
-                cells.append(entry)
-            outcomes[f"bench_{family}.{function}.time_call"] = cls, axes, measured
-    _progress()
-    return cells, outcomes
-
-
-def _timed(module, flush, cls, cell, late):
-    entry, samples, number = {"cell": dataclasses.asdict(cell), "cold": None}, None, None
+    until = time.monotonic() + BUDGET
+    module, described = module or kernels.load(gpu.BACKEND), card()
+    timed = list(suites(module))
+    session = Session(name or slug(described["name"]), described, timed)
+    found = session.found
+    found |= {"missing": [], "cache released": gpu.release_cache(), "empty": gpu.empty(module)}
+    found["clocks"].append(gpu.clocks())
+    flush = gpu.Flush(module, described.get("l2CacheSize"))
+    bench = Bench(module, timed, flush, found["missing"])
     try:
-        if late:
-            raise NotImplementedError("no time was left in the session")
-        if not hasattr(module, needed := cls.operations[cell.variant].name):
-            raise NotImplementedError(f"{GPU} has no {needed}")
-        call = _checked(module, cls, cell)
-        entry["cold"] = statistics.median(flush.cold(call))
-        samples, number = gpu.warm(module, call)
-        entry["verdict"] = suite.CORRECT
-    except NotImplementedError as reason:
-        entry["verdict"] = f"{suite.SKIPPED}: {reason}"
-    except suite.Wrong as complaint:
-        entry["verdict"] = f"{suite.WRONG}: {complaint}"
-    except Exception as error:  # of one kernel; the others are timed all the same
-        entry["verdict"] = f"{suite.FAILED}: {type(error).__name__}: {error}"
-    return entry, (entry["verdict"], samples, number)
+        with terminable():
+            found["finished"] = all(_run(stage, bench, session, until) for stage in STAGES)
+    finally:
+        _progress()
+        found["clocks"].append(gpu.clocks())
+        try:
+            session.save()
+            crossings.keep(session.path.parent, described["name"], found["crossings"])
+        finally:
+            print(_closing(session))
+    return session.path
+
+
+def _run(stage, bench, session, until):
+    """Does what is not done of a stage; returns whether nothing is left to do."""
+    name = stage.__name__
+    if time.monotonic() > until:
+        return False
+    if session.died(name) >= ATTEMPTS:
+        bench.missing.append(f"{name}: the process died before it began")
+        return True
+    try:
+        with session.attempt(name):
+            tasks = list(stage(bench))
+    except Exception as error:  # of a library, say: the other stages go on
+        bench.missing.append(f"{name}: {type(error).__name__}: {error}")
+        return True
+    for task in tasks:
+        if task.key in session.done:
+            continue
+        if time.monotonic() > until:
+            return False
+        _progress(f"{name}: {task.key}")
+        entry = _entry(task, session)
+        session.add(task.kind, {"key": task.key, **entry})
+        if entry["verdict"].startswith(journal.FAILED):
+            _still_answers(bench.module)
+    return True
+
+
+def _entry(task, session):
+    """What is kept of a task, whatever comes of it."""
+    if session.died(task.key) >= ATTEMPTS:
+        reason = f"the process died in it {ATTEMPTS} times"
+        return task.names | {"verdict": f"{journal.FAILED}: {reason}"}
+    with session.attempt(task.key), _watched():
+        try:
+            entry = task.names | {"verdict": journal.CORRECT} | task.work()
+            return json.loads(json.dumps(entry))  # what cannot be kept fails here and now
+        except NotImplementedError as reason:
+            verdict = f"{journal.SKIPPED}: {reason}"
+        except suite.Wrong as complaint:
+            verdict = f"{journal.WRONG}: {complaint}"
+        except Exception as error:  # of one kernel: the others are measured all the same
+            verdict = f"{journal.FAILED}: {type(error).__name__}: {error}"
+    return task.names | {"verdict": verdict}
+
+
+def _still_answers(module):
+    """Raises Lost after an error that the card keeps for the rest of the process."""
+    try:
+        module.synchronize()
+    except ValueError:
+        pass  # a label was out of range
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise Lost(f"the card no longer answers ({reason}): call again, it goes on") from None
+
+
+@contextlib.contextmanager
+def _watched():
+    """Ends the process where a measurement hangs: no exception reaches a wait for the card."""
+    faulthandler.dump_traceback_later(PATIENCE, exit=True, file=sys.__stderr__)
+    try:
+        yield
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+
+
+@contextlib.contextmanager
+def terminable():
+    """SIGTERM, which is sent where time is over, ends the session as Ctrl-C does."""
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+# --- the stages: each a list of tasks ------------------------------------------------------------
+
+
+def training_steps(bench):
+    """Whole training steps, and the transfers of their batches."""
+    return _cells(bench, "network")
+
+
+def ceilings(bench):
+    """What bounds all others."""
+    return _cells(bench, "roofline")
+
+
+def operations(bench):
+    """Every cell of the families."""
+    for operation in itertools.chain(*FAMILIES.values()):
+        if not hasattr(bench.module, operation.name):
+            bench.missing.append(f"{operation}: the backend does not have it")
+    return _cells(bench, *FAMILIES)
+
+
+def _cells(bench, *families):
+    for family, function, cls in bench.suites:
+        for values in itertools.product(*axes(cls).values()) if family in families else ():
+            cell, _ = results.key_of(function, values)
+            if cell.batch and cell.batch not in cls.batches(cls.layers[cell.layer]):
+                continue  # the full batch of another workload
+            key = " ".join(map(str, (function, *values[:-1])))
+            names = {"cell": dataclasses.asdict(cell), "cold": None, "queued": None}
+            names |= {"samples": None, "number": None}
+            yield Task("cells", key, names, partial(_timed, bench, cls, cell))
+
+
+def _timed(bench, cls, cell):
+    """Warm and cold times of a call, once its answer was checked."""
+    call = _checked(bench.module, cls, cell)
+    cold, queued = bench.flush.cold(_queueing(call))
+    samples, number = gpu.warm(bench.module, call)
+    return {
+        "cold": statistics.median(cold),
+        "queued": queued,
+        "samples": samples,
+        "number": number,
+    }
 
 
 def _checked(module, cls, cell):
@@ -144,131 +239,85 @@ def _checked(module, cls, cell):
     return check(operation, module, inputs)
 
 
-def beside(module, started):
-    """(The cells of peers.measure on the card, who could not be measured there)."""
-    found, missing = contenders.available({GPU: module}, "cuda")
+def _queueing(call):
+    """Of a network's step the part that queues its work, without the wait for its loss."""
+    network = getattr(call.func, "__self__", None) if isinstance(call, partial) else None
+    if not hasattr(network, "_queue"):
+        return call
+    x, labels = call.args
+    return partial(network._queue, x, labels, None, len(x))
+
+
+def steps_beside(bench):
+    """Training steps beside the libraries."""
+    return _beside(bench, lambda name: name == training_step.NAME)
+
+
+def operations_beside(bench):
+    """Single operations beside the libraries."""
+    return _beside(bench, lambda name: name != training_step.NAME)
+
+
+def _beside(bench, chosen):
+    found, missing = contenders.available({gpu.BACKEND: bench.module}, "cuda")
+    bench.missing.extend(line for line in missing if line not in bench.missing)
     found = [found[0], *(c for c in found[1:] if c.name in PEERS)]
-    cells = [cell for cell in measure.grid() if cell[1].name in COMPARED] if found[1:] else []
-    records = []
-    for operation, layer, batch in cells:
-        if time.time() - started > BUDGET:
-            missing.append("the rest of the cells: no time was left in the session")
-            break
-        _progress(f"beside torch and JAX: {operation} {layer.name} {batch}")
-        records.append(measure.cell(found, operation, layer, batch, 5))
-    _progress("")
-    return records, missing
+    for operation, layer, batch in measure.grid() if found[1:] else ():
+        if chosen(operation.name) and layer.name in (*LAYERS, *training_step.NETWORKS):
+            key = f"beside {operation} {layer.name} {batch or ''}".strip()
+            names = measure.record(operation, layer, batch, {}, {})
+            work = partial(measure.cell, found, operation, layer, batch, ROUNDS)
+            yield Task("peers", key, names, work)
 
 
-def save(machine, session, outcomes):
-    """asv's result file, with machine.json and the session beside it; returns its path."""
-    name, now = session["card"]["name"], datetime.now(UTC)
-    python = "{}.{}".format(*sys.version_info)
-    hardware = {**Machine.get_defaults(), "machine": machine, "gpu": name, "version": 1}
-    environment = f"session-py{python}-{_slug(name)}"
-    settings = {"GPU": name, plugin.THREADS[0]: plugin.cores()}
-    stamp = int(now.timestamp() * 1000)  # asv counts milliseconds, as JavaScript does
-    arguments = plugin.versions(), commit(), stamp, python, environment, settings
-    found = Results(hardware, *arguments)
-    for benchmark, (cls, axes, measured) in outcomes.items():
-        nothing = suite.SKIPPED, None, None
-        cells = [measured.get(values, nothing) for values in itertools.product(*axes.values())]
-        verdicts, samples, numbers = zip(*cells, strict=True)
-        outcome = BenchmarkResult(list(map(_value, verdicts)), samples, numbers, 0, "", None)
-        params = [list(map(repr, values)) for values in axes.values()]
-        entry = {"name": benchmark, "version": cls.version, "params": params}
-        found.add_result(entry, outcome, now)
-    folder = results.RECORDED / machine
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "machine.json").write_text(json.dumps(hardware, indent=1))
-    found.save(str(results.RECORDED))
-    path = folder / f"{commit()[:8]}-{environment}.json"
-    results.session(path).write_text(json.dumps(session, indent=1))
-    return path
+def both_ways(bench):
+    """The ways of the backend for small work and for large, at a ladder of sizes."""
+    for rung in crossings.ladders() if hasattr(bench.module, "training") else ():
+        names = {"sizes": rung.sizes, "seconds": None}
+        work = partial(crossings.both, bench.module, rung)
+        yield Task("crossings", f"both ways of {rung.name}", names, work)
 
 
-def _slug(name):
-    """A name for files."""
-    return sanitize_filename(name).replace(" ", "-").lower()
+def borders(bench):
+    """A check of every operation, at its borders too."""
+    layer, batch = workloads.layers()[CHECKED_AT[0]], CHECKED_AT[1]
+    known = [op for op in itertools.chain(*FAMILIES.values()) if hasattr(bench.module, op.name)]
+    for operation in known:
+        for dtype in ("float32", "float64"):
+            work = partial(_agreed, bench.module, operation, layer, dtype, batch)
+            names = {"operation": str(operation), "dtype": dtype}
+            yield Task("borders", f"borders of {operation}, {dtype}", names, work)
 
 
-def _value(verdict):
-    """What asv keeps: a time, which it takes from the samples, null if failed, NaN if skipped."""
-    if verdict.startswith((suite.WRONG, suite.FAILED)):
-        return None
-    return 0.0 if verdict == suite.CORRECT else math.nan
+def _agreed(module, operation, layer, dtype, batch):
+    suite.check_borders(operation, module, dtype)
+    suite.checked(operation, module, suite.sampled(operation, layer, dtype, batch))
+    return {}
 
 
-def commit():
-    """The hash of the commit, as far as it can be known."""
-    command = ["git", "-C", str(workloads.ROOT), "rev-parse", "HEAD"]
+STAGES = (
+    *(training_steps, ceilings, steps_beside),
+    *(operations, both_ways, operations_beside, borders),
+)
+
+
+# --- what is said --------------------------------------------------------------------------------
+
+
+def _closing(session):
+    """The table, and where everything is kept."""
+    if not session.path.is_file():
+        return "nothing could be kept"
     try:
-        answer = subprocess.run(command, capture_output=True, text=True)
-        if answer.returncode == 0:
-            return answer.stdout.strip()
-    except FileNotFoundError:
-        pass
-    given = workloads.ROOT / "COMMIT"
-    return given.read_text().strip() if given.is_file() else "unknown"
+        from . import session_table
 
-
-def render(run, session):
-    """The table: correct or not, times, share of the roof, and the libraries beside it."""
-    card, rows = session["card"], []
-    beside = {table.cell_of(entry): entry for entry in session["peers"]}
-    known = {name for entry in session["peers"] for name in entry["seconds"]}
-    libraries = sorted(known & set(PEERS))
-    for entry in session["cells"]:
-        cell = results.Cell(**entry["cell"])
-        if cell.function not in ("product", "triad"):
-            warm, cold = run.times.get((cell, GPU)), entry["cold"]
-            peers = _beside(beside.get(cell), libraries)
-            names = cell.function, cell.variant, cell.layer, cell.dtype, formats.batch_name(cell)
-            verdict = entry["verdict"].partition(":")[0]
-            times = ["" if t is None else formats.duration(t) for t in (warm, cold)]
-            rows.append([*names, verdict, *times, *_share(run, cell, cold), *peers])
-    header = ["function", "variant", "layer", "dtype", "batch", "", "warm", "cold", "rate", "roof"]
-    bad = [e for e in session["cells"] if e["verdict"].startswith((suite.WRONG, suite.FAILED))]
-    reasons = [f"{results.Cell(**e['cell'])}: {e['verdict']}" for e in bad]
-    reasons += [f"{where}: {why}" for where, why in session["wrong"].items()]
-    clocks = ", ".join(f"{k} {v}" for k, v in session["clocks"][-1].items()) or "no nvidia-smi"
-    return "\n".join(
-        [
-            f"{card['name']}: {', '.join(f'{k} {v}' for k, v in card.items() if k != 'name')}",
-            f"clocks at the end: {clocks}",
-            f"{session['took']:.0f} s; two events with nothing between: "
-            f"{formats.duration(session['empty'])}, contained in every cold time.",
-            "warm: calls in a row. cold: one call after twice the L2 cache was overwritten; rate",
-            "and roof (share of the 2048-square product, or of the triad in memory) are of this.",
-            "Libraries: microseconds of warm calls by the host's clock, and their time over ours.",
-            *(f"not measured: {line}" for line in session["missing"]),
-            tabulate(
-                rows,
-                [*header, *libraries, *(f"x {name}" for name in libraries)],
-                disable_numparse=True,
-            ),
-            *(reasons or ["Every operation agrees with the float64 reference, borders included."]),
-        ]
-    )
-
-
-def _share(run, cell, seconds):
-    """Rate and share of the roof of a call that finds its data in main memory."""
-    roof = roofline.Roof.measured(run, [GPU], cell.dtype)
-    roof = roof and dataclasses.replace(roof, triads=roof.triads[-1:])
-    return formats.against_roof(roof, cell, seconds)
-
-
-def _beside(entry, libraries):
-    """The times of the libraries and how many times faster ours is."""
-    if entry is None:
-        return [""] * (2 * len(libraries))
-    times = [entry["seconds"].get(name) for name in libraries]
-    ours = entry["seconds"].get(GPU)
-    shown = [formats.number(1e6 * statistics.median(t)) if t else "" for t in times]
-    pairs = [(slow, ours) if slow and ours else None for slow in times]
-    ratios = [[a / b for a, b in zip(*pair, strict=True)] if pair else None for pair in pairs]
-    return [*shown, *(formats.number(statistics.median(r)) if r else "" for r in ratios)]
+        text = session_table.render(results.read(session.path), session.found)
+    except ModuleNotFoundError as error:
+        text = f"no table without {error.name}: python -m benchmarks report --machine NAME has it"
+    folder = session.path.parent
+    if session.found["finished"]:
+        return f"{text}\n\nkept in {folder}: commit it, and every report shows these columns"
+    return f"{text}\n\nnot finished; what was measured is kept in {folder}: call again, it goes on"
 
 
 def _progress(text=""):

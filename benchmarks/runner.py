@@ -13,12 +13,11 @@ import sys
 import time
 from dataclasses import dataclass
 
-from asv.machine import Machine, MachineCollection
-
 import kernels
 from reference import FAMILIES
 
-from . import ceilings, grid, journal, plugin, roofline, workloads
+from . import ceilings, grid, journal, roofline, workloads
+from . import machine as surroundings
 
 PART = 400
 LOG = workloads.ROOT / ".asv" / "run.log"
@@ -31,7 +30,9 @@ def run(only=(), machine=None):
     only: names of families, functions, variants, workloads or layers. Raises ValueError where the
     grid has no such name and RuntimeError where asv could not run.
     """
-    machine, modules = machine or plugin.MACHINE, available()
+    from asv.machine import MachineCollection  # not needed to know what is timed
+
+    machine, modules = machine or surroundings.MACHINE, available()
     families = (*FAMILIES, "network")
     groups = [group for family in families for group in selection(family, modules)]
     known = set().union(*(group.names for group in groups))
@@ -45,8 +46,8 @@ def run(only=(), machine=None):
 
     LOG.parent.mkdir(exist_ok=True)
     LOG.write_text("")
-    MachineCollection.save(machine, {**Machine.get_defaults(), "machine": machine})
-    path = plugin.begin(machine)
+    MachineCollection.save(machine, {**surroundings.hardware(), "machine": machine})
+    path = surroundings.begin(machine)
     print(f"{sum(group.cells for part in parts for group in part)} cells", flush=True)
     for part in parts:
         _asv(machine, part, path)

@@ -9,11 +9,11 @@ is noted in the run's journal.
 import contextlib
 import functools
 import importlib
+import importlib.util
 import zlib
 
 import numba
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 import kernels
 from reference import FAMILIES
@@ -116,8 +116,13 @@ def timer_of(module):
 
 def one_blas_thread():
     """For the oracle's products: BLAS's threads spin for tens of milliseconds after a product, and
-    would hold a core against the kernel that is timed next.
+    would hold a core against the kernel that is timed next. Without threadpoolctl, which may be
+    missing where a card is recorded, they do.
     """
+    if not importlib.util.find_spec("threadpoolctl"):
+        return contextlib.nullcontext()
+    from threadpoolctl import threadpool_limits
+
     return threadpool_limits(1, "blas")
 
 

@@ -39,15 +39,19 @@ def sizes(name):
 
 def of_network(name):
     """The step of one of the NETWORKS, by its name."""
-    return operation(name.partition("-")[0], sizes(name))
+    rows = functools.partial(workloads.training, name.partition("-")[0])
+    return operation(rows, sizes(name))
 
 
-def operation(workload, sizes):
-    """The specification: inputs x, labels and parameters; results the loss and `names`."""
+def operation(rows, sizes):
+    """The specification: inputs x, labels and parameters; results the loss and `names`.
+
+    rows() gives all x and labels that there are; of the first of them a batch is chosen.
+    """
 
     def sample(rng, case):
         batch, dtype = case.sizes["batch"], case.dtype
-        x, labels = workloads.training(workload)
+        x, labels = rows()
         names = ("relu",) * (len(sizes) - 2) + ("identity",)
         seed = int(rng.integers(1 << 31))
         initial = network.initial(sizes, names, dtype, seed)

@@ -70,18 +70,32 @@ def layers():
 @functools.cache
 def training(workload):
     """The training set (x, labels), always the same: float32 (rows, features) and int32 (rows,)."""
+    with np.load(cached(workload)) as data:
+        return data["x"], data["labels"]
+
+
+def cached(workload):
+    """The file with the training set, made at its first use.
+
+    Raises NotImplementedError where neither the file nor the package with the data is at hand.
+    """
     source = zlib.crc32(Path(__file__).read_bytes() + str(_mnist_files()).encode())
-    cached = CACHE / f"{workload}-{source:08x}.npz"
-    if not cached.is_file():  # parsing takes seconds, and every timed cell is a process of its own
-        x, labels = _GENERATORS[workload]()
+    path = CACHE / f"{workload}-{source:08x}.npz"
+    if not path.is_file():  # parsing takes seconds, and every timed cell is a process of its own
+        try:
+            x, labels = _GENERATORS[workload]()
+        except ModuleNotFoundError as error:
+            raise NotImplementedError(
+                f"the data of {workload} need the package {error.name}: python -m benchmarks pack, "
+                "where it is installed, packs them with the code"
+            ) from None
         CACHE.mkdir(parents=True, exist_ok=True)
         for stale in CACHE.glob(f"{workload}-*.npz"):
             stale.unlink(missing_ok=True)
         partial = CACHE / f".{workload}-{os.getpid()}.npz"
         np.savez(partial, x=x.astype(np.float32), labels=labels.astype(np.int32))
-        partial.replace(cached)
-    with np.load(cached) as data:
-        return data["x"], data["labels"]
+        partial.replace(path)
+    return path
 
 
 def _first_minibatch(workload, batch):

@@ -1,75 +1,35 @@
-"""The session on a GPU, with NumPy or the simulated card in the GPU's place."""
+"""The session on a GPU, with NumPy in the GPU's place: what is measured, kept and printed."""
 
 import json
 import os
-import subprocess
-import sys
 import time
 import types
 
 import numpy as np
 import pytest
+import rehearse_record
 from asv.results import Results
 from journals import begin, note
+from rehearse_record import CARD, LAYER
 
 import kernels
 import reference
 from benchmarks import __main__ as command
-from benchmarks import (
-    bench_network,
-    bench_roofline,
-    gpu,
-    grid,
-    journal,
-    record,
-    report,
-    results,
-    runner,
-    suite,
-    workloads,
-)
+from benchmarks import crossings, grid, journal, record, report, results, session_table, workloads
 from benchmarks.peers import contenders, measure
-from reference import FAMILIES, Case
-
-LAYER = "digits-32x10"
-CARD = {"name": "Fake Card 1", "l2CacheSize": 1 << 16}
+from reference import FAMILIES
 
 
 @pytest.fixture
 def place(monkeypatch, tmp_path):
-    """A small grid, a small roofline, a place of its own for the results, no libraries."""
-    small = {family: {"layers": (LAYER,)} for family in FAMILIES}
-    small["dense"]["variants"] = small["activations"]["variants"] = ("relu",)
-    monkeypatch.setattr(grid, "CORE", small)
-    monkeypatch.setattr(gpu, "SAMPLE", 0.0)
-    monkeypatch.setattr(gpu, "REPEAT", 2)
-    monkeypatch.setattr(runner, "suites", small_suites)
+    """A small grid, short measurements, a place of its own for the results, no libraries."""
+    for module, name, value in (*rehearse_record.quickly(), *rehearse_record.small()):
+        monkeypatch.setattr(module, name, value)
     monkeypatch.setattr(results, "RECORDED", tmp_path / "recorded")
     monkeypatch.setattr(journal, "FOLDER", tmp_path / "journal")
     monkeypatch.setenv(journal.VARIABLE, "")
     beside(monkeypatch, [])
     return tmp_path
-
-
-def small_suites(family):
-    if family == "network":
-        axes = {"layer": ["moons-2-32-16-2"], "dtype": ["float32"], "batch": [16, 32, 5]}
-        axes |= {"backend": []}
-        names = "network_step", "network_transfer"
-        made = [(name, type(name, (vars(bench_network)[name],), {"axes": axes})) for name in names]
-        return [*made, ("network_epoch", None)]
-    if family != "roofline":
-        return list(suite.suites(family).items())
-    square = Case("32x32", {"fan_in": 32, "fan_out": 32}, vary=False)
-    arrays = {str(n): Case(str(n), {"fan_in": n - 1, "fan_out": 1}, vary=False) for n in (64, 4096)}
-    axes = {"layer": list(arrays), "dtype": ["float32"], "backend": ["cupy"]}
-    of_product = {"layer": ["32x32"], "dtype": ["float32"], "batch": [32], "backend": ["cupy"]}
-    operations, product = bench_roofline._operations, {"32x32": square}
-    forward = {"": operations["dense_forward[identity]"]}
-    return [
-        ("product", suite.suite("product", forward, of_product, product, lambda layer: (32,))),
-        ("triad", suite.suite("triad", {"": operations["sgd"]}, axes, arrays)),
-    ]
 
 
 def beside(monkeypatch, libraries):
@@ -101,8 +61,12 @@ def batches():
     return workloads.batches("digits")
 
 
+def recorded(**changed):
+    return record.record(module=backend(**changed), card=lambda: CARD)
+
+
 def test_session(capsys, place):
-    path = record.record(module=backend(), card=lambda: CARD)
+    path = recorded()
     text = capsys.readouterr().out
     assert path.parent.name == "fake-card-1"
     assert "Every operation agrees with the float64 reference, borders included." in text
@@ -111,9 +75,11 @@ def test_session(capsys, place):
     # A batch: relu twice, dense twice, four losses. Six update rules, the roofline; two steps, and
     # their transfers.
     assert len(session["cells"]) == len(run.times) == 8 * len(batches()) + 6 + 3 + 4
-    assert session["wrong"] == {}
+    assert [e["cell"]["function"] for e in session["cells"][:2]] == ["network_step"] * 2
+    assert len(session["borders"]) == 2 * len([*sum(FAMILIES.values(), ())])
+    for entry in (*session["cells"], *session["borders"]):
+        assert entry["verdict"] == journal.CORRECT
     for entry in session["cells"]:
-        assert entry["verdict"] == suite.CORRECT
         assert entry["cold"] > 0
         assert run.times[results.Cell(**entry["cell"]), "cupy"] > 0
     assert run.hardware["gpu"] == "Fake Card 1"
@@ -138,22 +104,35 @@ def test_roof_of_a_cold_call_is_that_of_main_memory():
     }
     run = types.SimpleNamespace(fastest=fastest)
     adam, size = cell("adam", LAYER)[0], 7 * 4 * 330
-    assert record._share(run, adam, 2 * size / 10e9) == ("5.00 GB/s", "50%")
-    assert record._share(run, adam, None) == ("", "")
+    assert session_table._share(run, adam, 2 * size / 10e9) == ("5.00 GB/s", "50%")
+    assert session_table._share(run, adam, None) == ("", "")
 
 
 def test_a_wrong_training_step_is_found(place):
     def create(sizes, *, lr, **options):
         return reference.network.create(sizes, lr=1.1 * lr, **options)
 
-    module = backend(network=types.SimpleNamespace(create=create))
-    cells = session_of(record.record(module=module, card=lambda: CARD))["cells"]
-    wrong = [e["cell"]["function"] for e in cells if e["verdict"].startswith(suite.WRONG)]
+    cells = session_of(recorded(network=types.SimpleNamespace(create=create)))["cells"]
+    wrong = [e["cell"]["function"] for e in cells if e["verdict"].startswith(journal.WRONG)]
     assert wrong == ["network_step"] * 2
 
 
+def test_of_a_step_the_queued_work_alone_is_timed_cold():
+    class Network:
+        def step(self, x, labels):
+            return "step"
+
+        def _queue(self, x, labels, order, count):
+            return x, labels, order, count
+
+    call = record.partial(Network().step, "rows", "labels")
+    assert record._queueing(call)() == ("rows", "labels", None, 4)
+    other = record.partial(min, 1, 2)
+    assert record._queueing(other) is other
+
+
 def test_asv_reads_the_results(place):
-    path = record.record(module=backend(), card=lambda: CARD)
+    path = recorded()
     loaded = Results.load(str(path), machine_name="fake-card-1")
     (name,) = (
         key for key in loaded.get_all_result_keys() if key.startswith("bench_losses.softmax.")
@@ -165,27 +144,32 @@ def test_asv_reads_the_results(place):
     assert loaded.get_result_stats(name, params)[0]["repeat"] == 2
 
 
-def test_report_shows_the_recorded_session(place):
-    record.record(module=backend(), card=lambda: CARD)
+def test_report_shows_the_recorded_session(capsys, place):
+    recorded()
+    table = capsys.readouterr().out
     begin()
     note("sgd", {(LAYER, "float32", "numpy"): 1e-6})
-    text = report.render()
-    assert "cupy fake-card-1" in text
+    assert "cupy fake-card-1" in report.render()
+    assert command.main(["report", "--machine", "fake-card-1"]) == 0
+    assert table.startswith(capsys.readouterr().out.strip())
 
 
 def test_simulated_kernels(capsys, monkeypatch, place):
     """The CUDA text itself; the wrappers, tables and kernels of the CuPy backend."""
-    monkeypatch.setattr(record, "everywhere", lambda module: {})  # the correctness tests do it
+    monkeypatch.setattr(record, "borders", lambda bench: [])  # the correctness tests do it
     only = {"losses": {"layers": (LAYER,)}, "optimizers": {"layers": (LAYER,)}}
     monkeypatch.setattr(grid, "CORE", only)
-    monkeypatch.setattr(record, "FAMILIES", only)
+    monkeypatch.setattr("benchmarks.session.FAMILIES", only)
     try:
         simulated = kernels.load("cupy", simulate=True)
     except kernels.Unavailable as reason:
         pytest.skip(str(reason))
     path = record.record(module=simulated, card=lambda: CARD)
-    verdicts = [entry["verdict"] for entry in session_of(path)["cells"]]
-    assert verdicts == [suite.CORRECT] * (4 * len(batches()) + 6 + 3 + 4)
+    session = session_of(path)
+    verdicts = [entry["verdict"] for entry in (*session["cells"], *session["crossings"])]
+    assert verdicts == [journal.CORRECT] * (4 * len(batches()) + 6 + 3 + 4 + 5)
+    limits = json.loads((path.parent / crossings.LIMITS).read_text())
+    assert set(limits["Fake Card 1"]) == {*crossings.PRODUCTS, *crossings.STEPS}
 
 
 def wrong_adam(param, grad, mean, variance, step, *, lr=0.001):
@@ -197,30 +181,31 @@ def broken_softmax(logits, *, out=None):
 
 
 def test_wrong_broken_and_missing_kernels_are_recorded_as_such(capsys, place):
-    module = backend(adam=wrong_adam, softmax=broken_softmax, momentum=None)
-    path = record.record(module=module, card=lambda: CARD)
+    path = recorded(adam=wrong_adam, softmax=broken_softmax, momentum=None)
     text, session, run = capsys.readouterr().out, session_of(path), results.read(path)
-    assert set(session["wrong"]) == {
-        f"{name}, {dtype}" for name in ("adam", "softmax") for dtype in ("float32", "float64")
-    }
-    of = {"adam": suite.WRONG, "softmax": suite.FAILED, "momentum": suite.SKIPPED}
+    of = {"adam": journal.WRONG, "softmax": journal.FAILED}
+    for entry in session["borders"]:
+        assert entry["verdict"].partition(":")[0] == of.get(entry["operation"], journal.CORRECT)
     for entry in session["cells"]:
         cell = results.Cell(**entry["cell"])
-        expected = of.get(cell.function, suite.CORRECT)
+        expected = of.get(cell.function, journal.CORRECT)
         assert entry["verdict"].partition(":")[0] == expected
-        assert ((cell, "cupy") in run.times) == (expected == suite.CORRECT)
-        if expected in (suite.WRONG, suite.FAILED):
+        assert ((cell, "cupy") in run.times) == (expected == journal.CORRECT)
+        if expected in (journal.WRONG, journal.FAILED):
             assert run.verdicts[cell, "cupy"][0] == expected
-    assert "WRONG: adam, param" in text
+    assert "WRONG: adam, param: " in text
     assert "failed: OSError: no such luck" in text
+    assert "not measured: momentum: the backend does not have it" in text
+    functions = {entry["cell"]["function"] for entry in session["cells"]}
+    assert {"nesterov", "adam"} <= functions - {"momentum"} == functions
     assert "Every operation agrees" not in text
 
 
 def test_a_recorded_run_without_its_session_shows_what_it_does_not_know(place):
-    path = record.record(module=backend(adam=wrong_adam), card=lambda: CARD)
+    path = recorded(adam=wrong_adam)
     cell = results.Cell("adam", "", LAYER, "float32", None)
     column = report.Column("cupy", "cupy", results.read(path), {})
-    assert column.entry(cell) == suite.WRONG
+    assert column.entry(cell) == journal.WRONG
     results.session(path).unlink()
     column = report.Column("cupy", "cupy", results.read(path), {})
     assert column.entry(cell) == "-"
@@ -232,28 +217,21 @@ def overflowing_softmax(logits, *, out=None):
 
 
 def test_what_is_wrong_at_the_borders_alone_is_found(capsys, place):
-    path = record.record(module=backend(softmax=overflowing_softmax), card=lambda: CARD)
-    wrong = session_of(path)["wrong"]
-    assert set(wrong) == {"softmax, float32", "softmax, float64"}
-    assert "(large, " in wrong["softmax, float32"]
-    assert "softmax, float32: Wrong: softmax, p" in capsys.readouterr().out
-
-
-def test_when_time_is_over_the_rest_is_left_out(capsys, monkeypatch, place):
-    monkeypatch.setattr(record, "BUDGET", -1)
-    beside(monkeypatch, [contenders.Contender("torch", None)])
-    path = record.record(module=backend(), card=lambda: CARD)
-    assert not results.read(path).times
-    verdicts = {entry["verdict"] for entry in session_of(path)["cells"]}
-    assert verdicts == {"n/a: no time was left in the session"}
-    assert "the rest of the cells: no time was left in the session" in capsys.readouterr().out
+    session = session_of(recorded(softmax=overflowing_softmax))
+    wrong = [e for e in session["borders"] if e["verdict"] != journal.CORRECT]
+    assert [(e["operation"], e["dtype"]) for e in wrong] == [
+        ("softmax", "float32"),
+        ("softmax", "float64"),
+    ]
+    assert "(large" in wrong[0]["verdict"]
+    assert "borders of softmax, float32: WRONG: softmax, " in capsys.readouterr().out
 
 
 def test_libraries_stand_beside_ours(capsys, monkeypatch, place):
     """Two cells are compared; the library takes twice as long."""
     libraries = [contenders.Contender("torch", None), contenders.Contender("other", None)]
     beside(monkeypatch, libraries)
-    monkeypatch.setattr(record, "COMPARED", ("mnist-512x10",))
+    monkeypatch.setattr(record, "LAYERS", ("mnist-512x10",))
     monkeypatch.setitem(grid.CORE, "dense", {"layers": ("mnist-512x10",), "variants": ("relu",)})
     timed = {"cupy": [1e-6, 1e-6], "torch": [2e-6, 2e-6]}
 
@@ -263,7 +241,7 @@ def test_libraries_stand_beside_ours(capsys, monkeypatch, place):
         return {**names, "batch": batch, "seconds": timed, "refused": {}}
 
     monkeypatch.setattr(measure, "cell", cell)
-    record.record(module=backend(), card=lambda: CARD)
+    recorded()
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     row = next(
         line
@@ -273,105 +251,19 @@ def test_libraries_stand_beside_ours(capsys, monkeypatch, place):
     assert row[-2:] == ["2.00", "2.00"]
 
 
-# --- the clock -----------------------------------------------------------------------------------
+def test_data_that_are_not_there_are_left_out(capsys, monkeypatch, place):
+    def missing():
+        raise ModuleNotFoundError("No module named 'sklearn'", name="sklearn")
 
-
-class Clock:
-    """A device whose time passes only by what is done: a write takes 3, a call 1."""
-
-    def __init__(self):
-        self.now, self.log = 0.0, []
-
-    def asarray(self, host):
-        self.bytes = host.nbytes
-        return self
-
-    def fill(self, value):
-        self.log.append("write")
-        self.now += 3
-
-    def call(self):
-        self.log.append("call")
-        self.now += 1
-
-    def timer(self):
-        return self.now
-
-    def synchronize(self): ...
-
-
-def test_cold_times_are_of_the_call_alone_after_a_write():
-    clock = Clock()
-    flush = gpu.Flush(clock, 1000)
-    assert clock.bytes == 2000
-    assert flush.once == 3
-    clock.log.clear()
-    assert flush.cold(clock.call) == [1] * gpu.REPEAT
-    assert clock.log == ["call", *["write", "write", "call"] * gpu.REPEAT]
-
-
-def test_writing_outlasts_the_queueing_of_a_call():
-    clock = Clock()
-    flush = gpu.Flush(clock, 1000)
-    flush.once = 0.004
-    assert 1 + 2 * 5 <= flush.times(lambda: time.sleep(0.02)) <= 100
-
-
-@pytest.mark.parametrize(("sample", "number"), [(0.5, 1), (10.0, 10)])
-def test_warm_times_are_of_calls_in_a_row(monkeypatch, sample, number):
-    monkeypatch.setattr(gpu, "SAMPLE", sample)
-    clock = Clock()
-    assert gpu.warm(clock, clock.call) == ([1] * gpu.REPEAT, number)
-    assert len(clock.log) == 1 + number * gpu.REPEAT
-
-
-# --- what the card is, and the commit ------------------------------------------------------------
-
-
-def test_card(monkeypatch):
-    runtime = types.SimpleNamespace(
-        getDeviceProperties=lambda device: {"name": b"Card", "l2CacheSize": 5, "uuid": b"0"},
-        driverGetVersion=lambda: 13000,
-        runtimeGetVersion=lambda: 12090,
-    )
-    cupy = types.SimpleNamespace(cuda=types.SimpleNamespace(runtime=runtime))
-    monkeypatch.setitem(sys.modules, "cupy", cupy)
-    found = gpu.card()
-    assert {k: found[k] for k in ("name", "l2CacheSize", "driver", "runtime")} == {
-        "name": "Card",
-        "l2CacheSize": 5,
-        "driver": 13000,
-        "runtime": 12090,
-    }
-    assert found["versions"]["numpy"] == np.__version__
-    assert "uuid" not in found
-
-
-def test_clocks(monkeypatch, tmp_path):
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert gpu.clocks() == {}
-    smi = tmp_path / "nvidia-smi"
-    smi.write_text(f"#!/bin/sh\necho '{', '.join(map(str, range(len(gpu.QUERY))))}'\n")
-    smi.chmod(0o755)
-    assert gpu.clocks()["clocks.sm"] == "3"
-
-
-def test_commit_without_git(monkeypatch, tmp_path):
-    monkeypatch.setattr(workloads, "ROOT", tmp_path)
-    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    assert record.commit() == "unknown"
-    (tmp_path / "COMMIT").write_text("abcdef\n")
-    assert record.commit() == "abcdef"
-    monkeypatch.setenv("PATH", "")
-    assert record.commit() == "abcdef"
-
-
-def test_commit_of_a_checkout(tmp_path, monkeypatch):
-    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]
-    subprocess.run([*git, "init", "-q"], check=True)
-    subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "first"], check=True)
-    monkeypatch.setattr(workloads, "ROOT", tmp_path)
-    assert len(record.commit()) == 40
+    workloads.training.cache_clear()
+    monkeypatch.setattr(workloads, "CACHE", place / "empty")
+    monkeypatch.setitem(workloads._GENERATORS, "moons", missing)
+    cells = session_of(recorded())["cells"]
+    left_out = {e["cell"]["function"] for e in cells if e["verdict"].startswith(journal.SKIPPED)}
+    assert left_out == {"network_step", "network_transfer"}
+    text = capsys.readouterr().out
+    assert "not measured: 4 cells: the data of moons need the package sklearn" in text
+    workloads.training.cache_clear()
 
 
 def test_without_a_card_one_line_says_so(capsys, monkeypatch):

@@ -11,7 +11,7 @@ import reference
 from benchmarks import bench_network, suite, training_step, workloads
 from benchmarks.peers import contenders, measure
 
-STEP = training_step.operation("moons", (2, 5, 4, 2))
+STEP = training_step.operation(functools.partial(workloads.training, "moons"), (2, 5, 4, 2))
 BACKENDS = ("numba", "numpy")
 OURS = {name: kernels.load(name) for name in BACKENDS}
 

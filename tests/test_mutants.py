@@ -18,7 +18,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 COPIED = ("reference", "kernels", "benchmarks", "tests", "setup.cfg", "pyproject.toml")
 # Numba compiles anew for every mistake in the Python files of kernels, and for none of the others.
-TABLES = ("bounds", "work", "cuda", "numba")
+TABLES = ("bounds", "work", "cuda", "numba", "record")
 
 
 @dataclass(frozen=True)

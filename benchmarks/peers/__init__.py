@@ -12,10 +12,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from asv.machine import Machine
-
-from .. import workloads
-from . import measure, table
+from .. import machine, workloads
+from . import measure
 
 OUTPUT = workloads.ROOT / ".asv" / "peers.json"
 
@@ -52,9 +50,11 @@ def compare(only=(), threads=None, rounds=9, output=OUTPUT):
 
 def _keep(runs, output):
     """Prints the last run and writes all."""
+    from . import table
+
     print(table.render(runs[-1]), flush=True)
     output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(json.dumps({"hardware": Machine.get_defaults(), "runs": runs}, indent=1))
+    output.write_text(json.dumps({"hardware": machine.hardware(), "runs": runs}, indent=1))
 
 
 def usable_cores():

@@ -6,6 +6,9 @@ the contender has no such operation. Our kernels are held to the specification's
 libraries to a wider one, because they round in other places and some of their formulas (1 - y^2 for
 the derivative of tanh, exp(z) - 1 for elu) are exact only relative to the largest numbers:
 WIDER times our bound and ULPS units in the last place of the largest number of the result.
+
+A library that multiplies float32 matrices in less, as in TF32, is not compared at all: it would be
+unfairly fast.
 """
 
 import dataclasses
@@ -17,12 +20,13 @@ from collections.abc import Callable
 import numpy as np
 
 from reference import spec
-from reference.bounds import Bound
+from reference.bounds import Bound, product_bound
 
 from .. import suite, training_step
 from . import jax_peer, steps, torch_peers
 
 WIDER, ULPS = 2, 8
+DEPTHS = (8, 64, 512, 2048)  # of the products that tell TF32 from float32
 INSTALL = ".venv/bin/python -m pip install -e .[peers]"
 
 
@@ -43,14 +47,20 @@ def available(ours, device="cpu", libraries=("torch", "jax")):
     """(these backends, by name, and the libraries that run here; a line for each that cannot)."""
     found, missing = [_ours(name, module) for name, module in ours.items()], []
     for name in libraries:
-        more, absent = {"torch": _torch, "jax": _jax}[name](device)
+        try:
+            more, absent = {"torch": _torch, "jax": _jax}[name](device)
+        except Exception as error:  # of a library that does not start here
+            more, absent = [], [f"{name}: {type(error).__name__}: {error}"]
         found, missing = found + more, missing + absent
     return found, missing
 
 
 def _torch(device):
+    names = "torch, torch.compile, oneDNN"
     if not (importlib.util.find_spec("torch") and torch_peers.runs_on(device)):
-        return [], [f"torch, torch.compile, oneDNN: {_absent('PyTorch', device)}"]
+        return [], [f"{names}: {_absent('PyTorch', device)}"]
+    if complaint := shortened(torch_peers.product(device)):
+        return [], [f"{names}: {complaint}"]
     wait = torch_peers.wait(device)
     found = [_library("torch", torch_peers.eager, device, steps.eager, wait=wait)]
     if device != "cpu":
@@ -66,7 +76,24 @@ def _torch(device):
 def _jax(device):
     if not (importlib.util.find_spec("jax") and jax_peer.runs_on(device)):
         return [], [f"jax.jit: {_absent('JAX', device)}"]
+    if complaint := shortened(jax_peer.product(device)):
+        return [], [f"jax.jit: {complaint}"]
     return [_library("jax.jit", jax_peer.jitted, device, steps.jitted, wait=jax_peer.wait)], []
+
+
+def shortened(product):
+    """What shows that product(a, b) rounds float32 matrices to fewer digits, or None.
+
+    It is the root mean square of the errors, at every depth: see reference/bounds.py.
+    """
+    rng, dtype = np.random.default_rng(0), np.dtype(np.float32)
+    for depth in DEPTHS:
+        a, b = (rng.standard_normal(shape, dtype) for shape in ((64, depth), (depth, 64)))
+        wide = a.astype(np.float64), b.astype(np.float64)
+        bound = product_bound(*wide, dtype)
+        if complaint := spec.compare(product(a, b), wide[0] @ wide[1], bound, dtype):
+            return f"multiplies float32 in less than float32, {depth} terms deep: {complaint}"
+    return None
 
 
 def _absent(name, device):
@@ -86,7 +113,8 @@ def _library(name, bind, device, bind_step=None, **more):
     """A contender from functions that return (call, results).
 
     bind(operation, inputs, device) is for single operations, bind_step(inputs, lr, device) for the
-    training step; a contender may have only one of them.
+    training step; a contender may have only one of them. On a GPU every step is waited for, because
+    ours returns its loss: no contender runs ahead of the GPU with its next step.
     """
 
     def prepare(operation, inputs):
@@ -104,9 +132,20 @@ def _library(name, bind, device, bind_step=None, **more):
         if is_step:
             call, _ = bind_step(inputs, 0.0, device)
             call()
+            return call if device == "cpu" else _one_after_the_other(call, more["wait"])
         return call
 
     return Contender(name, prepare, **more)
+
+
+def _one_after_the_other(call, wait):
+    """The call and the wait for all that it has queued."""
+
+    def both():
+        call()
+        wait()
+
+    return both
 
 
 def widened(operation, inputs):

@@ -4,7 +4,9 @@ Update rules donate parameters and state, as training would, and count their ste
 JAX is imported when something is bound, never with this module.
 """
 
+import functools
 import math
+import os
 
 import numpy as np
 
@@ -13,8 +15,7 @@ _last = []  # the results of the last call
 
 def jitted(operation, inputs, device="cpu"):
     """(call, results). On the CPU a call waits for its result, on a GPU `wait` does."""
-    import jax
-
+    jax = _jax()
     place = jax.devices(device)[0]
     arrays = {}
     for name, value in inputs.items():
@@ -41,12 +42,28 @@ def jitted(operation, inputs, device="cpu"):
 
 def runs_on(device):
     """Whether this build of JAX reaches the device."""
-    import jax
-
     try:
-        return bool(jax.devices(device))
+        return bool(_jax().devices(device))
     except RuntimeError:
         return False
+
+
+def product(device):
+    """product(a, b) of two matrices on the host, by the device."""
+    jax = _jax()
+    place = jax.devices(device)[0]
+    multiply = jax.jit(lambda a, b: a @ b)
+    return lambda a, b: np.asarray(multiply(*jax.device_put((a, b), place)))
+
+
+@functools.cache
+def _jax():
+    """JAX, told to multiply float32 in float32: on a GPU it takes TF32 unless it is told."""
+    os.environ["JAX_DEFAULT_MATMUL_PRECISION"] = "highest"
+    import jax
+
+    jax.config.update("jax_default_matmul_precision", "highest")  # if it was imported before
+    return jax
 
 
 def finish(results, device):
@@ -58,17 +75,13 @@ def finish(results, device):
 
 def wait():
     """Wait until the last call is done."""
-    import jax
-
-    jax.block_until_ready(_last)
+    _jax().block_until_ready(_last)
 
 
 def _formula(operation, inputs):
     """The operation on arrays in the order of its inputs (grad last); returns a tuple."""
-    import jax
-    import jax.numpy as jnp
-
-    lr = inputs.get("lr")
+    jax = _jax()
+    jnp, lr = jax.numpy, inputs.get("lr")
     act, slope = _activation(operation.variant) if "activation" in inputs else (None, None)
 
     def activation_forward(z):
@@ -113,9 +126,8 @@ def _formula(operation, inputs):
 
 def _activation(name):
     """(act(z), dy act'(z) from saved) of an activation."""
-    import jax
-    import jax.numpy as jnp
-
+    jax = _jax()
+    jnp = jax.numpy
     found = {
         "relu": (jax.nn.relu, lambda dy, y: jnp.where(y > 0, dy, 0)),
         "elu": (jax.nn.elu, lambda dy, y: jnp.where(y > 0, dy, (y + 1) * dy)),

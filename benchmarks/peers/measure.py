@@ -20,7 +20,7 @@ import numba
 from reference import FAMILIES, Case
 
 from .. import results, suite, workloads
-from . import apart, contenders, floors, steps, table
+from . import apart, contenders, floors, steps
 
 SAMPLE = 0.004  # seconds of calls in a row: one contender in one round
 WARMING = 0.002  # seconds of calls before them
@@ -183,6 +183,8 @@ def versions():
 
 def measure(path, threads, rounds, only):
     """Measures the cells and writes them to `path` as JSON, again after every cell."""
+    from . import table
+
     cells, started, told = selected(only), time.time(), 0.0
     libraries = [apart.Library(*share) for share in apart.SHARES]
     machine, before = libraries[-1], libraries[-1].ceilings()

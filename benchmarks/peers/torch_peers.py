@@ -56,6 +56,17 @@ def runs_on(device):
     return device == "cpu" or _torch().cuda.is_available()
 
 
+def product(device):
+    """product(a, b) of two matrices on the host, by the device."""
+    torch = _torch()
+
+    def product(a, b):
+        a, b = (torch.tensor(array, device=device) for array in (a, b))
+        return torch.mm(a, b).cpu().numpy()
+
+    return product
+
+
 def has_onednn():
     """Whether this build of PyTorch has oneDNN."""
     return _torch().backends.mkldnn.is_available()
@@ -68,8 +79,10 @@ def wait(device):
 
 @functools.cache
 def _torch():
+    """PyTorch, told to multiply float32 in float32 and not in TF32, by its old and new switches."""
     import torch
 
+    torch.set_float32_matmul_precision("highest")
     return torch
 
 

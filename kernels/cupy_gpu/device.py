@@ -48,6 +48,11 @@ class Instant:
         self.event = cupy.cuda.Event()
         self.event.record()
 
+    @property
+    def passed(self):
+        """Whether the GPU has come to it: where it has not, all that was queued since waits."""
+        return self.event.done
+
     def __sub__(self, earlier):
         self.event.synchronize()
         return cupy.cuda.get_elapsed_time(earlier.event, self.event) * 1e-3  # ms

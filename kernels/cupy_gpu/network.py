@@ -63,6 +63,10 @@ class Network:
         interface.order("order", order, device.ndarray)
         return self._train(x, labels, order, len(order))
 
+    def _queue(self, x, labels, order, count):
+        """Queues all steps; their outcome, (mean loss, fault), stays on the GPU."""
+        return self._trainer.train(x, labels, order, count, self._steps)
+
     def _train(self, x, labels, order, count):
         if not self._stepping.acquire(blocking=False):
             raise networks.stepped_by_two_threads()
@@ -72,8 +76,7 @@ class Network:
             self._stepping.release()
 
     def _trained(self, x, labels, order, count):
-        outcome = self._trainer.train(x, labels, order, count, self._steps)
-        loss, fault = device.to_host(outcome)
+        loss, fault = device.to_host(self._queue(x, labels, order, count))
         if fault == BAD_LABEL:
             raise self._spec.label_out_of_range()
         if fault == BAD_ROW:

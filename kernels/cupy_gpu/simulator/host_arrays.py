@@ -24,6 +24,9 @@ class HostArray(cupy.ndarray):
     def fill(self, value):
         as_numpy(self).fill(value)
 
+    def sum(self):
+        return CupyDevice.asarray(as_numpy(self).sum())
+
     def get(self, *_, **__):
         """A copy as a NumPy array, on which float() and tolist() stand as well."""
         return as_numpy(self).copy()
