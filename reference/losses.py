@@ -153,6 +153,7 @@ def _edge_logits(dtype):
         yield f"all far above, {classes} classes", logits + np.dtype(dtype).type(1e4)
         masked = (1.0, -np.inf, 2.0), (-np.inf, -np.inf, 5.0), (-np.inf,) * (classes - 1) + (1.0,)
         yield f"masked by -inf, {classes} classes", with_rows(*masked)
+        yield f"infinite, {classes} classes", with_rows((1.0, np.inf, 2.0))
         yield f"NaN in one row, {classes} classes", with_rows((1.0, 2.0), (1.0, np.nan, 2.0))
 
 
@@ -162,10 +163,9 @@ def _softmax_edges(dtype):
 
 
 def _cross_entropy_edges(dtype):
-    for label, logits in _edge_logits(dtype):
-        for integer in (np.int32, np.int64):
-            labels = logits.argmax(axis=1).astype(integer)
-            yield f"{label}, {integer.__name__}", {"logits": logits, "labels": labels}
+    for number, (label, logits) in enumerate(_edge_logits(dtype)):
+        labels = logits.argmax(axis=1).astype((np.int32, np.int64)[number % 2])
+        yield f"{label}, {labels.dtype} labels", {"logits": logits, "labels": labels}
     logits = np.array([[1.0, 2.0, 3.0], [3.0, 2.0, 1.0]], dtype)
     for smoothing in (0.0, 0.1, 0.999):
         for label in (0, 2):
