@@ -119,10 +119,11 @@ def test_a_run_says_of_which_code_it_is(monkeypatch, tmp_path):
 
 # --- what became of a cell -----------------------------------------------------------------------
 
-DIED, LATE = (
-    "its process died while it was ",
-    f"it took more than {journal.TIMEOUT} s while it was ",
-)
+DIED = "its process died while it was "
+LATE = {
+    journal.STARTED: f"it took more than {journal.LIMITS[journal.STARTED]} s while it was checked",
+    journal.CORRECT: f"it took more than {journal.LIMITS[journal.CORRECT]} s while it was timed",
+}
 
 
 @pytest.mark.parametrize(
@@ -133,16 +134,11 @@ DIED, LATE = (
         (["0 a started", "1 a correct", "2 a timed"], {"a": "timed"}),
         (["0 a started", "1 a WRONG"], {"a": "WRONG"}),
         (["0 a started", "1 b started"], {"a": DIED + "checked"}),
-        (
-            ["0 a started", "1 a correct", "2 b started"],
-            {"a": DIED + "timed"},
-        ),
+        (["0 a started", "1 a correct", "2 b started"], {"a": DIED + "timed"}),
         (["0 a started", "1 a correct", "2 end"], {"a": DIED + "timed"}),
-        (
-            ["0 a started", "1 a correct", f"{journal.TIMEOUT - 0.5} end"],
-            {"a": LATE + "timed"},
-        ),
-        (["0 a started", f"{journal.TIMEOUT - 0.5} b started"], {"a": LATE + "checked"}),
+        (["0 a started", "99 a correct", "220 end"], {"a": LATE[journal.CORRECT]}),
+        (["0 a started", "99 a correct", "218 end"], {"a": DIED + "timed"}),
+        (["0 a started", "181 b started"], {"a": LATE[journal.STARTED]}),
         (["0 a started", "1 b started", "2 b timed", "3 a started"], {"b": "timed"}),  # once more
         (["0 a started", "1 a timed", "2 b sta"], {"a": "timed"}),  # the disk was full
     ],
