@@ -50,9 +50,9 @@ LOSSES = {
 def initial(sizes, activations, dtype, seed):
     """The parameters at the start: {"layer0.weight": ..., "layer0.bias": ..., ...}.
 
-    Weights are normal with variance 2 / fan_in before relu, leaky_relu, prelu and elu (He et al.
-    2015), 1 / fan_in before selu (Klambauer et al. 2017) and 2 / (fan_in + fan_out) otherwise
-    (Glorot and Bengio 2010): numpy.random.default_rng(seed), layer by layer, drawn in float64.
+    Weights are normal with variance gain / fan_in where the activation behind them has a gain in
+    WEIGHT_GAINS and 2 / (fan_in + fan_out) otherwise (Glorot and Bengio 2010):
+    numpy.random.default_rng(seed), layer by layer, drawn in float64.
     Biases are 0, the learned slopes of prelu 0.25.
     """
     rng, parameters = np.random.default_rng(seed), {}
