@@ -26,7 +26,7 @@ ACTIVATIONS = (
     "rectifier",
 )
 SAVES_INPUT = ("prelu", "rectifier", "silu")
-# Of the weights before it, times fan_in: their variance (He et al. 2015; selu: Klambauer et al. 2017).
+# The variance of the weights before it, times fan_in: He et al. 2015, selu Klambauer et al. 2017.
 WEIGHT_GAINS = {"relu": 2, "leaky_relu": 2, "prelu": 2, "elu": 2, "selu": 1}
 DEFAULT_ALPHA = {"leaky_relu": 0.01, "elu": 1.0}
 
