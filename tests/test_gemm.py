@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kernels.interface import IDENTITY, RELU, SIGMOID, SLOPES
+from kernels.catalog import IDENTITY, RELU, SIGMOID, SLOPES
 from kernels.numba_cpu import gemm
 from kernels.numba_cpu.product import FORWARD, INPUT, WEIGHT, Product
 from kernels.numba_cpu.vectors import Matrix, address, advance
