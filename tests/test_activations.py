@@ -60,6 +60,31 @@ def test_selu_keeps_mean_and_variance():
     assert abs(y.var() - 1) < 0.01
 
 
+@pytest.mark.parametrize(("dtype", "highest"), [(np.float32, 88.3), (np.float64, 709.3)])
+def test_exponentials_end_in_zero_and_infinity(dtype, highest):
+    """Nothing but the right number, or what the docstring says, whatever the argument."""
+    from numba import njit
+
+    from kernels.numba_cpu import elementary
+
+    @njit(error_model="numpy", fastmath={"contract"})
+    def both(x, y, z):
+        for i in range(x.size):
+            y[i], z[i] = elementary.exp(x[i]), elementary.expm1(x[i])
+
+    x = np.concatenate([np.linspace(-1000, 1000, 100_001), [1e30, np.inf, -np.inf, np.nan]])
+    x = x.astype(dtype)
+    y, z = np.empty_like(x), np.empty_like(x)
+    both(x, y, z)
+    assert np.isnan([y[-1], z[-1]]).all()
+    x, wide = x[:-1], x[:-1].astype(np.longdouble)
+    for got, want in ((y[:-1], np.exp(wide)), (z[:-1], np.expm1(wide))):
+        assert np.isinf(got[x > highest + 0.1]).all()
+        within = x <= highest
+        error, ulp = np.abs(got - want)[within], np.spacing(np.abs(want[within]).astype(dtype))
+        assert (error <= 2 * ulp + np.finfo(dtype).tiny).all()
+
+
 def test_elementary_functions_are_as_accurate_as_stated():
     """Against longdouble over the whole range: exp and expm1 below 2 ulp, tanh below 3."""
     from numba import njit
@@ -81,6 +106,8 @@ def test_elementary_functions_are_as_accurate_as_stated():
         wide = rng.uniform(lowest, 0, 200_000).astype(dtype)
         near = (rng.uniform(-1, 1, 200_000) ** 5).astype(dtype)
         assert errors(elementary.exp, np.exp, wide) < 2
+        assert errors(elementary.exp, np.exp, -wide) < 2
+        assert errors(elementary.expm1, np.expm1, -wide) < 2
         assert errors(elementary.expm1, np.expm1, wide) < 2
         assert errors(elementary.expm1, np.expm1, near) < 2
         assert errors(elementary.tanh, np.tanh, wide / 4) < 3

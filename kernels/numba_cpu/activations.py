@@ -28,6 +28,7 @@ from .elementary import exp, expm1, tanh
 from .jit import CHUNK, choice, kernel, serial, threaded
 from .shortcut import disjoint, in_place, read, shortcut, span, writable, written
 from .symbol import stored
+from .vectors import location
 
 # act(z) of one number and dy act'(z), from s: z or y, as the catalogue says; a is alpha. NaN stays
 # NaN.
@@ -240,7 +241,7 @@ def forward_rows(way, z, alpha, y):
             row, out = z[i], y[i]
             for j in range(out.size):
                 out[j] = _slope(row[j], alpha[j])
-    elif z.ctypes.data == y.ctypes.data:
+    elif location(z) == location(y):
         activate_row(way, y.reshape(y.size), alpha)
     else:
         forward_row(way, z.reshape(z.size), alpha, y.reshape(y.size))
@@ -253,7 +254,7 @@ def backward_rows(way, dy, saved, alpha, dz):
             row, s, out = dy[i], saved[i], dz[i]
             for j in range(out.size):
                 out[j] = _d_slope(row[j], s[j], alpha[j])
-    elif dy.ctypes.data == dz.ctypes.data:
+    elif location(dy) == location(dz):
         size = dz.size
         with_derivative(d_row_in_place, way, dz.reshape(size), saved.reshape(size), alpha[0])
     else:

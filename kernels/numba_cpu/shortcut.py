@@ -14,7 +14,7 @@ from numba.extending import register_jitable
 
 from . import threads
 from .jit import kernel
-from .vectors import address
+from .vectors import address, location
 
 
 def read(ndim, of=0):
@@ -88,7 +88,7 @@ def writable(array):
 @register_jitable
 def span(array):
     """The addresses of its first byte and of the first one behind it."""
-    start = types.intp(array.ctypes.data)
+    start = location(array)
     return start, start + array.size * array.itemsize
 
 

@@ -60,6 +60,17 @@ def address(typingctx, array):
 
 
 @intrinsic
+def location(typingctx, array):
+    """The address of the first element, as a number; array.ctypes.data would count references."""
+
+    def codegen(context, builder, signature, args):
+        data = context.make_array(array)(context, builder, args[0]).data
+        return builder.ptrtoint(data, I64)
+
+    return types.intp(array), codegen
+
+
+@intrinsic
 def advance(typingctx, pointer, elements):
     """pointer + elements."""
 
