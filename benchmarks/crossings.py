@@ -3,11 +3,10 @@
 A product is computed by tiles of our own or by cuBLAS, a training step is launched as a captured
 graph or queued kernel by kernel, a small network is trained by one block or by a chain of kernels.
 kernels/cupy_gpu chooses by limits that were reckoned, unless results/ has measured ones for its
-card. Here both ways are timed at a ladder of sizes, each once its answer was checked; the limits
-that lose the least over all of a ladder are kept in results/<machine>/LIMITS.
+card (limits.py there). Here both ways are timed at a ladder of sizes, each once its answer was
+checked; the limits that lose the least over all of a ladder are kept in results/<machine>/LIMITS.
 """
 
-import contextlib
 import itertools
 import json
 import math
@@ -79,24 +78,10 @@ def both(module, rung):
     """Seconds of the call by the way for small work, and by the other."""
     seconds = []
     for limit in (math.inf, 0):
-        with forced(module, dict.fromkeys(rung.sizes, limit)):
+        with module.limits.forced(**dict.fromkeys(rung.sizes, limit)):
             call = rung.ready(module)
             seconds.append(statistics.median(gpu.warm(module, call)[0]))
     return {"seconds": seconds}
-
-
-@contextlib.contextmanager
-def forced(module, limits):
-    """The backend with these limits."""
-    owners = dict.fromkeys(PRODUCTS, module.dense) | dict.fromkeys(STEPS, module.training)
-    before = {name: getattr(owners[name], name.upper()) for name in limits}
-    try:
-        for name, value in limits.items():
-            setattr(owners[name], name.upper(), value)
-        yield
-    finally:
-        for name, value in before.items():
-            setattr(owners[name], name.upper(), value)
 
 
 def measured(entries):

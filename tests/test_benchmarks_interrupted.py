@@ -245,13 +245,3 @@ def test_limits_are_those_that_lose_least():
     ]
     expected = {flops: 20, depth: 4, "most_captured": 0, "most_products": 7}
     assert crossings.measured(entries) == expected
-
-
-def test_both_ways_are_forced_and_left_as_they_were(card):
-    def now():
-        return card.dense.MOST_FLOPS, card.training.MOST_CAPTURED
-
-    before = now()
-    with crossings.forced(card, {"most_flops": 0, "most_captured": 7}):
-        assert now() == (0, 7)
-    assert now() == before

@@ -7,9 +7,7 @@ from network_cases import CASES, create, rows, verify_step, wide
 
 from reference import network as reference
 
-PATHS = ("block", "graph", "chain")
 every_case = pytest.mark.parametrize("case", CASES)
-every_path = pytest.mark.parametrize("path", PATHS)
 SOFTMAX = [name for name, case in CASES.items() if case[2] == "softmax_cross_entropy"]
 
 
@@ -23,16 +21,22 @@ def gpu():
     return backend_or_skip(SIMULATED[2])
 
 
+FORCED = {
+    "block": {},
+    "graph": {"most_products": 0},
+    "chain": {"most_products": 0, "most_captured": 0},
+}
+
+PATHS = tuple(FORCED)
+every_path = pytest.mark.parametrize("path", PATHS)
+
+
 @pytest.fixture
-def make(monkeypatch):
+def make():
     """create(...) of a network that takes the path."""
 
     def make(backend, path, *arguments, **others):
-        with monkeypatch.context() as patch:
-            if path != "block":
-                patch.setattr(backend.training, "MOST_PRODUCTS", 0)
-            if path == "chain":
-                patch.setattr(backend.training, "MOST_CAPTURED", 0)
+        with backend.limits.forced(**FORCED[path]):
             network = create(backend.network, *arguments, **others)
         assert taken(network) == path
         return network
@@ -70,6 +74,23 @@ def test_float64(gpu, make, path, case):
     for seed, count in enumerate((19, 8)):
         data = rows(case, count, "float64", seed)
         verify_step(gpu, network, case, *data, "float64")
+
+
+@every_case
+def test_a_block_of_512_threads(every_order, case, monkeypatch):
+    """Whole batches, smaller ones, and more rows than fit in shared memory."""
+    with every_order.limits.forced(block_threads=512):
+        network = create(every_order.network, case, 19)
+        monkeypatch.setattr(every_order.network, "chunk_of", lambda spec: 12)
+        chunked = create(every_order.network, case, 41)
+    blocks, launch = [], every_order.table.plan
+    monkeypatch.setattr(
+        every_order.table, "plan", lambda *given: blocks.append(launch(*given)[3]) or launch(*given)
+    )
+    for seed, count in enumerate((19, 7, 1)):
+        verify_step(every_order, network, case, *rows(case, count, seed=seed))
+    verify_step(every_order, chunked, case, *rows(case, 41))
+    assert set(blocks) == {(512,)}
 
 
 @every_case

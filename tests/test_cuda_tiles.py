@@ -47,7 +47,22 @@ def test_large_tiles_agree_with_oracle(capturing, operation, dtype, monkeypatch)
         verify(capturing, operation, operation.sample(rng, case(*shape, dtype)))
     for _, inputs in operation.edges(np.dtype(dtype)):
         verify(capturing, operation, inputs)
-    assert not any(name.endswith("_32") or name == "bias_activation" for name in names)
+    assert not any(name.endswith("_32") for name in names)
+
+
+@pytest.mark.parametrize("many", [1000, 1], ids=["small tiles", "large tiles"])
+@pytest.mark.parametrize("operation", [o for o in OPERATIONS if o.variant == "prelu"], ids=str)
+@over_dtypes
+def test_the_depth_is_split_in_any_way(capturing, operation, dtype, many, monkeypatch):
+    """Parts that end within a panel, begin beyond the depth, and lie off the 16-byte borders."""
+    monkeypatch.setattr(capturing.table, "MANY_TILES", many)
+    names = launched(capturing, monkeypatch)
+    rng = np.random.default_rng(0)
+    for least, shape in ((1, (67, 65, 70)), (9, (40, 45, 33)), (4, (90, 80, 9))):
+        monkeypatch.setattr(capturing.table, "PART_DEPTH", least)
+        names.clear()
+        verify(capturing, operation, operation.sample(rng, case(*shape, dtype)))
+        assert "finish_product" in names
 
 
 @pytest.mark.parametrize("shape", [(300, 40, 20), (3, 700, 65), (40, 3, 520), (520, 17, 500)])
@@ -62,8 +77,9 @@ def test_a_captured_layer_needs_no_cublas(capturing, operation, shape):
     [
         ((32, 64, 128), ["dense_forward_32"]),  # digits
         ((500, 50, 500), ["dense_forward_64"]),
-        ((32, 784, 512), ["bias_activation"]),  # too deep
-        ((4000, 256, 128), ["bias_activation"]),  # too much work
+        ((32, 784, 512), ["dense_forward_32", "finish_product"]),  # mnist: its depth is split
+        ((32, 2048, 512), ["finish_product"]),  # too deep
+        ((4000, 256, 128), ["finish_product"]),  # too much work
     ],
 )
 def test_what_computes_a_layer(shape, kernels, monkeypatch):

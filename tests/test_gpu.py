@@ -14,8 +14,8 @@ from benchmarks import gpu
 from reference import FAMILIES
 
 ON_BOTH = (pytest.param("cupy", marks=pytest.mark.gpu), ON_CUPY_ARRAYS)
-PATHS = {"block": {}, "graph": {"MOST_PRODUCTS": 0}}
-PATHS["chain"] = {**PATHS["graph"], "MOST_CAPTURED": 0}
+PATHS = {"block": {}, "graph": {"most_products": 0}}
+PATHS["chain"] = {**PATHS["graph"], "most_captured": 0}
 
 
 @pytest.fixture(params=ON_BOTH)
@@ -29,22 +29,19 @@ def real():
 
 
 @pytest.fixture
-def make(card, monkeypatch):
+def make(card):
     """A network that is trained in the way of a path; all of its products by tiles."""
-    for limit in ("MOST_FLOPS", "MOST_DEPTH"):
-        monkeypatch.setattr(card.dense, limit, np.inf)
 
     def make(path, case, **others):
-        with monkeypatch.context() as patch:
-            for name, value in PATHS[path].items():
-                patch.setattr(card.training, name, value)
+        with card.limits.forced(**PATHS[path]):
             network = create(card.network, case, 16, **others)
         trainer = network._trainer
         is_block = type(trainer).__name__ == "Block"
         assert path == ("block" if is_block else "graph" if trainer._graph else "chain")
         return network
 
-    return make
+    with card.limits.forced(most_flops=np.inf, most_depth=np.inf):
+        yield make
 
 
 def data(card, case, seed=0):
@@ -105,7 +102,6 @@ def test_deep_products(card, monkeypatch, depth, dtype):
         return matmul(*arrays, **out)
 
     monkeypatch.setattr(card.device, "matmul", counted)
-    monkeypatch.setattr(card.dense, "MOST_FLOPS", 0)
     dense = {str(operation): operation for operation in FAMILIES["dense"]}
     forward, backward = dense["dense_forward[tanh]"], dense["dense_backward[tanh]"]
     for operation, batch, fan_in, fan_out in (
@@ -114,18 +110,18 @@ def test_deep_products(card, monkeypatch, depth, dtype):
         (backward, depth, 33, 65),  # dW over the batch
     ):
         deep, rng = sized(batch, fan_in, fan_out, dtype), np.random.default_rng(depth)
-        verify(card, operation, operation.sample(rng, deep))
+        with card.limits.forced(most_flops=0):
+            verify(card, operation, operation.sample(rng, deep))
     assert len(products) == 2 * 5  # verify() calls each twice
 
 
 @pytest.mark.gpu
-def test_memory_does_not_grow(real, monkeypatch):
+def test_memory_does_not_grow(real):
     """Hundreds of networks, two at a time, each with a graph and its pool, are made and dropped."""
     import cupy
 
     def turn():
-        with monkeypatch.context() as patch:
-            patch.setattr(real.training, "MOST_PRODUCTS", 0)
+        with real.limits.forced(most_products=0):
             networks = [create(real.network, case, 16) for case in ("prelu", "wide output")]
         for network, case in zip(networks, ("prelu", "wide output"), strict=True):
             x, labels, order = data(real, case)

@@ -43,19 +43,37 @@ activation_backward(int way, const real* dy, const real* saved, const real* slop
   });
 }
 
+constexpr int AHEAD = 4;  // rows
+
+// What a thread reads of one element.
+struct Element {
+  real gradient, saved;
+};
+
 // Sums over the rows of a matrix, without atomics and so the same at every run. Blocks of (columns,
 // rows), powers of two, stride over the matrix; block row k leaves its sums in sums[k][column].
-// element(row, unit, totals) adds what it finds there to COUNT totals; `partial` is shared memory.
-template <int COUNT, class Element>
+// add(element, place, unit, totals) adds to COUNT totals what read(place) found; `partial` is shared
+// memory. What is written may be what is read, in the same place: AHEAD rows are read before one is
+// written, for a compiler that does not know could not.
+template <int COUNT, class Read, class Add>
 __device__ void sum_over_rows(int rows, int units, real* const (&sums)[COUNT],
-                              real (&partial)[COUNT][THREADS], Element element) {
+                              real (&partial)[COUNT][THREADS], Read read, Add add) {
   const int x = threadIdx.x, y = threadIdx.y, across = blockDim.x, down = blockDim.y;
   const int thread = y * across + x, stride = gridDim.y * down;
   for (int left = blockIdx.x * across; left < units; left += gridDim.x * across) {
     const int unit = left + x;
     real totals[COUNT] = {};
     if (unit < units)
-      for (int row = blockIdx.y * down + y; row < rows; row += stride) element(row, unit, totals);
+      for (int row = blockIdx.y * down + y; row < rows; row += AHEAD * stride) {
+        Element elements[AHEAD];
+#pragma unroll
+        for (int k = 0; k < AHEAD; ++k)
+          if (row + k * stride < rows) elements[k] = read((size_t)(row + k * stride) * units + unit);
+#pragma unroll
+        for (int k = 0; k < AHEAD; ++k)
+          if (row + k * stride < rows)
+            add(elements[k], (size_t)(row + k * stride) * units + unit, unit, totals);
+      }
     for (int k = 0; k < COUNT; ++k) partial[k][thread] = totals[k];
     for (int half = down / 2; half > 0; half /= 2) {
       __syncthreads();
@@ -74,37 +92,40 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
 column_sums(const real* x, real* sums, int rows, int units) {
   __shared__ real partial[1][THREADS];
   real* const outputs[] = {sums};
-  sum_over_rows(rows, units, outputs, partial, [&](int row, int unit, real (&totals)[1]) {
-    totals[0] += x[(size_t)row * units + unit];
-  });
+  sum_over_rows(
+      rows, units, outputs, partial, [&](size_t i) { return Element{x[i], 0}; },
+      [&](Element element, size_t, int, auto& totals) { totals[0] += element.gradient; });
 }
 
 // dz = dy act'(z) and, in the same pass, its sums over the batch.
 extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
-activation_backward_sums(int way, const real* dy, const real* saved, const real* slopes, real* dz,
-                         real* sums, real slope, int rows, int units) {
+activation_backward_sums(int way, const real* dy, const real* saved,
+                         const real* __restrict__ slopes, real* dz, real* sums, real slope, int rows,
+                         int units) {
   __shared__ real partial[1][THREADS];
   real* const outputs[] = {sums};
   with_way(way, [&](auto constant) {
     constexpr int WAY = decltype(constant)::value;
-    sum_over_rows(rows, units, outputs, partial, [&](int row, int unit, real (&totals)[1]) {
-      const size_t i = (size_t)row * units + unit;
-      const real alpha = WAY == SLOPES ? slopes[unit] : slope;
-      totals[0] += dz[i] = differentiate<WAY>(dy[i], saved[i], alpha);
-    });
+    sum_over_rows(
+        rows, units, outputs, partial, [&](size_t i) { return Element{dy[i], saved[i]}; },
+        [&](Element element, size_t i, int unit, auto& totals) {
+          const real alpha = WAY == SLOPES ? slopes[unit] : slope;
+          totals[0] += dz[i] = differentiate<WAY>(element.gradient, element.saved, alpha);
+        });
   });
 }
 
 // The same for prelu, with the sums that are the gradient of its slopes: dy min(0, z).
 extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
-prelu_backward_sums(const real* dy, const real* z, const real* slopes, real* dz, real* dz_sums,
-                    real* slope_sums, int rows, int units) {
+prelu_backward_sums(const real* dy, const real* z, const real* __restrict__ slopes, real* dz,
+                    real* dz_sums, real* slope_sums, int rows, int units) {
   __shared__ real partial[2][THREADS];
   real* const outputs[] = {dz_sums, slope_sums};
-  sum_over_rows(rows, units, outputs, partial, [&](int row, int unit, real (&totals)[2]) {
-    const size_t i = (size_t)row * units + unit;
-    const real gradient = dy[i], input = z[i];
-    totals[0] += dz[i] = differentiate<SLOPES>(gradient, input, slopes[unit]);
-    totals[1] += gradient * (input >= 0 ? real(0) : input);  // NaN stays NaN
-  });
+  sum_over_rows(
+      rows, units, outputs, partial, [&](size_t i) { return Element{dy[i], z[i]}; },
+      [&](Element element, size_t i, int unit, auto& totals) {
+        const real gradient = element.gradient, input = element.saved;
+        totals[0] += dz[i] = differentiate<SLOPES>(gradient, input, slopes[unit]);
+        totals[1] += gradient * (input >= 0 ? real(0) : input);  // NaN stays NaN
+      });
 }

@@ -61,13 +61,14 @@ __device__ inline real lanes_max(real value, int lanes) {
   return value;
 }
 
-// Over the whole block, the same tree at every run; every thread takes part, thread 0 gets the sum.
+// Over the whole block of full warps, the same tree at every run; every thread takes part, thread 0
+// gets the sum.
 __device__ inline real block_sum(real value) {
-  __shared__ real sums[THREADS / WARP];
+  __shared__ real sums[WARP];
   const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
   value = lanes_sum(value, WARP);
   if (lane == 0) sums[warp] = value;
   __syncthreads();
   if (warp > 0) return 0;
-  return lanes_sum(lane < THREADS / WARP ? sums[lane] : real(0), WARP);
+  return lanes_sum(lane < blockDim.x / WARP ? sums[lane] : real(0), WARP);
 }

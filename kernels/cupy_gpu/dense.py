@@ -1,24 +1,16 @@
 """The dense layer on the GPU; equations and shapes as in reference/dense.py.
 
 A product is computed by cuBLAS or by tiles of our own (tiles.cuh). cuBLAS is the faster where there
-is much to do: its kernels are tuned for every GPU and split a deep product between blocks. But its
-call costs the host more than a launch, it leaves bias and activation to a second one, and CuPy
-forbids it while a graph is captured.
-
-Where the tiles begin to lose is reckoned, not measured: no GPU was at hand. A launch costs some
-3 us. At half of cuBLAS's rate, say 5 instead of 10 TFLOP/s in float32, the tiles lose as much over
-MOST_FLOPS = 3 us * 10 TFLOP/s. And as a block walks through the depth alone, by 16 or 32 elements
-in the time of a load from memory, half a microsecond, they also lose over MOST_DEPTH = 256.
+is much to do, for its kernels are tuned for every GPU. But it leaves bias and activation to a
+second launch, and CuPy forbids it while a graph is captured. limits.py says where the tiles begin
+to lose.
 """
 
 from .. import interface
 from ..catalog import IDENTITY
-from . import device
+from . import device, limits
 from .activations import backward_sums, column_sums, output, outputs, prelu_backward_sums
-from .table import tile
-
-MOST_FLOPS = 30e6
-MOST_DEPTH = 256
+from .table import depth_parts, tile
 
 
 def dense_forward(x, weight, bias, activation="identity", alpha=None, *, out=None):
@@ -62,11 +54,14 @@ def forward(x, weight, bias, way, slope, slopes, y):
     """y = act(x W + b)."""
     (rows, depth), units = x.shape, y.shape[1]
     if _by_tiles(rows, units, depth):
-        given = way, x, weight, bias, slopes, y, slope, rows, depth, units
-        device.launch(f"dense_forward_{tile(rows, units)}", (rows, units), *given)
+        sums = _sums(y, depth)
+        given = way, x, weight, bias, slopes, sums, slope, rows, depth, units
+        _launch_tiles("dense_forward", y, sums, *given)
+        if sums is not y:
+            _finish(sums, y, way, slope, bias, slopes)
     else:
         device.matmul(x, weight, out=y)
-        device.launch("bias_activation", (y.size,), way, y, bias, slopes, slope, y.size, units)
+        _finish(y, y, way, slope, bias, slopes)
 
 
 def sums_gradient(dy, saved, way, slope, slopes, dbias, dalpha=None):
@@ -85,8 +80,10 @@ def input_gradient(dz, weight, dx):
     """dx = dz W^T."""
     (batch, units), fan_in = dz.shape, dx.shape[1]
     if _by_tiles(batch, fan_in, units):
-        kernel = f"input_gradient_{tile(batch, fan_in)}"
-        device.launch(kernel, (batch, fan_in), dz, weight, dx, batch, fan_in, units)
+        sums = _sums(dx, units)
+        _launch_tiles("input_gradient", dx, sums, dz, weight, sums, batch, fan_in, units)
+        if sums is not dx:
+            _finish(sums, dx)
     else:
         device.matmul(dz, weight.T, out=dx)
 
@@ -95,13 +92,35 @@ def weight_gradient(x, dz, dweight):
     """dW = x^T dz."""
     (batch, units), fan_in = dz.shape, x.shape[1]
     if _by_tiles(fan_in, units, batch):
-        kernel = f"weight_gradient_{tile(fan_in, units)}"
-        device.launch(kernel, (fan_in, units), x, dz, dweight, batch, fan_in, units)
+        sums = _sums(dweight, batch)
+        _launch_tiles("weight_gradient", dweight, sums, x, dz, sums, batch, fan_in, units)
+        if sums is not dweight:
+            _finish(sums, dweight)
     else:
         device.matmul(x.T, dz, out=dweight)
 
 
 def _by_tiles(rows, columns, depth):
     """Whether a product is computed by tiles: it is small, or cuBLAS is forbidden."""
-    small = depth <= MOST_DEPTH and 2 * rows * columns * depth <= MOST_FLOPS
+    most = limits.current()
+    small = depth <= most.most_depth and 2 * rows * columns * depth <= most.most_flops
     return small or device.capturing()
+
+
+def _sums(product, depth):
+    """Where blocks leave their sums: in the product, or, where its depth is split, beside it."""
+    parts = depth_parts(*product.shape, depth)
+    return product if parts == 1 else device.empty((parts, *product.shape), product.dtype)
+
+
+def _launch_tiles(kernel, product, sums, *arguments):
+    rows, columns = product.shape
+    parts = 1 if sums is product else len(sums)
+    device.launch(f"{kernel}_{tile(rows, columns)}", (rows, columns, parts), *arguments)
+
+
+def _finish(sums, product, way=IDENTITY, slope=0.0, bias=None, slopes=None):
+    """product = act(the parts of the sums added up + bias)."""
+    parts = 1 if sums is product else len(sums)
+    given = way, sums, parts, bias, slopes, product, slope, product.size, product.shape[1]
+    device.launch("finish_product", (product.size,), *given)

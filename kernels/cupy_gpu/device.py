@@ -13,6 +13,11 @@ from . import table
 ndarray, empty = cupy.ndarray, cupy.empty
 
 
+def name():
+    """The card's name."""
+    return cupy.cuda.runtime.getDeviceProperties(cupy.cuda.get_device_id())["name"].decode()
+
+
 def asarray(host):
     """A copy on the GPU, C-contiguous."""
     return cupy.asarray(host, order="C")

@@ -9,6 +9,7 @@
 
 constexpr int MEMORY = 46 * 1024 / sizeof(real);  // of 48 KiB; in elements, as all offsets are
 constexpr int MOST_LAYERS = 16;
+constexpr int MOST_THREADS = 512;  // the block has these or half as many: see limits.py
 constexpr int GROUP = 4;  // rows of a thread: a weight is loaded once for all of them
 
 // As kernels/cupy_gpu/training.py lays them out.
@@ -29,7 +30,7 @@ __device__ inline int row_stride(int units) { return units | 1; }
 __device__ inline void forward(real* memory, const Layer& layer, real slope, int rows) {
   const int groups = (rows + GROUP - 1) / GROUP, fan_out = layer.fan_out;
   const int in = row_stride(layer.fan_in), out = row_stride(fan_out);
-  for (int i = threadIdx.x; i < groups * fan_out; i += THREADS) {
+  for (int i = threadIdx.x; i < groups * fan_out; i += blockDim.x) {
     const int unit = i % fan_out, row = i / fan_out;
     const real *x = memory + layer.x + row * in, *weight = memory + layer.weight + unit;
     real sums[GROUP] = {};
@@ -59,7 +60,7 @@ __device__ inline void backward(real* memory, const Layer& layer, const Layer& b
                                 int rows) {
   const int groups = (rows + GROUP - 1) / GROUP, fan_in = layer.fan_in, fan_out = layer.fan_out;
   const int in = row_stride(fan_in), out = row_stride(fan_out);
-  for (int i = threadIdx.x; i < groups * fan_in; i += THREADS) {
+  for (int i = threadIdx.x; i < groups * fan_in; i += blockDim.x) {
     const int unit = i % fan_in, row = i / fan_in;
     const real* dz = memory + layer.dz + row * out;
     const real* weight = memory + layer.weight + unit * fan_out;
@@ -95,7 +96,7 @@ __device__ inline real loss_of(real* memory, const Layer& last, int loss, const 
   const real smoothing = settings.smoothing, one_minus_smoothing = settings.one_minus_smoothing;
   real sum = 0;
   if (loss != SOFTMAX_CROSS_ENTROPY) {
-    for (int i = threadIdx.x; i < rows * outputs; i += THREADS) {
+    for (int i = threadIdx.x; i < rows * outputs; i += blockDim.x) {
       const int row = i / outputs, j = i % outputs, place = row * stride + j;
       const real target = data.target(first + row, j, outputs);
       sum += term(loss, memory[last.y + place], target, smoothing, one_minus_smoothing, scale,
@@ -105,7 +106,7 @@ __device__ inline real loss_of(real* memory, const Layer& last, int loss, const 
   }
   int lanes = 1;
   while (lanes < outputs && lanes < WARP) lanes *= 2;
-  const int lane = threadIdx.x % lanes, at_once = THREADS / lanes;
+  const int lane = threadIdx.x % lanes, at_once = blockDim.x / lanes;
   for (int base = 0; base < rows; base += at_once) {
     const int row = base + threadIdx.x / lanes;
     const int end = row < rows ? outputs : 0;  // the others come along: shuffles need them
@@ -158,7 +159,7 @@ __device__ inline real gradient_of(const real* memory, const Layer& layer, int p
 // Steps on `batch` rows each until all `count` rows are done. state: parameters, gradients and
 // optimizer state; scalars: the rule's, of each step `scalars_step` further on. outcome = (mean
 // loss, fault): where there is a fault, nothing else is written.
-extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
+extern "C" __global__ void __launch_bounds__(MOST_THREADS, RESIDENT * THREADS / MOST_THREADS)
 train(const int* plan_numbers, const real* slopes, const real* settings_numbers,
       const real* scalars, int scalars_step, real* state, const real* x, int data_rows,
       const void* labels, int label_bytes, const void* order, int order_bytes, int count,
@@ -167,9 +168,9 @@ train(const int* plan_numbers, const real* slopes, const real* settings_numbers,
   __shared__ Layer layers[MOST_LAYERS];
   const Plan plan = *reinterpret_cast<const Plan*>(plan_numbers);
   const Settings settings = *reinterpret_cast<const Settings*>(settings_numbers);
-  for (int i = threadIdx.x; i < plan.layers * LAYER; i += THREADS)
+  for (int i = threadIdx.x; i < plan.layers * LAYER; i += blockDim.x)
     reinterpret_cast<int*>(layers)[i] = plan_numbers[PLAN + i];
-  for (int i = threadIdx.x; i < plan.flats * plan.size; i += THREADS) memory[i] = state[i];
+  for (int i = threadIdx.x; i < plan.flats * plan.size; i += blockDim.x) memory[i] = state[i];
   __syncthreads();
   const Layer &input = layers[0], &last = layers[plan.layers - 1];
   const Rows data = {order, order_bytes, labels, label_bytes};
@@ -184,7 +185,7 @@ train(const int* plan_numbers, const real* slopes, const real* settings_numbers,
     for (int done = 0; done < step_rows; done += plan.chunk) {
       const int rows = step_rows - done < plan.chunk ? step_rows - done : plan.chunk;
       const int first = begin + done, fan_in = input.fan_in;
-      for (int i = threadIdx.x; i < rows * fan_in; i += THREADS) {
+      for (int i = threadIdx.x; i < rows * fan_in; i += blockDim.x) {
         const int row = i / fan_in, k = i % fan_in;
         memory[input.x + row * row_stride(fan_in) + k] = x[data.row(first + row) * fan_in + k];
       }
@@ -201,7 +202,7 @@ train(const int* plan_numbers, const real* slopes, const real* settings_numbers,
         __syncthreads();
       }
       int n = 0;
-      for (int p = threadIdx.x; p < plan.size; p += THREADS) {
+      for (int p = threadIdx.x; p < plan.size; p += blockDim.x) {
         while (n + 1 < plan.layers && p >= layers[n + 1].weight) ++n;
         real *param = memory + p, *grad = param + plan.size;
         const real sum = gradient_of(memory, layers[n], p, rows);
@@ -217,5 +218,5 @@ train(const int* plan_numbers, const real* slopes, const real* settings_numbers,
     outcome[0] = loss / (real(count) * terms);
     outcome[1] = NONE;
   }
-  for (int i = threadIdx.x; i < plan.flats * plan.size; i += THREADS) state[i] = memory[i];
+  for (int i = threadIdx.x; i < plan.flats * plan.size; i += blockDim.x) state[i] = memory[i];
 }

@@ -42,7 +42,7 @@ struct Rows {
     __shared__ int found;
     if (threadIdx.x == 0) found = NONE;
     __syncthreads();
-    for (int i = threadIdx.x; i < count; i += THREADS) {
+    for (int i = threadIdx.x; i < count; i += blockDim.x) {
       if (row(i) < 0 || row(i) >= data_rows)
         atomicExch(&found, BAD_ROW);
       else if (!label_in_range(i, loss, outputs))

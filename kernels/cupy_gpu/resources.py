@@ -5,8 +5,9 @@ follows the occupancy: the share of a multiprocessor's warps that can be residen
 hides the latency of memory.
 
 A kernel must leave room for RESIDENT blocks of THREADS threads (common.cuh) in the registers of a
-multiprocessor: 1024 threads in float32, 512 in float64. It may neither spill registers nor keep
-arrays in local memory.
+multiprocessor: 1024 threads in float32, 512 in float64. For a product by tiles half of them are
+enough: what it waits for is on its way while it multiplies, and its operands are in registers. No
+kernel may spill registers or keep arrays in local memory.
 
 Sources. Limits of an architecture: CUDA C++ Programming Guide, "Technical Specifications per
 Compute Capability", and cuda/__device/arch_traits.h in NVIDIA's libcu++. How registers and shared
@@ -25,7 +26,13 @@ CUPY_OPTIONS = ("-ftz=true", "--device-as-default-execution-space")  # RawModule
 REGISTERS = 65536  # of a multiprocessor, in PARTITIONS equal parts; a warp lives in one of them
 PARTITIONS = 4
 RESIDENT_THREADS = {"float32": 1024, "float64": 512}
+PRODUCTS = tuple(name for name in table.KERNELS if re.search(r"_(32|64)$", name))
 WARP = 32
+
+
+def resident(kernel, dtype):
+    """The threads that a multiprocessor must have room for."""
+    return RESIDENT_THREADS[dtype] // (2 if kernel in PRODUCTS else 1)
 
 
 @dataclass(frozen=True)
@@ -57,12 +64,12 @@ class Usage:
     spilled: int
     shared: int
 
-    def complaint(self, dtype):
-        """What exceeds the limits, or an empty string."""
+    def complaint(self, threads):
+        """What exceeds the limits where so many threads are to be resident, or an empty string."""
         exceeded = [
             f"{got} {what} where {limit} are allowed"
             for got, what, limit in (
-                (self.registers, "registers", REGISTERS // RESIDENT_THREADS[dtype]),
+                (self.registers, "registers", REGISTERS // threads),
                 (self.stack, "bytes of stack", 0),
                 (self.spilled, "bytes of spills", 0),
             )
@@ -108,10 +115,14 @@ def usages(log):
 
 
 @cache
+def compiled(file, dtype, architecture):
+    """(program, log) of a .cu file."""
+    return compile_text(table.source(file), f"sm_{architecture}", table.options(dtype))
+
+
 def measure(file, dtype, architecture):
     """({kernel: Usage}, log) of a .cu file."""
-    options = table.options(dtype)
-    _, log = compile_text(table.source(file), f"sm_{architecture}", options)
+    _, log = compiled(file, dtype, architecture)
     return usages(log), log
 
 

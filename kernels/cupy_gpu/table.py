@@ -19,7 +19,9 @@ BLOCKS = 4096  # the most in one direction of a grid: threads stride over what i
 ROWS_A_THREAD = 16  # of a sum over rows, before it is split between blocks
 CHUNKS = ROWS_A_THREAD * THREADS // 32  # the most parts of it: one block can add them up
 NARROW = 512  # the most elements of a row that stay in the registers of a warp
-MANY_TILES = 64  # a block for every multiprocessor of most GPUs
+MANY_TILES = 64  # large ones: a block for every multiprocessor of most GPUs
+MANY_BLOCKS = 128  # of a product whose depth is split
+PART_DEPTH = 128  # the least of a part, worth its sums' way through memory
 
 FOLDER = Path(__file__).parent
 REALS = {"float32": "float", "float64": "double"}
@@ -60,14 +62,14 @@ def thread_a_row(itemsize, rows):
     return (blocks(rows, THREADS),), (THREADS,)
 
 
-def tiles(side, itemsize, rows, columns):
-    """One block for every square of a matrix."""
-    return (blocks(columns, side), blocks(rows, side)), (THREADS,)
+def tiles(side, itemsize, rows, columns, parts):
+    """One block for every square of a matrix and every part of the depth of its product."""
+    return (blocks(columns, side), blocks(rows, side), parts), (THREADS,)
 
 
-def one_block(itemsize):
+def one_block(itemsize, threads=THREADS):
     """A single block."""
-    return (1,), (THREADS,)
+    return (1,), (threads,)
 
 
 def blocks(n, each):
@@ -85,6 +87,13 @@ def tile(rows, columns):
     return 64 if -(-rows // 64) * -(-columns // 64) >= MANY_TILES else 32
 
 
+def depth_parts(rows, columns, depth):
+    """The parts into which the depth of a product by tiles is split; by the shape alone."""
+    side = tile(rows, columns)
+    squares = max(1, blocks(rows, side) * blocks(columns, side))
+    return max(1, min(depth // PART_DEPTH, MANY_BLOCKS // squares))
+
+
 def chunks(rows, units):
     """The parts into which a sum over rows is split; it depends on the shape alone."""
     return max(1, min(CHUNKS, blocks(rows, ROWS_A_THREAD * THREADS // lanes(units))))
@@ -96,7 +105,7 @@ KERNELS = {
     "activation_backward_sums": Kernel("activations", columns),
     "prelu_backward_sums": Kernel("activations", columns),
     "column_sums": Kernel("activations", columns),
-    "bias_activation": Kernel("dense", pieces),
+    "finish_product": Kernel("dense", pieces),
     "dense_forward_32": Kernel("dense", partial(tiles, 32)),
     "dense_forward_64": Kernel("dense", partial(tiles, 64)),
     "input_gradient_32": Kernel("dense", partial(tiles, 32)),

@@ -4,16 +4,12 @@
   in shared memory (network.cu). It has the 48 KiB that every GPU gives without being asked: for
   2-32-16-2 under Adam in float32, 11 KiB for parameters, gradients and state. More would not carry
   the next larger networks either: 64-128-64-32-10 needs 300 KiB, above any GPU's 227.
-- A larger one is a chain of launches: products by cuBLAS (in TF32 where CUPY_TF32=1 is set) or by
-  tiles (dense.py), and one update over all layers. Where there is not much to compute, the host
-  needs longer to queue it than the GPU to compute it: a step of at most MOST_CAPTURED operations
-  is captured once as a CUDA graph, all of its products by tiles, and launched at once.
+- A larger one is a chain of launches: products by cuBLAS or by tiles (dense.py), and one update
+  over all layers. Where there is not much to compute, the host needs longer to queue it than the
+  GPU to compute it: such a step is captured once as a CUDA graph, all of its products by tiles, and
+  launched at once.
 
-Where the limits lie is reckoned, not measured: no GPU was at hand. A multiprocessor takes some 16
-multiply-adds a cycle out of shared memory, 27e9 a second, and a graph of 16 launches some 30 us:
-about as long as 3 * MOST_PRODUCTS multiply-adds. To queue a chain from Python takes some 150 us
-longer than to launch its graph; as much is lost by the tiles over MOST_CAPTURED operations, at 5
-instead of 10 TFLOP/s.
+limits.py says up to which sizes.
 """
 
 import itertools
@@ -22,13 +18,11 @@ import numpy as np
 
 from .. import interface
 from ..catalog import ACTIVATIONS, IDENTITY, LOSSES, RULES, SLOPES
-from . import dense, device, losses
+from . import dense, device, limits, losses
 from .activations import forward as activation_forward
 from .optimizers import MOST_SCALARS
 from .table import blocks_of
 
-MOST_PRODUCTS = 1 << 19  # weights times rows of a step in one block
-MOST_CAPTURED = 1.5e9
 SHARED = 46 << 10  # bytes, as MEMORY in network.cu
 MOST_LAYERS = 16  # as in network.cu
 GROUP = 4  # rows that a thread takes at once, as in network.cu
@@ -64,14 +58,14 @@ class Block:
         self._slopes = device.asarray(np.array(slopes, spec.dtype))
         self._settings = device.asarray(_settings(spec))
         self._outcome = device.empty(2, spec.dtype)
-        self._scalars = Scalars(spec)
+        self._scalars, self._threads = Scalars(spec), limits.current().block_threads
 
     def train(self, x, labels, order, count, steps):
         """All steps on these rows; returns (mean loss, fault)."""
         scalars = self._scalars.of(steps, -(-count // self._spec.batch))
         given = self._plan, self._slopes, self._settings, *scalars, self._memory, x, len(x)
         chosen = labels, labels.itemsize, *_order(order)
-        device.launch("train", (), *given, *chosen, count, self._outcome)
+        device.launch("train", (self._threads,), *given, *chosen, count, self._outcome)
         return self._outcome
 
 
@@ -127,7 +121,7 @@ class Chain:
         self._outcome = device.asarray(np.zeros(2, spec.dtype))
         self._fault = device.asarray(np.ones(1, np.int32))  # so that capturing changes nothing
         weights = sum(fan_in * fan_out for fan_in, fan_out in itertools.pairwise(spec.sizes))
-        captured = 6 * spec.batch * weights <= MOST_CAPTURED
+        captured = 6 * spec.batch * weights <= limits.current().most_captured
         self._graph = device.capture(lambda: self._queue(spec.batch)) if captured else None
 
     def train(self, x, labels, order, count, steps):
@@ -179,7 +173,8 @@ class Chain:
 def chunk_of(spec):
     """The rows that one block takes at a time, or 0 where the network is too large for it."""
     weights = sum(fan_in * fan_out for fan_in, fan_out in itertools.pairwise(spec.sizes))
-    if weights * spec.batch > MOST_PRODUCTS or len(spec.sizes) - 1 > MOST_LAYERS:
+    few = weights * spec.batch <= limits.current().most_products
+    if not few or len(spec.sizes) - 1 > MOST_LAYERS:
         return 0
     copies = (4 if name == "prelu" else 2 for name in spec.activations)
     a_row = _stride(spec.sizes[0])

@@ -61,6 +61,11 @@ class Device:
         self.captured = _Captured()
 
     @staticmethod
+    def name():
+        """A name that no card has."""
+        return "simulated"
+
+    @staticmethod
     def asarray(host):
         """A copy, C-contiguous."""
         return np.array(host, order="C")
