@@ -25,6 +25,9 @@ SHAPES = [
 ]
 
 
+SLOW = "wide-2048x2048", "tanh", "prelu"  # of the largest layer only relu every time
+
+
 def around(count):
     """One fewer, as many, one more: what is left for the last thread."""
     return count - 1, count, count + 1
@@ -116,8 +119,14 @@ def test_agrees_with_oracle_on_workloads(backend, operation):
 
 
 @pytest.mark.parametrize("fast_backend", FAST_NATIVE, indirect=True)
-@pytest.mark.parametrize("variant", ["relu", "tanh", "prelu", "hard", ""])
-@pytest.mark.parametrize("layer", layers())
+@pytest.mark.parametrize(
+    ("layer", "variant"),
+    [
+        pytest.param(layer, variant, marks=[pytest.mark.slow] * (layer in SLOW and variant in SLOW))
+        for layer in layers()
+        for variant in ("relu", "tanh", "prelu", "hard", "")
+    ],
+)
 def test_agrees_with_oracle_on_full_batches(fast_backend, layer, variant):
     rng = np.random.default_rng(3)
     full = batches(layer.split("-")[0])[-1]
