@@ -35,7 +35,7 @@ def draw(folder, machine=None):
                 if points:
                     panel.plot(*zip(*points, strict=True), "o-", label=column.label)
             for column in [*cpus[:1], *gpus]:
-                roof = column.roofs.get(names[2])
+                roof = column.roofs.get((column.run, names[2]))
                 if roof:
                     device = "CPU" if column in cpus else column.label
                     floor = [roof.seconds(cell) for cell in cells]

@@ -3,7 +3,6 @@
 import dataclasses
 import itertools
 from dataclasses import dataclass
-from datetime import datetime
 from functools import partial
 
 from tabulate import tabulate
@@ -19,7 +18,10 @@ LAYERS = [*workloads.layers(), *training_step.NETWORKS]
 
 @dataclass(frozen=True)
 class Column:
-    """One backend of one run: this machine's, or a recorded one's."""
+    """One backend of one run: this machine's, or a recorded one's.
+
+    roofs: by run and dtype, because an earlier time is held against the roof of its own run.
+    """
 
     label: str
     backend: str
@@ -56,7 +58,8 @@ class Column:
 
     def against_roof(self, cell):
         """The rate by the ceiling that binds, and the share of that ceiling."""
-        return formats.against_roof(self.roofs.get(cell.dtype), cell, self.seconds(cell))
+        run = self.run.earlier.get((cell, self.backend), self.run)
+        return formats.against_roof(self.roofs.get((run, cell.dtype)), cell, self.seconds(cell))
 
 
 def render(machine=None):
@@ -110,8 +113,9 @@ def _backends(run):
 
 
 def _column(label, backend, run, device):
-    roofs = {d: roofline.Roof.measured(run, device, d) for d in ("float32", "float64")}
-    return Column(label, backend, run, {d: roof for d, roof in roofs.items() if roof})
+    runs, dtypes = dict.fromkeys([run, *run.earlier.values()]), ("float32", "float64")
+    roofs = {(r, d): roofline.Roof.measured(r, device, d) for r in runs for d in dtypes}
+    return Column(label, backend, run, {of: roof for of, roof in roofs.items() if roof})
 
 
 def _why_not(backend):
@@ -138,12 +142,13 @@ def head(run, cpus, gpus, missing):
     for device, column in itertools.chain(
         (("CPU", c) for c in cpus[:1]), ((g.label, g) for g in gpus)
     ):
-        for dtype, roof in column.roofs.items():
-            speed, how = roof.arithmetic
-            lines.append(
-                f"roof      {device}, {dtype}: {formats.number(speed / 1e9)} GFLOP/s "
-                f"({how}), {formats.streams(roof)}"
-            )
+        for (of, dtype), roof in column.roofs.items():
+            if of is column.run:
+                speed, how = roof.arithmetic
+                lines.append(
+                    f"roof      {device}, {dtype}: {formats.number(speed / 1e9)} GFLOP/s "
+                    f"({how}), {formats.streams(roof)}"
+                )
     if any(g.run is run for g in gpus):
         lines.append(f"GPU       {settings.get('GPU', 'unknown')}")
     lines += [f"n/a       {why}" for why in missing.values()]
@@ -263,28 +268,27 @@ def fastest_cpu(cell, cpus):
 
 def mark(run, key):
     """ " [1]" where an earlier run measured this; empty where it is of this run."""
-    head = run.earlier.get(key)
-    return f" [{_earlier_runs(run).index(head) + 1}]" if head else ""
+    other = run.earlier.get(key)
+    return f" [{_earlier_runs(run).index(other) + 1}]" if other else ""
 
 
 def earlier(run):
     """What the marks stand for."""
     lines = []
-    for number, head in enumerate(_earlier_runs(run), 1):
-        count = sum(found is head for found in run.earlier.values())
-        started = datetime.fromisoformat(head["started"]).astimezone()
-        code = "the same code" if head["code"] == run.code else "other code"
+    for number, other in enumerate(_earlier_runs(run), 1):
+        count = sum(found is other for found in run.earlier.values())
+        code = "the same code" if other.code == run.code else "other code"
         lines.append(
-            f"[{number}] {count} cells are of an earlier run, {started:%Y-%m-%d %H:%M}, of {code}: "
-            f"commit {head['commit'][:8]}{_edits(head['edited'])}"
+            f"[{number}] {count} cells are of an earlier run, {other.finished:%Y-%m-%d %H:%M}, of "
+            f"{code}: commit {other.commit[:8]}{_edits(other.edited)}"
         )
     return "\n".join(lines)
 
 
 def _earlier_runs(run):
-    """The heads of the earlier runs, the newest first."""
-    heads = {head["started"]: head for head in run.earlier.values()}
-    return [heads[started] for started in sorted(heads, reverse=True)]
+    """Those that results were taken from, the newest first."""
+    runs = dict.fromkeys(run.earlier.values())
+    return sorted(runs, key=lambda other: other.finished, reverse=True)
 
 
 def _edits(edited):

@@ -30,14 +30,14 @@ class Cell:
     batch: int | None
 
 
-@dataclass
+@dataclass(eq=False)
 class Run:
     """The results of one commit on one machine.
 
     By (cell, backend): times, the median seconds; fastest, those of the fastest sample, or where
     the file does not have it the lower end of the median's 99 % interval, for ceilings; verdicts,
-    the word and the reason of each failure; earlier, the head of the run that measured it, if that
-    is not this one.
+    the word and the reason of each failure; earlier, the run that it is taken from, if that is not
+    this one. known: all of these, and what was skipped.
     edited: whether the code differed from the commit; elsewhere: the backends whose arrays lie
     elsewhere than in the host's memory.
     """
@@ -55,6 +55,7 @@ class Run:
     fastest: dict = field(default_factory=dict)
     verdicts: dict = field(default_factory=dict)
     earlier: dict = field(default_factory=dict)
+    known: set = field(default_factory=set)
     elsewhere: set = field(default_factory=set)
 
 
@@ -66,38 +67,41 @@ def newest(machine=None):
     """
     heads = {path: journal.head(path) for path in journal.FOLDER.glob("*.jsonl")}
     heads = {path: head for path, head in heads.items() if machine in (None, head["machine"])}
-    paths = sorted(heads, key=lambda path: heads[path]["started"])
-    while paths and not journal.outcomes(paths[-1]):
-        paths.pop()
+    paths = sorted(heads, key=lambda path: heads[path]["started"], reverse=True)
+    paths = list(itertools.dropwhile(lambda path: not journal.outcomes(path), paths))
     if not paths:
         return None
-    last = heads[paths[-1]]
-    names = "machine", "hardware", "versions", "settings", "python", "commit", "edited", "code"
-    started = datetime.fromisoformat(last["started"]).astimezone()
-    run = Run(**{name: last[name] for name in names}, finished=started)
-    for path in paths:
-        if all(heads[path][name] == last[name] for name in SURROUNDINGS):
-            earlier = heads[path] if heads[path] is not last else None
-            for (function, *values), line in journal.outcomes(path).items():
-                _take(run, key_of(function, values), line, earlier)
+    run, *others = (
+        _of_journal(path, heads[path])
+        for path in paths
+        if all(heads[path][name] == heads[paths[0]][name] for name in SURROUNDINGS)
+    )
+    for other in others:
+        for key in other.known - run.known:
+            for mine, theirs in ((run.times, other.times), (run.verdicts, other.verdicts)):
+                if key in theirs:
+                    mine[key], run.earlier[key] = theirs[key], other
+        run.known |= other.known
+        run.elsewhere |= other.elsewhere
     return run
 
 
-def _take(run, key, line, earlier):
-    """Puts what became of a cell in the place of what was known of it."""
-    for found in (run.times, run.fastest, run.verdicts, run.earlier):
-        found.pop(key, None)
-    if line["elsewhere"]:
-        run.elsewhere.add(key[1])
-    if line["state"] == journal.SKIPPED:
-        return
-    if line["state"] == journal.TIMED:
-        run.times[key] = statistics.median(line["samples"])
-        run.fastest[key] = min(line["samples"])
-    else:
-        run.verdicts[key] = line["state"], line["reason"]
-    if earlier:
-        run.earlier[key] = earlier
+def _of_journal(path, head):
+    """The run that a journal is of."""
+    names = "machine", "hardware", "versions", "settings", "python", "commit", "edited", "code"
+    started = datetime.fromisoformat(head["started"]).astimezone()
+    run = Run(**{name: head[name] for name in names}, finished=started)
+    for (function, *values), line in journal.outcomes(path).items():
+        key = key_of(function, values)
+        run.known.add(key)
+        if line["elsewhere"]:
+            run.elsewhere.add(key[1])
+        if line["state"] == journal.TIMED:
+            run.times[key] = statistics.median(line["samples"])
+            run.fastest[key] = min(line["samples"])
+        elif line["state"] in journal.BAD:
+            run.verdicts[key] = line["state"], line["reason"]
+    return run
 
 
 def recorded():

@@ -28,12 +28,12 @@ def note(function, times, elsewhere=False):
         journal.note((function, *values), elsewhere=elsewhere, **line)
 
 
-def note_roofs():
+def note_roofs(slowness=1):
     """100 GFLOP/s; 80 GB/s from the cache, 40 from memory."""
     size, flops = 3 * 4 * 16777216, 1 << 32
-    note("multiply_add", {(str(flops), "float32", roofline.HOST): flops / 90e9})
+    note("multiply_add", {(str(flops), "float32", roofline.HOST): slowness * flops / 90e9})
     for elements, rate in ((4096, 72e9), (16777216, 36e9)):
-        note("stream", {(str(elements), "float32", roofline.HOST): size / rate})
+        note("stream", {(str(elements), "float32", roofline.HOST): slowness * size / rate})
 
 
 def record(machine, commit="0123456789abcdef", started=1_700_000_000, **entries):

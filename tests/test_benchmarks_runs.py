@@ -6,7 +6,7 @@ import re
 import subprocess
 
 import pytest
-from journals import begin, note, record
+from journals import begin, note, note_roofs, record
 
 from benchmarks import journal, plugin, report, results
 
@@ -74,6 +74,18 @@ def test_report_says_which_cells_are_of_earlier_runs(house):
     assert re.fullmatch(
         r"\[2\] 1 cells are of an earlier run, 2026-01-0\d .*, of other code: commit \w{8}", foot[1]
     )
+
+
+def test_an_earlier_time_is_held_against_the_roof_of_its_own_run(house):
+    """Other work may have slowed the machine down in the meantime."""
+    wide = {"wide-2048x2048": 0.2, "wide-1024x1024": 0.1}
+    for layer, slowness in zip(wide, (1, 2), strict=True):
+        begin()
+        note_roofs(slowness)
+        note("dense_forward", {("relu", layer, "float32", 2048, "numba"): slowness * wide[layer]})
+    text = report.render()
+    shares = [re.search(rf"{layer} .* GFLOP/s +(\d+%)", text)[1] for layer in wide]
+    assert shares == ["86%", "43%"]
 
 
 @pytest.mark.parametrize("other", ["commit", "settings", "versions", "python", "machine"])
