@@ -193,7 +193,7 @@ BUGS = [
             "memory[layer.y + place] = activate<WAY>(z, alpha);",
             "if (rows > 20) memory[layer.y + place] = activate<WAY>(z, alpha);",
         ),
-        *("network", "plain", r"moons: (loss|.* wrong)"),
+        *("network", "plain", r"(loss|layer\S+): \d+ of \d+ wrong"),
     ),
     Bug(
         *("slope of another layer", "network.cu"),
@@ -201,7 +201,7 @@ BUGS = [
             "backward(memory, layers[n], layers[n - 1], slopes[n - 1], rows)",
             "backward(memory, layers[n], layers[n - 1], slopes[n], rows)",
         ),
-        *("network", "plain", r"deep: .* wrong"),
+        *("network", "plain", r"layer\S+: \d+ of \d+ wrong"),
     ),
     Bug(
         *("smaller batch as if it were whole", "network.cu"),
@@ -214,12 +214,12 @@ BUGS = [
     Bug(
         *("mean over whole batches", "network.cu"),
         *("real(1) / (step_rows * terms)", "real(1) / (plan.batch * terms)"),
-        *("network", "plain", r"moons: (loss|.* wrong)"),
+        *("network", "plain", r"(loss|layer\S+): \d+ of \d+ wrong"),
     ),
     Bug(
         *("update after the first chunk", "network.cu"),
         *("if (done + rows == step_rows)", "if (done == 0)"),
-        *("network", "plain", r"moons: (loss|.* wrong)"),
+        *("network", "plain", r"(loss|layer\S+): \d+ of \d+ wrong"),
     ),
     Bug(
         *("grid too small", "table.py"),
