@@ -41,6 +41,14 @@ def chunk(c, size):
     return slice(c * CHUNK, min(size, (c + 1) * CHUNK))
 
 
+def named(function, suffix):
+    """The function under a name of its own. Numba links by names and a count of what a process has
+    compiled: functions that one `def` makes, read from the cache, could be taken for each other.
+    """
+    function.__name__ = function.__qualname__ = f"{function.__name__}_{suffix}"
+    return function
+
+
 def choice(cases, ids):
     """choose(action, which, *arguments): action(cases[which], *arguments), compiled for each case.
 
@@ -51,21 +59,19 @@ def choice(cases, ids):
         raise ValueError(f"cases must be those of {sorted(ids)}, got {sorted(cases)}")
 
     def link(number, case, others):
-        @register_jitable
         def choose(action, which, *arguments):
             if which == number:
                 action(case, *arguments)
             else:
                 others(action, which, *arguments)
 
-        return choose
+        return register_jitable(named(choose, case.__name__))
 
     def last(case):
-        @register_jitable
         def choose(action, which, *arguments):
             action(case, *arguments)
 
-        return choose
+        return register_jitable(named(choose, case.__name__))
 
     (_, case), *rest = cases.items()
     chosen = last(case)

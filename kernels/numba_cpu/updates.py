@@ -12,7 +12,7 @@ from numba.np.unsafe.ndarray import to_fixed_tuple
 
 from .. import interface
 from ..catalog import RULES
-from .jit import INTERNAL, choice, chunk, chunks, serial
+from .jit import INTERNAL, choice, chunk, chunks, named, serial
 from .shortcut import disjoint, read, span, written
 from .vectors import advance
 
@@ -116,7 +116,6 @@ class Update:
         numbers = [types.float64] * (declared.counts + given)
         self.arguments = (written(1), read(1), *_states(declared), *numbers)
 
-        @njit(**INTERNAL, fastmath={"contract"}, parallel=True)
         def everywhere(arrays, scalars):
             size = arrays[0].size
             if serial(size):
@@ -125,7 +124,8 @@ class Update:
                 for c in prange(chunks(size)):
                     sweep(rule, arrays, chunk(c, size), scalars)
 
-        @register_jitable
+        everywhere = njit(named(everywhere, name), **INTERNAL, fastmath={"contract"}, parallel=True)
+
         def run(arrays, step, settings):
             fits = _fit(arrays)
             for k in range(given):
@@ -134,19 +134,18 @@ class Update:
                 everywhere(arrays, _reals(arrays[0], scalars_of(step, *settings)))
             return fits
 
-        @register_jitable
         def scalars(step, settings, scalars):
             found = scalars_of(step, *to_fixed_tuple(carray(settings, (given,)), given))
             for k in range(needed):
                 carray(scalars, (needed,))[k] = found[k]
 
-        @register_jitable
         def part(memory, size, start, n, scalars):
             arrays = arrays_of(memory, size, start, n)
             numbers = _reals(arrays[0], to_fixed_tuple(carray(scalars, (needed,)), needed))
             sweep(rule, arrays, slice(0, n), numbers)
 
-        self.run, self.scalars, self.part = run, scalars, part
+        made = (register_jitable(named(function, name)) for function in (run, scalars, part))
+        self.run, self.scalars, self.part = made
 
 
 def _states(declared):
