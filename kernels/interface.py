@@ -57,7 +57,7 @@ def written(name, value, kind, dtype, shape):
 
 def writeable(name, value):
     """An array that is not read-only; the arrays of a GPU never are."""
-    if not getattr(value.flags, "writeable", True):
+    if isinstance(value, np.ndarray) and not value.flags.writeable:
         raise ValueError(f"{name} must be writeable, got a read-only array")
 
 
@@ -75,6 +75,8 @@ def disjoint(outputs, inputs, in_place=()):
     outputs, inputs: C-contiguous arrays by name, None for one that is not given; in_place: pairs
     (output, input) of what may be the same array.
     """
+    if _all_apart(outputs.values(), inputs.values()):
+        return
     others = {name: value for name, value in inputs.items() if value is not None}
     for name, value in outputs.items():
         for other, array in others.items():
@@ -82,6 +84,28 @@ def disjoint(outputs, inputs, in_place=()):
                 exception = " unless it is the same array" if (name, other) in in_place else ""
                 raise ValueError(f"{name} must not share memory with {other}{exception}")
         others[name] = value
+
+
+def _all_apart(outputs, inputs):
+    """Whether no output of a GPU meets another array: the common case; each is read once."""
+    spans = []
+    for array in outputs:
+        if isinstance(array, np.ndarray):  # NumPy itself is quicker to ask
+            return False
+        start = array.data.ptr
+        end = start + array.nbytes
+        for other, others_end in spans:
+            if other < end and start < others_end:
+                return False
+        spans.append((start, end))
+    for array in inputs:
+        if array is not None:
+            start = array.data.ptr
+            end = start + array.nbytes
+            for other, others_end in spans:
+                if other < end and start < others_end:
+                    return False
+    return True
 
 
 def _meet(one, other):
@@ -202,9 +226,12 @@ def one_of(name, value, allowed):
 
 
 def _contiguous(name, value):
-    if not value.flags.c_contiguous:
+    if type(value) is not np.ndarray and getattr(value, "_c_contiguous", False):
+        return  # CuPy's array knows it; its flags are an object made anew at every look
+    flags = value.flags
+    if not flags.c_contiguous:
         raise ValueError(f"{name} must be C-contiguous, got strides {value.strides}")
-    if not getattr(value.flags, "aligned", True):  # a GPU's arrays always are
+    if not getattr(flags, "aligned", True):  # a GPU's arrays always are
         raise ValueError(f"{name} must be aligned to its elements, got one that is not")
 
 

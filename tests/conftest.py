@@ -22,6 +22,20 @@ def pytest_addoption(parser):
     parser.addoption("--all", action="store_true", help="run the tests marked slow as well")
 
 
+FIGURES = pytest.StashKey()
+
+
+@pytest.fixture
+def figures(request):
+    """Lines for the end of the tests' report: what was measured, and is neither right nor wrong."""
+    return request.config.stash.setdefault(FIGURES, [])
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    for line in config.stash.get(FIGURES, []):
+        terminalreporter.write_line(line)
+
+
 def pytest_collection_modifyitems(config, items):
     """What is slow stands behind --all; how many tests were left out shows as deselected."""
     if config.getoption("--all"):

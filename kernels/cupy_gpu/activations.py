@@ -4,6 +4,8 @@ from .. import interface
 from . import device
 from .table import chunks
 
+RESULTS = "out[0]", "out[1]", "out[2]", "out[3]"  # the names of results given as a tuple
+
 
 def activation_forward(z, activation, alpha=None, *, out=None):
     """y = act(z), elementwise. `out` may be z."""
@@ -42,34 +44,36 @@ def activation_backward(dy, saved, activation, alpha=None, *, out=None):
 
 def prelu_backward_sums(dy, z, slopes, dz, dbias, dalpha):
     """dz = dy act'(z), dbias = sum over the batch of dz, dalpha = that of dy min(0, z)."""
-    dz_sums, slope_sums = _partial(dbias, len(dy)), _partial(dalpha, len(dy))
-    device.launch(
-        "prelu_backward_sums", dy.shape, dy, z, slopes, dz, dz_sums, slope_sums, *dy.shape
-    )
+    rows, units = dy.shape
+    count, dz_sums = _partial(dbias, rows, units)
+    _, slope_sums = _partial(dalpha, rows, units)
+    given = dy, z, slopes, dz, dz_sums, slope_sums, rows, units
+    device.launch("prelu_backward_sums", (units, count), *given)
     _finish(dz_sums, dbias)
     _finish(slope_sums, dalpha)
 
 
 def backward_sums(dy, saved, way, slope, slopes, dz, dbias):
     """dz = dy act'(z), dbias = sum over the batch of dz."""
-    sums = _partial(dbias, len(dy))
-    device.launch(
-        "activation_backward_sums", dy.shape, way, dy, saved, slopes, dz, sums, slope, *dy.shape
-    )
+    rows, units = dy.shape
+    count, sums = _partial(dbias, rows, units)
+    given = way, dy, saved, slopes, dz, sums, slope, rows, units
+    device.launch("activation_backward_sums", (units, count), *given)
     _finish(sums, dbias)
 
 
 def column_sums(x, out):
     """The sum of each column of x."""
-    sums = _partial(out, len(x))
-    device.launch("column_sums", x.shape, x, sums, *x.shape)
+    rows, units = x.shape
+    count, sums = _partial(out, rows, units)
+    device.launch("column_sums", (units, count), x, sums, rows, units)
     _finish(sums, out)
 
 
-def _partial(out, rows):
-    """Where blocks leave their sums: in `out` itself where each column has only one block."""
-    count = chunks(rows, out.size)
-    return out if count == 1 else device.empty((count, out.size), out.dtype)
+def _partial(out, rows, units):
+    """The blocks of a column, and where they leave their sums: one leaves it in `out` itself."""
+    count = chunks(rows, units)
+    return count, out if count == 1 else device.empty((count, units), out.dtype)
 
 
 def _finish(sums, out):
@@ -91,7 +95,7 @@ def outputs(out, shapes, dtype, inputs, may_replace=()):
     if out is None:
         return tuple(device.empty(shape, dtype) for shape in shapes)
     interface.several("out", out, len(shapes))
-    named = {f"out[{k}]": array for k, array in enumerate(out)}
+    named = dict(zip(RESULTS, out, strict=False))
     for (name, array), shape in zip(named.items(), shapes, strict=True):
         interface.written(name, array, device.ndarray, dtype, shape)
     interface.disjoint(named, inputs, may_replace)

@@ -54,9 +54,8 @@ def forward(x, weight, bias, way, slope, slopes, y):
     """y = act(x W + b)."""
     (rows, depth), units = x.shape, y.shape[1]
     if _by_tiles(rows, units, depth):
-        sums = _sums(y, depth)
-        given = way, x, weight, bias, slopes, sums, slope, rows, depth, units
-        _launch_tiles("dense_forward", y, sums, *given)
+        given = (way, x, weight, bias, slopes), (slope, rows, depth, units)
+        sums = _launch_tiles("dense_forward", y, (rows, units), depth, *given)
         if sums is not y:
             _finish(sums, y, way, slope, bias, slopes)
     else:
@@ -80,8 +79,8 @@ def input_gradient(dz, weight, dx):
     """dx = dz W^T."""
     (batch, units), fan_in = dz.shape, dx.shape[1]
     if _by_tiles(batch, fan_in, units):
-        sums = _sums(dx, units)
-        _launch_tiles("input_gradient", dx, sums, dz, weight, sums, batch, fan_in, units)
+        given = (dz, weight), (batch, fan_in, units)
+        sums = _launch_tiles("input_gradient", dx, (batch, fan_in), units, *given)
         if sums is not dx:
             _finish(sums, dx)
     else:
@@ -92,8 +91,8 @@ def weight_gradient(x, dz, dweight):
     """dW = x^T dz."""
     (batch, units), fan_in = dz.shape, x.shape[1]
     if _by_tiles(fan_in, units, batch):
-        sums = _sums(dweight, batch)
-        _launch_tiles("weight_gradient", dweight, sums, x, dz, sums, batch, fan_in, units)
+        given = (x, dz), (batch, fan_in, units)
+        sums = _launch_tiles("weight_gradient", dweight, (fan_in, units), batch, *given)
         if sums is not dweight:
             _finish(sums, dweight)
     else:
@@ -107,16 +106,15 @@ def _by_tiles(rows, columns, depth):
     return small or device.capturing()
 
 
-def _sums(product, depth):
-    """Where blocks leave their sums: in the product, or, where its depth is split, beside it."""
-    parts = depth_parts(*product.shape, depth)
-    return product if parts == 1 else device.empty((parts, *product.shape), product.dtype)
-
-
-def _launch_tiles(kernel, product, sums, *arguments):
-    rows, columns = product.shape
-    parts = 1 if sums is product else len(sums)
-    device.launch(f"{kernel}_{tile(rows, columns)}", (rows, columns, parts), *arguments)
+def _launch_tiles(kernel, product, shape, depth, factors, others):
+    """Launches a product by tiles. Returns where its sums are: in the product itself, or, where the
+    depth is split, in an array with one more axis.
+    """
+    side = tile(*shape)
+    parts = depth_parts(side, *shape, depth)
+    sums = product if parts == 1 else device.empty((parts, *shape), product.dtype)
+    device.launch(f"{kernel}_{side}", (*shape, parts), *factors, sums, *others)
+    return sums
 
 
 def _finish(sums, product, way=IDENTITY, slope=0.0, bias=None, slopes=None):

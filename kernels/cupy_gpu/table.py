@@ -9,7 +9,7 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache, lru_cache, partial
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +26,7 @@ PART_DEPTH = 128  # the least of a part, worth its sums' way through memory
 FOLDER = Path(__file__).parent
 REALS = {"float32": "float", "float64": "double"}
 NULL = np.uint64(0)
+MOST_KEPT = 4096  # numbers
 
 
 @dataclass(frozen=True)
@@ -41,10 +42,10 @@ def pieces(itemsize, n):
     return (blocks(n, THREADS * 16 // itemsize),), (THREADS,)
 
 
-def columns(itemsize, rows, units):
-    """Blocks of (columns, rows); the rows are split between chunks(rows, units) blocks."""
+def columns(itemsize, units, chunks):
+    """Blocks of (columns, rows); the rows are split between this many of them."""
     across = lanes(units)
-    return (blocks(units, across), chunks(rows, units)), (across, THREADS // across)
+    return (blocks(units, across), chunks), (across, THREADS // across)
 
 
 def lanes_a_row(itemsize, rows, classes):
@@ -87,9 +88,10 @@ def tile(rows, columns):
     return 64 if -(-rows // 64) * -(-columns // 64) >= MANY_TILES else 32
 
 
-def depth_parts(rows, columns, depth):
+def depth_parts(side, rows, columns, depth):
     """The parts into which the depth of a product by tiles is split; by the shape alone."""
-    side = tile(rows, columns)
+    if depth < 2 * PART_DEPTH:
+        return 1
     squares = max(1, blocks(rows, side) * blocks(columns, side))
     return max(1, min(depth // PART_DEPTH, MANY_BLOCKS // squares))
 
@@ -142,15 +144,17 @@ def plan(name, work, arguments):
     """
     binding = _binding(name, arguments[_first_real(name)].dtype)
     grid, block = binding.geometry(binding.itemsize, *work)
-    bound = []
-    for (number, pointed, parameter), value in zip(binding.parameters, arguments, strict=True):
-        if number is not None:
-            value = number(value)
-        elif value is None:
-            value = NULL
+    if len(arguments) != binding.count:
+        raise TypeError(f"{name} takes {binding.count} arguments, got {len(arguments)}")
+    bound = list(arguments)
+    for k, made in binding.numbers:
+        bound[k] = made[bound[k]]
+    for k, pointed, parameter in binding.pointers:
+        value = bound[k]
+        if value is None:
+            bound[k] = NULL
         elif pointed is not None and value.dtype != pointed:
             raise TypeError(f"{name}: {parameter} points to {pointed}, got {value.dtype}")
-        bound.append(value)
     return binding.file, binding.dtype, grid if all(grid) else None, block, bound
 
 
@@ -163,16 +167,19 @@ def _first_real(name):
 
 @dataclass(frozen=True)
 class Binding:
-    """A kernel for one REAL. parameters: (how a number is made or None, what a pointer points to or
-    None for anything, its name). Names of dtypes and integers as NumPy makes them cost 0.3 to 5
-    microseconds each: they are made once.
+    """A kernel for one REAL: of its `count` parameters the numbers, as (place, Numbers), and the
+    pointers, as (place, dtype or None for any, name).
+
+    The name of a dtype takes NumPy 5 us, a number 0.2 us: they are made once.
     """
 
     file: str
     dtype: str
     itemsize: int
     geometry: Callable
-    parameters: tuple
+    count: int
+    numbers: tuple
+    pointers: tuple
 
 
 @cache
@@ -182,16 +189,32 @@ def _binding(name, dtype):
     if dtype.name not in REALS:
         parameter, _, _ = parameters[_first_real(name)]
         raise TypeError(f"{name}: {parameter} points to real, got {dtype}")
+    made = {"int": _INTEGERS, "long long": _LONG_INTEGERS, "real": Numbers(dtype.type)}
     pointed = {"int": np.dtype(np.int32), "real": dtype, "void": None}
-    numbers = {"int": _integer, "long long": _long_integer, "real": dtype.type}
-    bound = tuple(
-        (None, pointed[kind], label) if points else (numbers[kind], None, label)
-        for label, kind, points in parameters
-    )
-    return Binding(kernel.file, dtype.name, dtype.itemsize, kernel.geometry, bound)
+    numbers, pointers = [], []
+    for k, (label, kind, points) in enumerate(parameters):
+        if points:
+            pointers.append((k, pointed[kind], label))
+        else:
+            numbers.append((k, made[kind]))
+    sizes = dtype.name, dtype.itemsize
+    return Binding(kernel.file, *sizes, kernel.geometry, len(parameters), numbers, pointers)
 
 
-_integer, _long_integer = lru_cache(1024)(np.int32), lru_cache(1024)(np.int64)
+class Numbers(dict):
+    """Numbers as NumPy makes them, kept for the next time. Both zeros, equal as keys, are +0."""
+
+    def __init__(self, kind):
+        self.kind = kind
+
+    def __missing__(self, value):
+        if len(self) == MOST_KEPT:
+            self.clear()
+        number = self[value] = self.kind(value + 0)
+        return number
+
+
+_INTEGERS, _LONG_INTEGERS = Numbers(np.int32), Numbers(np.int64)
 
 
 @cache

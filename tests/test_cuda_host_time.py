@@ -1,0 +1,137 @@
+"""What a call of the GPU's functions costs the host before CuPy launches anything; needs no card.
+
+The backend runs on CuPy's arrays in host memory. Its launches are planned and then dropped, its
+temporary arrays are at hand. How long a call takes stands at the end of the tests' report: it
+depends on the machine. How many calls of functions it consists of does not, and is held.
+"""
+
+import sys
+import timeit
+
+import numpy as np
+import pytest
+from conftest import ON_CUPY_ARRAYS, backend_or_skip
+
+BATCH, FAN_IN, FAN_OUT = 32, 64, 128
+DIGITS, MOONS = (64, 128, 64, 32, 10), (2, 32, 16, 2)
+# Launches and the most calls of functions, those in C too: some 15% more than there were.
+MOST = {
+    "activation_forward": (1, 38),
+    "dense_forward": (1, 60),
+    "dense_backward": (3, 135),
+    "softmax": (1, 44),
+    "softmax_cross_entropy": (2, 86),
+    "sgd": (1, 40),
+    "adam": (1, 68),
+    "step in one block": (1, 38),
+    "step as a graph": (2, 52),
+    "step as a chain": (20, 455),
+}
+
+
+class Idle:
+    """The simulated GPU with launches that only count."""
+
+    def __init__(self, gpu, monkeypatch):
+        self.gpu, self.launches, self.arrays = gpu, 0, {}
+        self.outcome = np.zeros(2, np.float32)
+        for name in ("launch", "empty", "matmul", "to_host"):
+            monkeypatch.setattr(gpu.device, name, getattr(self, name))
+
+    def launch(self, name, work, *arguments):
+        self.launches += 1
+        self.gpu.table.plan(name, work, arguments)
+
+    def matmul(self, a, b, *, out):
+        self.launches += 1
+
+    def to_host(self, array):
+        return self.outcome
+
+    def empty(self, shape, dtype):
+        key = shape, np.dtype(dtype)
+        if key not in self.arrays:
+            self.arrays[key] = self.gpu.asarray(np.zeros(*key))
+        return self.arrays[key]
+
+
+@pytest.fixture
+def idle(monkeypatch):
+    return Idle(backend_or_skip(ON_CUPY_ARRAYS), monkeypatch)
+
+
+def calls_of(gpu):
+    """{name: call} at a layer of the digits' network, and steps of networks."""
+    rng = np.random.default_rng(0)
+
+    def array(*shape):
+        return gpu.asarray(rng.standard_normal(shape).astype(np.float32))
+
+    def step(sizes, **limits):
+        with gpu.limits.forced(**limits):
+            network = gpu.network.create(sizes, batch=BATCH, lr=0.1)
+        x, labels = array(BATCH, sizes[0]), gpu.asarray(np.zeros(BATCH, np.int32))
+        return lambda: network.step(x, labels)
+
+    x, y, dy = array(BATCH, FAN_IN), array(BATCH, FAN_OUT), array(BATCH, FAN_OUT)
+    weight, bias, dx = array(FAN_IN, FAN_OUT), array(FAN_OUT), array(BATCH, FAN_IN)
+    gradients = dx, array(FAN_IN, FAN_OUT), array(FAN_OUT)
+    logits, labels = array(BATCH, 10), gpu.asarray(rng.integers(0, 10, BATCH, np.int32))
+    loss, dlogits = array(), array(BATCH, 10)
+    param, grad, mean, variance = (array(FAN_IN, FAN_OUT) for _ in range(4))
+    return {
+        "activation_forward": lambda: gpu.activation_forward(dy, "relu", out=y),
+        "dense_forward": lambda: gpu.dense_forward(x, weight, bias, "relu", out=y),
+        "dense_backward": lambda: gpu.dense_backward(dy, x, weight, y, "relu", out=gradients),
+        "softmax": lambda: gpu.softmax(logits, out=dlogits),
+        "softmax_cross_entropy": (
+            lambda: gpu.softmax_cross_entropy(logits, labels, out=(loss, dlogits))
+        ),
+        "sgd": lambda: gpu.sgd(param, grad, lr=0.1),
+        "adam": lambda: gpu.adam(param, grad, mean, variance, 3),
+        "step in one block": step(MOONS),
+        "step as a graph": step(DIGITS),
+        "step as a chain": step(DIGITS, most_captured=0),
+    }
+
+
+def functions_called(call):
+    """The calls of functions, Python's and those in C, that a call consists of."""
+    events = []
+    sys.setprofile(lambda frame, event, argument: events.append(event))
+    try:
+        call()
+    finally:
+        sys.setprofile(None)
+    return events.count("call") + events.count("c_call") - 1  # that of setprofile
+
+
+def test_host_time(idle, figures):
+    figures.append("Host time of a call on the GPU before CuPy's own, on this machine [us]:")
+    for name, call in calls_of(idle.gpu).items():
+        call()
+        idle.launches = 0
+        call()
+        launches, functions = idle.launches, functions_called(call)
+        seconds = min(timeit.repeat(call, number=20, repeat=100)) / 20
+        figures.append(f"  {name:22}{1e6 * seconds:6.1f}, {launches} launches, {functions} calls")
+        assert launches == MOST[name][0], name
+        assert functions <= MOST[name][1], name
+
+
+def test_numbers_of_launches_are_kept_and_stay_right(idle, monkeypatch):
+    """What equals another number has its own type and value, and what is kept does not grow."""
+    monkeypatch.setattr(idle.gpu.table, "MOST_KEPT", 3)
+    for kind in (np.float32, np.float64, np.int32, np.int64):
+        made = idle.gpu.table.Numbers(kind)
+        values = [1, 2, 3, 4, 1, True, 0, 2**31 - 1]
+        if kind in (np.float32, np.float64):
+            values += [0.1, -0.0, 0.0, np.float64(0.3), np.inf, -np.inf, 1e-40, 0.1]
+        for value in values:
+            assert type(made[value]) is kind
+            assert made[value] == kind(value)
+            assert len(made) <= 3
+    assert not np.signbit(idle.gpu.table.Numbers(np.float32)[-0.0])
+    assert np.isnan(idle.gpu.table.Numbers(np.float32)[np.nan])
+    with pytest.raises(OverflowError):
+        idle.gpu.table.Numbers(np.int32)[2**31]
