@@ -1,8 +1,9 @@
 """The dense network on the GPU; see reference/network.py. Data and parameters stay there.
 
 `step` and `epoch` return a number, so they wait for the GPU: a step once, an epoch once at its end.
-Labels and row numbers are checked by kernels before anything changes. How a network is trained
-depends on its size: see training.py.
+Steps of other libraries, which return before their loss is known, are compared with a wait after
+each; who wants to run ahead takes `epoch`. Labels and row numbers are checked by kernels before
+anything changes. How a network is trained depends on its size: see training.py.
 """
 
 import threading
