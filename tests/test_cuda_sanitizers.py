@@ -286,7 +286,7 @@ BUGS = [
     ),
     Bug(
         *("number of another width", "table.py"),
-        *('"int": _integer', '"int": _long_integer'),
+        *('"int": _INTEGERS', '"int": _LONG_INTEGERS'),
         *("softmax", "contracted", "argument 2 has 8 bytes where its parameter has 4"),
     ),
     Bug(

@@ -167,12 +167,13 @@ __device__ void product(Left left, Right right, int rows, int columns, int depth
       if (T::SLICES > LAYERS) {
         if (slice >= LAYERS) leave<SPAN>(mine, sums);
         __syncthreads();
+        if (slice < LAYERS)
 #pragma unroll
-        for (int i = 0; i < SIDE; ++i) {
-          const Piece<SIDE> other = load<SIDE>(mine + i * SPAN);
+          for (int i = 0; i < SIDE; ++i) {
+            const Piece<SIDE> other = load<SIDE>(mine + i * SPAN);
 #pragma unroll
-          for (int j = 0; j < SIDE; ++j) sums[i][j] += other.at[j];
-        }
+            for (int j = 0; j < SIDE; ++j) sums[i][j] += other.at[j];
+          }
       }
       for (int height = 0; height < SPAN; height += HEIGHT) {
         if (slice < LAYERS && down / HEIGHT * HEIGHT == height) leave<SPAN>(mine, sums);
