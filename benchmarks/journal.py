@@ -23,6 +23,7 @@ from pathlib import Path
 from . import workloads
 
 FOLDER = workloads.ROOT / ".asv" / "journal"
+ROOMS = ("reference", "kernels", "benchmarks")  # whose code the results depend on
 VARIABLE = "FUSEBENCH_JOURNAL"  # the file of the run that a process belongs to
 STARTED, CORRECT, TIMED = "started", "correct", "timed"
 WRONG, FAILED, SKIPPED = "WRONG", "failed", "n/a"
@@ -143,14 +144,13 @@ def revision():
     return commit.stdout.strip() or "unknown", bool(status.stdout.strip())
 
 
-ROOMS = ("reference", "kernels", "benchmarks")
-
-
 def code():
-    """A hash of all code that the results depend on."""
+    """A hash of all code that the results depend on, a user's backend included."""
     digest = hashlib.sha256()
     for room in ROOMS:
         for path in sorted((workloads.ROOT / room).rglob("*")):
             if path.suffix in (".py", ".cu", ".cuh"):
                 digest.update(path.read_bytes())
+    if own := os.environ.get("FUSEBENCH_BACKEND"):
+        digest.update(Path(own).read_bytes())
     return digest.hexdigest()

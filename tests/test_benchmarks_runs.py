@@ -124,6 +124,9 @@ def test_a_run_says_of_which_code_it_is(monkeypatch, tmp_path):
     kernel.write_text("as it is")
     (tmp_path / "notes.txt").write_text("no code")
     assert described() == clean
+    monkeypatch.setenv("FUSEBENCH_BACKEND", str(tmp_path / "notes.txt"))
+    assert described()[1] != code
+    monkeypatch.delenv("FUSEBENCH_BACKEND")
     (kernel.parent / "new.cu").write_text("code")
     assert described()[0] == (commit, True)
     assert described()[1] != code
