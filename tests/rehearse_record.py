@@ -12,7 +12,17 @@ import sys
 import time
 
 import kernels
-from benchmarks import bench_network, bench_roofline, crossings, gpu, grid, record, runner, suite
+from benchmarks import (
+    bench_network,
+    bench_roofline,
+    crossings,
+    gpu,
+    grid,
+    record,
+    runner,
+    stages,
+    suite,
+)
 from reference import FAMILIES, Case
 
 CARD = {"name": "Fake Card 1", "l2CacheSize": 1 << 16}
@@ -25,7 +35,7 @@ def quickly():
     yield gpu, "SAMPLE", 0.0
     yield gpu, "REPEAT", 2
     yield gpu, "LEAST_READ", 0
-    yield record, "ROUNDS", 1
+    yield stages, "ROUNDS", 1
 
 
 def small():

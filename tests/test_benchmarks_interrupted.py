@@ -11,7 +11,7 @@ from conftest import ON_CUPY_ARRAYS, backend_or_skip
 from rehearse_record import CARD, LAYER
 
 from benchmarks import __main__ as command
-from benchmarks import crossings, journal, record, results, session
+from benchmarks import crossings, journal, record, results, session, stages
 from benchmarks.peers import contenders, measure
 
 
@@ -24,7 +24,7 @@ def card(monkeypatch, tmp_path):
     chosen = ("network_step moons-2-32-16-2 16", f"dense_forward[relu] {LAYER} 1")
     cells = [cell for cell in measure.grid() if f"{cell[0]} {cell[1].name} {cell[2]}" in chosen]
     monkeypatch.setattr(measure, "grid", lambda: cells)
-    monkeypatch.setattr(record, "LAYERS", (LAYER,))
+    monkeypatch.setattr(stages, "LAYERS", (LAYER,))
     monkeypatch.setattr(contenders, "available", available)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in the background
     yield backend_or_skip(ON_CUPY_ARRAYS)
@@ -126,6 +126,8 @@ def test_struck_at_every_stage_it_is_finished_at_last(capsys, card, monkeypatch,
 
 def test_a_library_that_cannot_be_imported_costs_its_columns_alone(card, monkeypatch, tmp_path):
     monkeypatch.setattr(contenders, "available", lambda ours, device: fail())
+    without = stages.training_steps, stages.steps_beside, stages.operations_beside, stages.ceilings
+    monkeypatch.setattr(record, "STAGES", without)
     go(card)
     found, _ = kept(tmp_path)
     assert found["missing"] == [f"{n}_beside: OSError: planted" for n in ("steps", "operations")]
@@ -141,7 +143,7 @@ def test_a_full_disk_costs_nothing_that_fits_later(capsys, card, monkeypatch, tm
             raise OSError(28, "No space left on device")
         replace(path, text)
 
-    monkeypatch.setattr(record, "STAGES", (record.training_steps, record.operations))
+    monkeypatch.setattr(record, "STAGES", (stages.training_steps, stages.operations))
     opened = session.Session.__init__
 
     def then_full(self, *arguments):
@@ -157,7 +159,7 @@ def test_a_full_disk_costs_nothing_that_fits_later(capsys, card, monkeypatch, tm
 
 
 def test_a_disk_that_stays_full_is_an_error(capsys, card, monkeypatch):
-    monkeypatch.setattr(record, "STAGES", (record.training_steps,))
+    monkeypatch.setattr(record, "STAGES", (stages.training_steps,))
     monkeypatch.setattr(session.Session, "save", lambda self: fail())
     monkeypatch.setattr(record.kernels, "load", lambda name: card)
     monkeypatch.setattr(record.record, "__defaults__", (None, None, lambda: CARD))
@@ -169,9 +171,9 @@ def test_a_disk_that_stays_full_is_an_error(capsys, card, monkeypatch):
 
 def test_what_cannot_be_kept_is_a_failure_of_its_own(card, monkeypatch, tmp_path):
     """One entry that JSON does not take leaves the others."""
-    monkeypatch.setattr(record, "STAGES", (record.training_steps,))
-    timed = record._timed
-    monkeypatch.setattr(record, "_timed", lambda *given: timed(*given) | {"number": object()})
+    monkeypatch.setattr(record, "STAGES", (stages.training_steps,))
+    timed = stages._timed
+    monkeypatch.setattr(stages, "_timed", lambda *given: timed(*given) | {"number": object()})
     go(card)
     verdicts = {entry["verdict"] for entry in kept(tmp_path)[0]["cells"]}
     assert verdicts == {
@@ -205,8 +207,7 @@ def test_a_card_that_no_longer_answers_ends_the_process_not_the_session(
 
 
 def test_when_time_is_over_a_later_call_goes_on(capsys, card, monkeypatch, tmp_path):
-    stages = record.training_steps, record.ceilings
-    monkeypatch.setattr(record, "STAGES", stages)
+    monkeypatch.setattr(record, "STAGES", (stages.training_steps, stages.ceilings))
     monkeypatch.setattr(record, "BUDGET", -1)
     go(card)
     assert "not finished; what was measured is kept in" in capsys.readouterr().out
@@ -220,7 +221,7 @@ def test_when_time_is_over_a_later_call_goes_on(capsys, card, monkeypatch, tmp_p
 
 
 def test_other_code_does_not_go_on(card, monkeypatch):
-    monkeypatch.setattr(record, "STAGES", (record.ceilings,))
+    monkeypatch.setattr(record, "STAGES", (stages.ceilings,))
     monkeypatch.setattr(record, "BUDGET", -1)
     go(card)
     monkeypatch.setattr(journal, "code", lambda: "another")
