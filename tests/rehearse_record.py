@@ -47,8 +47,7 @@ def small():
     yield runner, "suites", small_suites
     yield crossings, "SIDES", (32,)
     yield crossings, "DEPTHS", (64, 256)
-    networks = {crossings.CAPTURED: (((5, 9, 3), (2, 4)),), crossings.BLOCK: (((5, 9, 3), (2,)),)}
-    yield crossings, "STEPS", networks
+    yield crossings, "STEPS", dict.fromkeys(crossings.STEPS, (((5, 9, 3), (2, 4)),))
 
 
 def whole():
