@@ -1,10 +1,10 @@
 """Up to which size the way for small work is the faster one on this card.
 
 A product is computed by tiles of our own or by cuBLAS, a training step is launched as a captured
-graph or queued kernel by kernel, a small network is trained by one block or by a chain of kernels.
-kernels/cupy_gpu chooses by limits that were reckoned, unless results/ has measured ones for its
-card (limits.py there). Here both ways are timed at a ladder of sizes, each once its answer was
-checked; the limits that lose the least over all of a ladder are kept in results/<machine>/LIMITS.
+graph or queued kernel by kernel, a small network is trained by one block, of fewer threads or more,
+or by a chain of kernels. kernels/cupy_gpu/limits.py chooses by limits that were reckoned, unless
+results/ has measured ones for its card. Here both ways are timed at a ladder of sizes, each once
+its answer was checked; the limits that lose the least over all of a ladder are kept.
 """
 
 import itertools
@@ -24,23 +24,29 @@ from . import gpu, suite, training_step
 LIMITS = "card.limits"  # {card: {limit: value}}, as JSON
 PRODUCTS = ("most_flops", "most_depth")  # the limits of a product by tiles
 SIDES, DEPTHS = (32, 64, 128, 256, 512, 1024), (64, 256, 512, 1024, 2048)
-CAPTURED, BLOCK = "most_captured", "most_products"
-# Layer sizes and batches of networks.
-STEPS = {
+CAPTURED, BLOCK, THREADS = "most_captured", "most_products", "block_threads"
+BLOCKS = (((2, 32, 16, 2), (1, 32, 128, 700, 2800)), ((8, 32, 32, 4), (16, 64, 256, 1024)))
+STEPS = {  # layer sizes and batches of networks
     CAPTURED: (
         ((64, 128, 64, 32, 10), (32, 128, 512, 2048)),
         ((784, 512, 512, 10), (1, 16, 64, 128, 256, 512, 1024)),
     ),
-    BLOCK: (((2, 32, 16, 2), (1, 32, 128, 700, 2800)), ((8, 32, 32, 4), (16, 64, 256, 1024))),
+    BLOCK: BLOCKS,
+    THREADS: BLOCKS,
 }
+FEWER, MORE = 256, 512  # threads
 
 
 @dataclass(frozen=True)
 class Rung:
-    """What is timed at one size, which is given in terms of each limit; ready(module) checks it."""
+    """What is timed at one size, which is given in terms of each limit; ready(module) checks it.
+
+    ways: the limits that force the way for small work, and those that force the other.
+    """
 
     name: str
     sizes: dict
+    ways: tuple
     ready: Callable
 
 
@@ -50,17 +56,26 @@ def ladders():
     for side, depth in itertools.product(SIDES, DEPTHS):
         case = Case(f"{depth}x{side}", {"fan_in": depth, "fan_out": side}, vary=False)
         inputs = partial(suite.sampled, forward, case, "float32", side)
+        ready = partial(_ready, suite.checked, forward, inputs)
         sizes = dict(zip(PRODUCTS, (2 * side * depth * side, depth), strict=True))
-        yield Rung(f"{side}x{depth}x{side}", sizes, partial(_ready, suite.checked, forward, inputs))
+        yield Rung(f"{side}x{depth}x{side}", sizes, _ways(*PRODUCTS), ready)
     for limit, networks in STEPS.items():
         for layers, batch in ((n, b) for n, batches in networks for b in batches):
             products = batch * sum(a * b for a, b in itertools.pairwise(layers))
-            sizes = {limit: products if limit == BLOCK else 6 * products}
+            sizes = {limit: 6 * products if limit == CAPTURED else products}
             name = f"{limit} {'-'.join(map(str, layers))} {batch}"
             step = training_step.operation(partial(_rows, layers, batch), layers)
-            case = Case(name, {}, vary=False)
-            inputs = partial(suite.sampled, step, case, "float32", batch)
-            yield Rung(name, sizes, partial(_ready, training_step.checked, step, inputs))
+            inputs = partial(suite.sampled, step, Case(name, {}, vary=False), "float32", batch)
+            ready = partial(_ready, training_step.checked, step, inputs)
+            yield Rung(name, sizes, _ways(limit), ready)
+
+
+def _ways(*limits):
+    """Whatever the size: the way for small work, and the other; or fewer threads, and more."""
+    if limits == (THREADS,):
+        return tuple({BLOCK: math.inf, THREADS: threads} for threads in (FEWER, MORE))
+    block = {BLOCK: 0} if limits == (CAPTURED,) else {}
+    return tuple({**block, **dict.fromkeys(limits, limit)} for limit in (math.inf, 0))
 
 
 def _ready(check, operation, inputs, module):
@@ -77,8 +92,8 @@ def _rows(layers, batch):
 def both(module, rung):
     """Seconds of the call by the way for small work, and by the other."""
     seconds = []
-    for limit in (math.inf, 0):
-        with module.limits.forced(**dict.fromkeys(rung.sizes, limit)):
+    for way in rung.ways:
+        with module.limits.forced(**way):
             call = rung.ready(module)
             seconds.append(statistics.median(gpu.warm(module, call)[0]))
     return {"seconds": seconds}
@@ -89,9 +104,11 @@ def measured(entries):
     the ways that it chooses lose the least, as a geometric mean, to the faster ones.
     """
     found = {}
-    for names in (PRODUCTS, (CAPTURED,), (BLOCK,)):
+    for names in (PRODUCTS, (CAPTURED,), (BLOCK,), (THREADS,)):
         rungs = [e for e in entries if tuple(e["sizes"]) == names and e["seconds"]]
-        if rungs:
+        if names == (THREADS,) and rungs:
+            found[THREADS] = MORE if _loss(rungs, names, (math.inf,)) > 0 else FEWER
+        elif rungs:
             sizes = [sorted({0, *(rung["sizes"][name] for rung in rungs)}) for name in names]
             best = min(itertools.product(*sizes), key=partial(_loss, rungs, names))
             found |= zip(names, best, strict=True)
@@ -99,11 +116,12 @@ def measured(entries):
 
 
 def _loss(rungs, names, limits):
+    """The sum of log(time of the way that the limits choose / time of the other)."""
     lost = 0.0
     for rung in rungs:
         small, large = rung["seconds"]
         is_small = all(rung["sizes"][n] <= most for n, most in zip(names, limits, strict=True))
-        lost += math.log((small if is_small else large) / min(small, large))
+        lost += math.log(small / large if is_small else large / small)
     return lost
 
 

@@ -44,6 +44,7 @@ def record(name=None, module=None, card=gpu.card):
     session = Session(name or slug(described["name"]), described, timed)
     found = session.found
     found |= {"missing": [], "cache released": gpu.release_cache(), "empty": gpu.empty(module)}
+    found["limits"] = module.limits.current().origin if hasattr(module, "limits") else "none"
     found["clocks"].append(gpu.clocks())
     flush = gpu.Flush(module, described.get("l2CacheSize"))
     bench = Bench(module, timed, flush, found["missing"])
@@ -55,7 +56,8 @@ def record(name=None, module=None, card=gpu.card):
         found["clocks"].append(gpu.clocks())
         try:
             session.save()
-            crossings.keep(session.path.parent, described["name"], found["crossings"])
+            if found["finished"]:  # or the next call would go on by other limits
+                crossings.keep(session.path.parent, described["name"], found["crossings"])
         finally:
             print(_closing(session))
     return session.path

@@ -33,6 +33,7 @@ def render(run, found):
             f"clocks at the end: {clocks}",
             f"{found['took']:.0f} s; two events with nothing between: "
             f"{formats.duration(found['empty'])}, contained in every cold time.",
+            f"limits between the ways for small work and for large: {found['limits']}.",
             *gpu.PROTOCOL,
             *([] if found["cache released"] else [CACHE_KEPT]),
             "rate, roof: of the cold time, against the 2048-square product or the triad in memory.",

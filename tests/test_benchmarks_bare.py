@@ -3,6 +3,7 @@
 import importlib.metadata
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -162,7 +163,8 @@ def test_the_whole_session(elsewhere):
     assert done.returncode == 0, done.stderr
     found, run = kept(elsewhere)
     assert found["finished"]
-    assert found["took"] < 600
+    seconds = int(re.search(r"(\d+) s of the CPU", done.stdout)[1])  # whatever else runs here
+    assert seconds < 600
     assert len(run.times) > 400
     assert {entry["verdict"] for entry in found["cells"]} == {journal.CORRECT}
     assert "cupy fake-card-1" in reported()

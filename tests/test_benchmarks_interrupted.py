@@ -242,7 +242,10 @@ def test_limits_are_those_that_lose_least():
         rung({"most_captured": 5}, 2.0, 1.0),  # never worth it
         rung({"most_captured": 9}, 3.0, 1.0),
         rung({"most_products": 7}, 1.0, 9.0),  # always
+        rung({"block_threads": 7}, 1.0, 2.0),
+        rung({"block_threads": 9}, 3.0, 1.0),  # more threads gain more here than they lose there
         {"sizes": {"most_products": 3}, "seconds": None},  # failed
     ]
     expected = {flops: 20, depth: 4, "most_captured": 0, "most_products": 7}
+    expected["block_threads"] = 512
     assert crossings.measured(entries) == expected

@@ -187,9 +187,16 @@ def test_simulated_kernels(capsys, monkeypatch, place):
     path = record.record(module=simulated, card=lambda: CARD)
     session = session_of(path)
     verdicts = [entry["verdict"] for entry in (*session["cells"], *session["crossings"])]
-    assert verdicts == [journal.CORRECT] * (4 * len(batches()) + 6 + 3 + 4 + 5)
+    assert verdicts == [journal.CORRECT] * (4 * len(batches()) + 6 + 3 + 4 + 8)
     limits = json.loads((path.parent / crossings.LIMITS).read_text())
     assert set(limits["Fake Card 1"]) == {*crossings.PRODUCTS, *crossings.STEPS}
+    assert "and for large: reckoned." in capsys.readouterr().out
+    assert crossings.LIMITS == simulated.limits.FILE
+    monkeypatch.setattr(simulated.limits, "RECORDED", results.RECORDED)
+    monkeypatch.setattr(simulated.limits.device, "name", lambda: "Fake Card 1")
+    kept = simulated.limits.of_card.__wrapped__()
+    assert kept.origin == "measured: fake-card-1/card.limits"
+    assert {name: getattr(kept, name) for name in limits["Fake Card 1"]} == limits["Fake Card 1"]
 
 
 def wrong_adam(param, grad, mean, variance, step, *, lr=0.001):
