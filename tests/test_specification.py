@@ -148,53 +148,24 @@ def test_hyperparameters_vary_and_defaults_are_one_sample(operation):
 
 # By hand for batch 2, fan_in 3, fan_out 5: operations, elements read and written, bytes of labels.
 # 10 elements of y; 6 of x, 15 of W, 5 of b and of alpha; 20 parameters. A product has 30 terms.
+# Of an activation: the operations of an element forward and backward, the alphas that are read.
+ACTIVATIONS = {
+    "identity": (0, 0, 0),
+    "relu": (1, 1, 0),
+    "leaky_relu": (2, 2, 0),
+    "prelu": (2, 4, 5),
+    "elu": (3, 3, 0),
+    "selu": (4, 3, 0),
+    "sigmoid": (4, 3, 0),
+    "tanh": (1, 4, 0),
+    "silu": (5, 9, 0),
+    "rectifier": (2, 2, 5),
+}
 WORK = {
-    "activation_forward": {
-        "identity": (0, 20),
-        "relu": (10, 20),
-        "leaky_relu": (20, 20),
-        "prelu": (20, 25),
-        "elu": (30, 20),
-        "selu": (40, 20),
-        "sigmoid": (40, 20),
-        "tanh": (10, 20),
-        "rectifier": (20, 25),
-    },
-    "activation_backward": {
-        "identity": (0, 20),
-        "relu": (10, 30),
-        "leaky_relu": (20, 30),
-        "prelu": (40, 40),
-        "elu": (30, 30),
-        "selu": (30, 30),
-        "sigmoid": (30, 30),
-        "tanh": (40, 30),
-        "rectifier": (20, 35),
-    },
-    # 2 * 30 for the product, 10 for the bias, then the activation.
-    "dense_forward": {
-        "identity": (70, 36),
-        "relu": (80, 36),
-        "leaky_relu": (90, 36),
-        "prelu": (90, 41),
-        "elu": (100, 36),
-        "selu": (110, 36),
-        "sigmoid": (110, 36),
-        "tanh": (80, 36),
-        "rectifier": (90, 41),
-    },
-    # 4 * 30 for two products, 10 for dbias; x, dx, W, dW, dbias, dy, and saved where it is read.
-    "dense_backward": {
-        "identity": (130, 57),
-        "relu": (140, 67),
-        "leaky_relu": (150, 67),
-        "prelu": (170, 77),
-        "elu": (160, 67),
-        "selu": (160, 67),
-        "sigmoid": (160, 67),
-        "tanh": (170, 67),
-        "rectifier": (150, 72),
-    },
+    "activation_forward": {},
+    "activation_backward": {},
+    "dense_forward": {},
+    "dense_backward": {},
     # Of each element: maximum, difference, exp, sum, scale.
     "softmax": {"": (50, 20)},
     # And the difference to the target; two labels of 4 bytes.
@@ -211,6 +182,15 @@ WORK = {
     # 3 for m, 4 for v; with both corrections in the rate and eps: sqrt, + eps, rate m, /, p -.
     "adam": {"": (240, 140)},
 }
+for name, (forward, backward, alphas) in ACTIVATIONS.items():
+    read = 0 if name == "identity" else 10 + alphas
+    written = 5 if name == "prelu" else 0  # dalpha
+    WORK["activation_forward"][name] = 10 * forward, 20 + alphas
+    WORK["activation_backward"][name] = 10 * backward, 20 + read + written
+    # 2 * 30 for the product, 10 for the bias, then the activation.
+    WORK["dense_forward"][name] = 70 + 10 * forward, 36 + alphas
+    # 4 * 30 for two products, 10 for dbias; x, dx, W, dW, dbias, dy, and saved where it is read.
+    WORK["dense_backward"][name] = 130 + 10 * backward, 57 + read + written
 
 
 @over_operations
