@@ -3,6 +3,6 @@
 import importlib.util
 
 if importlib.util.find_spec("asv_runner"):  # a card is recorded without it
-    from .timed import Timed
+    from .running.timed import Timed
 
     __all__ = ["Timed"]

@@ -62,7 +62,7 @@ def main(arguments=None):
             peers.compare(args.only, args.threads, args.rounds, args.output or peers.OUTPUT)
             return 0
         if args.command == "record":
-            from . import record
+            from .running import record
 
             try:
                 record.record(args.machine)
@@ -71,23 +71,23 @@ def main(arguments=None):
                 return record.LOST
             return 0
         if args.command == "card":
-            from . import card
+            from .running import card
 
             return 1 if card.run(args.minutes) else 0
         if args.command == "pack":
-            from . import pack
+            from .running import pack
 
             print(pack.write())
             return 0
         if args.command == "resources":
-            from kernels.cupy_gpu import resources
+            from kernels.cupy_gpu.runtime import resources
 
             resources.show()
             return 0
-        from . import report, session_table
+        from .reports import report, session_table
 
         if args.command == "run":
-            from . import runner
+            from .running import runner
 
             failed = runner.run(args.only, args.machine)
             print(report.render(args.machine))
@@ -97,7 +97,7 @@ def main(arguments=None):
             return 0
         print(report.render(args.machine))
         if args.plot:
-            from . import plots
+            from .reports import plots
 
             plots.draw(args.plot, args.machine)
     except KeyboardInterrupt:

@@ -1,5 +1,5 @@
 """Times the activation functions, forward and backward."""
 
-from .suite import suites
+from .suites.suite import suites
 
 globals().update(suites("activations"))

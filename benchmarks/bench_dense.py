@@ -1,5 +1,5 @@
 """Times the dense layer, forward and backward, its activation fused in."""
 
-from .suite import suites
+from .suites.suite import suites
 
 globals().update(suites("dense"))

@@ -1,5 +1,5 @@
 """Times softmax and the cross-entropy losses."""
 
-from .suite import suites
+from .suites.suite import suites
 
 globals().update(suites("losses"))

@@ -10,9 +10,9 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from . import grid, training_step, workloads
-from .suite import Wrong, _Suite, sampled, transfers
-from .training_step import NETWORKS
+from .suites import grid, training_step, workloads
+from .suites.suite import Wrong, _Suite, sampled, transfers
+from .suites.training_step import NETWORKS
 
 STEP, TRANSFER, EPOCH = training_step.NAME, "network_transfer", "network_epoch"
 

@@ -1,5 +1,5 @@
 """Times the update rules on all parameters of a layer; they do not know the batch size."""
 
-from .suite import suites
+from .suites.suite import suites
 
 globals().update(suites("optimizers"))

@@ -11,9 +11,10 @@ from types import SimpleNamespace
 
 from reference import FAMILIES, Case
 
-from . import ceilings, grid, machine
-from .roofline import HOST
-from .suite import _Suite, suite, transfers
+from .reports.roofline import HOST
+from .running import machine
+from .suites import ceilings, grid
+from .suites.suite import _Suite, suite, transfers
 
 SIDE = 2048
 THREADS = int(os.environ.get(machine.THREADS[0], machine.cores()))

@@ -17,9 +17,10 @@ from pathlib import Path
 
 import numpy as np
 
-from .interface import Unavailable
+from .arguments import Unavailable
 
 HERE = Path(__file__).resolve().parent
+COMPILED = ("*.py", "network/*.py", "numba_cpu/**/*.py")  # what Numba's code depends on
 BACKENDS = {"numpy": "reference", "numba": "kernels.numba_cpu", "cupy": "kernels.cupy_gpu"}
 SIMULATED = {"cupy": "cupy_gpu"}  # the folders of the backends that have a simulator
 DEVICE_FUNCTIONS = {
@@ -44,7 +45,7 @@ def _use_own_cache():
     parent's folder there, and takes its own beside it: the files may have changed meanwhile.
     """
     digest = hashlib.sha256()
-    for source in sorted([*HERE.glob("*.py"), *HERE.glob("numba_cpu/**/*.py")]):
+    for source in sorted(path for pattern in COMPILED for path in HERE.glob(pattern)):
         digest.update(source.read_bytes())
     name = f"fusebench-numba-{digest.hexdigest()[:16]}"
     mine = folder = cache_folder(name)
@@ -101,7 +102,8 @@ def _simulated(folder, order, arrays):
     twin = f"kernels.cupy_simulated_{order}_{arrays}"
     spec = importlib.util.spec_from_file_location(twin, folder / "__init__.py")
     module = sys.modules[twin] = importlib.util.module_from_spec(spec)
-    module.device = importlib.import_module(f"{twin}.simulator").device(order, arrays)
+    simulator = importlib.import_module(f"{twin}.simulator")
+    sys.modules[f"{twin}.runtime"].device = simulator.device(order, arrays)
     spec.loader.exec_module(module)
     return module
 

@@ -18,6 +18,18 @@ ON_CUPY_ARRAYS = "simulated-forward-cupy"
 IN_EVERY_ORDER = (ON_CUPY_ARRAYS, *SIMULATED[1:])
 
 
+over_dtypes = pytest.mark.parametrize("dtype", ["float32", "float64"])
+
+# (batch, fan_in, fan_out): one element, one row, one column, and around the widths of a vector
+# (4, 8, 16), a warp (32) and their multiples.
+SHAPES = [
+    *[(1, 1, 1), (1, 1, 2), (2, 1, 1), (1, 1, 33), (33, 1, 1), (1, 65, 1), (3, 2, 2)],
+    *[(3, 4, 5), (5, 3, 4), (7, 8, 9), (8, 9, 7), (9, 7, 8), (15, 16, 17), (16, 17, 15)],
+    *[(17, 15, 16), (31, 32, 33), (32, 33, 31), (33, 31, 32), (63, 64, 65), (64, 65, 63)],
+    *[(65, 63, 64), (127, 10, 129), (128, 129, 10), (129, 128, 127), (257, 2, 33), (4, 2, 1025)],
+]
+
+
 def pytest_addoption(parser):
     parser.addoption("--all", action="store_true", help="run the tests marked slow as well")
 
@@ -133,7 +145,8 @@ def user_module(folder, source):
 @pytest.fixture
 def house(monkeypatch, tmp_path):
     """A place of its own for journals and recorded results."""
-    from benchmarks import journal, results
+    from benchmarks.reports import results
+    from benchmarks.running import journal
 
     monkeypatch.setattr(journal, "FOLDER", tmp_path / "journal")
     monkeypatch.setattr(results, "RECORDED", tmp_path / "recorded")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import journal
+from benchmarks.running import journal
 from reference import FAMILIES
 
 ROOT = Path(__file__).resolve().parents[1]

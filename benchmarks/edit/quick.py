@@ -10,7 +10,7 @@ folder is no package, so that asv, which imports every module of benchmarks, lea
 import pytest
 
 import kernels
-from benchmarks import suite, workloads
+from benchmarks.suites import suite, workloads
 from reference import FAMILIES
 
 OPERATIONS = [operation for family in FAMILIES.values() for operation in family]

@@ -12,7 +12,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from .. import machine, workloads
+from ..running import machine
+from ..suites import workloads
 from . import measure
 
 OUTPUT = workloads.ROOT / ".asv" / "peers.json"

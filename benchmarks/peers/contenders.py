@@ -22,7 +22,7 @@ import numpy as np
 from reference import spec
 from reference.bounds import Bound, product_bound
 
-from .. import suite, training_step
+from ..suites import suite, training_step
 from . import jax_peer, steps, torch_peers
 
 WIDER, ULPS = 2, 8

@@ -8,8 +8,8 @@ import time
 
 import numpy as np
 
-from .. import roofline
-from ..ceilings import ELEMENTS, multiply_adds, passes, triads
+from ..reports import roofline
+from ..suites.ceilings import ELEMENTS, multiply_adds, passes, triads
 
 FLOOR = "floor"
 OPERATIONS = 1 << 28  # of a call: about a millisecond

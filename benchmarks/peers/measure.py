@@ -19,8 +19,9 @@ import numba
 
 from reference import FAMILIES, Case
 
-from .. import results, suite, workloads
-from . import apart, contenders, floors, steps
+from ..reports import results
+from ..suites import suite, workloads
+from . import contenders, floors, processes, steps
 
 SAMPLE = 0.004  # seconds of calls in a row: one contender in one round
 WARMING = 0.002  # seconds of calls before them
@@ -186,7 +187,7 @@ def measure(path, threads, rounds, only):
     from . import table
 
     cells, started, told = selected(only), time.time(), 0.0
-    libraries = [apart.Library(*share) for share in apart.SHARES]
+    libraries = [processes.Library(*share) for share in processes.SHARES]
     machine, before = libraries[-1], libraries[-1].ceilings()
     found = {name: trains for lib in libraries for name, trains in lib.contenders.items()}
     run = {

@@ -1,7 +1,7 @@
 """The training step as PyTorch and JAX take it: bind(inputs, lr, device) -> (call, results).
 
-What the step is, and how it is checked, stands in benchmarks/training_step.py. The rate is not told
-to the compilers.
+What the step is, and how it is checked, stands in benchmarks/suites/training_step.py. The rate is
+not told to the compilers.
 """
 
 import copy
@@ -10,8 +10,8 @@ import math
 
 import numpy as np
 
-from .. import workloads
-from ..training_step import NETWORKS, of_network, parameters
+from ..suites import workloads
+from ..suites.training_step import NETWORKS, of_network, parameters
 
 
 def grid():

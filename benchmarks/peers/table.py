@@ -10,7 +10,8 @@ from statistics import quantiles
 
 from tabulate import tabulate
 
-from .. import bench_network, formats, results
+from .. import bench_network
+from ..reports import formats, results
 from . import floors
 
 

@@ -5,11 +5,12 @@ work is queued; `synchronize` waits for it. Products are taken in full float32, 
 says.
 """
 
-from . import device, network
+from . import network
 from .activations import activation_backward, activation_forward
 from .dense import dense_backward, dense_forward
 from .losses import softmax, softmax_cross_entropy, sparse_categorical_cross_entropy
 from .optimizers import adagrad, adam, momentum, nesterov, rmsprop, sgd
+from .runtime import device
 
 asarray, to_host = device.asarray, device.to_host
 synchronize, timer = device.synchronize, device.timer

@@ -3,18 +3,18 @@
 // input.
 #include "activations.cuh"
 
-// y = act(z); slopes (units,) counts for SLOPES, slope for the other ways.
+// y = act(z); slopes (units,) counts for SLOPES, slope for the others.
 extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
-activation_forward(int way, const real* z, const real* slopes, real* y, real slope, long long n,
+activation_forward(int activation_id, const real* z, const real* slopes, real* y, real slope, long long n,
                    int units) {
-  with_way(way, [&](auto constant) {
-    constexpr int WAY = decltype(constant)::value;
+  with_activation(activation_id, [&](auto constant) {
+    constexpr int ACTIVATION = decltype(constant)::value;
     for_each_piece(n, aligned(z, y), [&](auto width, long long i) {
       constexpr int N = decltype(width)::value;
       Piece<N> piece = load<N>(z + i);
-      int unit = WAY == SLOPES ? i % units : 0;
+      int unit = ACTIVATION == SLOPES ? i % units : 0;
       for (int k = 0; k < N; ++k) {
-        piece.at[k] = activate<WAY>(piece.at[k], WAY == SLOPES ? slopes[unit] : slope);
+        piece.at[k] = activate<ACTIVATION>(piece.at[k], ACTIVATION == SLOPES ? slopes[unit] : slope);
         if (++unit == units) unit = 0;
       }
       store(y + i, piece);
@@ -24,18 +24,18 @@ activation_forward(int way, const real* z, const real* slopes, real* y, real slo
 
 // dz = dy act'(z).
 extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
-activation_backward(int way, const real* dy, const real* saved, const real* slopes, real* dz,
+activation_backward(int activation_id, const real* dy, const real* saved, const real* slopes, real* dz,
                     real slope, long long n, int units) {
-  with_way(way, [&](auto constant) {
-    constexpr int WAY = decltype(constant)::value;
+  with_activation(activation_id, [&](auto constant) {
+    constexpr int ACTIVATION = decltype(constant)::value;
     for_each_piece(n, aligned(dy, saved, dz), [&](auto width, long long i) {
       constexpr int N = decltype(width)::value;
       Piece<N> piece = load<N>(dy + i);
       const Piece<N> from = load<N>(saved + i);
-      int unit = WAY == SLOPES ? i % units : 0;
+      int unit = ACTIVATION == SLOPES ? i % units : 0;
       for (int k = 0; k < N; ++k) {
-        const real alpha = WAY == SLOPES ? slopes[unit] : slope;
-        piece.at[k] = differentiate<WAY>(piece.at[k], from.at[k], alpha);
+        const real alpha = ACTIVATION == SLOPES ? slopes[unit] : slope;
+        piece.at[k] = differentiate<ACTIVATION>(piece.at[k], from.at[k], alpha);
         if (++unit == units) unit = 0;
       }
       store(dz + i, piece);
@@ -99,18 +99,18 @@ column_sums(const real* x, real* sums, int rows, int units) {
 
 // dz = dy act'(z) and, in the same pass, its sums over the batch.
 extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
-activation_backward_sums(int way, const real* dy, const real* saved,
+activation_backward_sums(int activation_id, const real* dy, const real* saved,
                          const real* __restrict__ slopes, real* dz, real* sums, real slope, int rows,
                          int units) {
   __shared__ real partial[1][THREADS];
   real* const outputs[] = {sums};
-  with_way(way, [&](auto constant) {
-    constexpr int WAY = decltype(constant)::value;
+  with_activation(activation_id, [&](auto constant) {
+    constexpr int ACTIVATION = decltype(constant)::value;
     sum_over_rows(
         rows, units, outputs, partial, [&](size_t i) { return Element{dy[i], saved[i]}; },
         [&](Element element, size_t i, int unit, auto& totals) {
-          const real alpha = WAY == SLOPES ? slopes[unit] : slope;
-          totals[0] += dz[i] = differentiate<WAY>(element.gradient, element.saved, alpha);
+          const real alpha = ACTIVATION == SLOPES ? slopes[unit] : slope;
+          totals[0] += dz[i] = differentiate<ACTIVATION>(element.gradient, element.saved, alpha);
         });
   });
 }

@@ -1,34 +1,38 @@
 """Activations and their derivatives on the GPU; equations as in reference/activations.py."""
 
-from .. import interface
-from . import device
-from .table import chunks
+from .. import arguments
+from .runtime import device
+from .runtime.table import chunks
 
 RESULTS = "out[0]", "out[1]", "out[2]", "out[3]"  # the names of results given as a tuple
 
 
 def activation_forward(z, activation, alpha=None, *, out=None):
     """y = act(z), elementwise. `out` may be z."""
-    interface.floating("z", z, device.ndarray, 2)
-    way, slope, slopes = interface.activation(
+    arguments.floating("z", z, device.ndarray, 2)
+    activation_id, slope, slopes = arguments.activation(
         activation, alpha, z.shape[1], device.ndarray, z.dtype
     )
     y = output(out, z.shape, z.dtype, {"z": z, "alpha": slopes}, ("z",))
-    forward(z, way, slope, slopes, y)
+    forward(z, activation_id, slope, slopes, y)
     return y
 
 
-def forward(z, way, slope, slopes, y):
+def forward(z, activation_id, slope, slopes, y):
     """y = act(z), on arguments that have been checked."""
-    device.launch("activation_forward", (z.size,), way, z, slopes, y, slope, z.size, z.shape[1])
+    device.launch(
+        "activation_forward", (z.size,), activation_id, z, slopes, y, slope, z.size, z.shape[1]
+    )
 
 
 def activation_backward(dy, saved, activation, alpha=None, *, out=None):
     """dz = dy act'(z); for prelu (dz, dalpha). dz may replace dy or saved."""
-    interface.floating("dy", dy, device.ndarray, 2)
-    interface.array("saved", saved, device.ndarray, dy.dtype, dy.shape)
+    arguments.floating("dy", dy, device.ndarray, 2)
+    arguments.array("saved", saved, device.ndarray, dy.dtype, dy.shape)
     units, dtype = dy.shape[1], dy.dtype
-    way, slope, slopes = interface.activation(activation, alpha, units, device.ndarray, dtype)
+    activation_id, slope, slopes = arguments.activation(
+        activation, alpha, units, device.ndarray, dtype
+    )
     inputs = {"dy": dy, "saved": saved, "alpha": slopes}
     if activation == "prelu":
         may_replace = [("out[0]", "dy"), ("out[0]", "saved")]
@@ -37,7 +41,16 @@ def activation_backward(dy, saved, activation, alpha=None, *, out=None):
         return dz, dalpha
     dz = output(out, dy.shape, dtype, inputs, ("dy", "saved"))
     device.launch(
-        "activation_backward", (dy.size,), way, dy, saved, slopes, dz, slope, dy.size, units
+        "activation_backward",
+        (dy.size,),
+        activation_id,
+        dy,
+        saved,
+        slopes,
+        dz,
+        slope,
+        dy.size,
+        units,
     )
     return dz
 
@@ -53,11 +66,11 @@ def prelu_backward_sums(dy, z, slopes, dz, dbias, dalpha):
     _finish(slope_sums, dalpha)
 
 
-def backward_sums(dy, saved, way, slope, slopes, dz, dbias):
+def backward_sums(dy, saved, activation_id, slope, slopes, dz, dbias):
     """dz = dy act'(z), dbias = sum over the batch of dz."""
     rows, units = dy.shape
     count, sums = _partial(dbias, rows, units)
-    given = way, dy, saved, slopes, dz, sums, slope, rows, units
+    given = activation_id, dy, saved, slopes, dz, sums, slope, rows, units
     device.launch("activation_backward_sums", (units, count), *given)
     _finish(sums, dbias)
 
@@ -85,8 +98,8 @@ def output(out, shape, dtype, inputs, may_replace=()):
     """`out`, checked, or a new array; it may be one of the `inputs` of these names."""
     if out is None:
         return device.empty(shape, dtype)
-    interface.written("out", out, device.ndarray, dtype, shape)
-    interface.disjoint({"out": out}, inputs, [("out", name) for name in may_replace])
+    arguments.written("out", out, device.ndarray, dtype, shape)
+    arguments.disjoint({"out": out}, inputs, [("out", name) for name in may_replace])
     return out
 
 
@@ -94,9 +107,9 @@ def outputs(out, shapes, dtype, inputs, may_replace=()):
     """The arrays of the tuple `out`, checked, or new ones; may_replace as in_place of disjoint."""
     if out is None:
         return tuple(device.empty(shape, dtype) for shape in shapes)
-    interface.several("out", out, len(shapes))
+    arguments.several("out", out, len(shapes))
     named = dict(zip(RESULTS, out, strict=False))
     for (name, array), shape in zip(named.items(), shapes, strict=True):
-        interface.written(name, array, device.ndarray, dtype, shape)
-    interface.disjoint(named, inputs, may_replace)
+        arguments.written(name, array, device.ndarray, dtype, shape)
+    arguments.disjoint(named, inputs, may_replace)
     return tuple(out)

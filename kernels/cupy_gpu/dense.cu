@@ -7,7 +7,7 @@
 // product by cuBLAS, whose one part is y itself, or of one that was split. y is (batch, units) with
 // n elements in all.
 extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
-finish_product(int way, const real* parts, int count, const real* bias, const real* slopes, real* y,
+finish_product(int activation_id, const real* parts, int count, const real* bias, const real* slopes, real* y,
                real slope, long long n, int units) {
   const bool wide = aligned(parts, y) && (count == 1 || n % WIDTH == 0);
   for_each_piece(n, wide, [&](auto width, long long i) {
@@ -19,12 +19,12 @@ finish_product(int way, const real* parts, int count, const real* bias, const re
       for (int k = 0; k < N; ++k) piece.at[k] += other.at[k];
     }
     if (bias)
-      with_way(way, [&](auto constant) {
-        constexpr int WAY = decltype(constant)::value;
+      with_activation(activation_id, [&](auto constant) {
+        constexpr int ACTIVATION = decltype(constant)::value;
         int unit = i % units;
         for (int k = 0; k < N; ++k) {
-          const real alpha = WAY == SLOPES ? slopes[unit] : slope;
-          piece.at[k] = activate<WAY>(piece.at[k] + bias[unit], alpha);
+          const real alpha = ACTIVATION == SLOPES ? slopes[unit] : slope;
+          piece.at[k] = activate<ACTIVATION>(piece.at[k] + bias[unit], alpha);
           if (++unit == units) unit = 0;
         }
       });
@@ -39,19 +39,19 @@ __device__ inline real* part(real* parts, int rows, int columns) {
 
 // y = act(x W + b) with x (batch, fan_in) and W (fan_in, units); of a part of the depth x W alone.
 template <int SPAN>
-__device__ void forward(int way, const real* x, const real* weight, const real* bias,
+__device__ void forward(int activation_id, const real* x, const real* weight, const real* bias,
                         const real* slopes, real* y, real slope, int batch, int fan_in, int units) {
   const Factor<SPAN, true> left(x, batch, fan_in);
   const Factor<SPAN, false> right(weight, fan_in, units);
   product<SPAN>(left, right, batch, units, fan_in, [&](int row, int column, Piece<SIDE>& z) {
     if (gridDim.z == 1)
-      with_way(way, [&](auto constant) {
-        constexpr int WAY = decltype(constant)::value;
+      with_activation(activation_id, [&](auto constant) {
+        constexpr int ACTIVATION = decltype(constant)::value;
 #pragma unroll
         for (int j = 0; j < SIDE; ++j) {
           if (column + j >= units) continue;
-          const real alpha = WAY == SLOPES ? slopes[column + j] : slope;
-          z.at[j] = activate<WAY>(z.at[j] + bias[column + j], alpha);
+          const real alpha = ACTIVATION == SLOPES ? slopes[column + j] : slope;
+          z.at[j] = activate<ACTIVATION>(z.at[j] + bias[column + j], alpha);
         }
       });
     write(part(y, batch, units), batch, units, row, column, z);
@@ -79,15 +79,15 @@ __device__ void weight_gradient(const real* x, const real* dz, real* dweight, in
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT / 2)
-dense_forward_32(int way, const real* x, const real* weight, const real* bias, const real* slopes,
+dense_forward_32(int activation_id, const real* x, const real* weight, const real* bias, const real* slopes,
                  real* y, real slope, int batch, int fan_in, int units) {
-  forward<32>(way, x, weight, bias, slopes, y, slope, batch, fan_in, units);
+  forward<32>(activation_id, x, weight, bias, slopes, y, slope, batch, fan_in, units);
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT / 2)
-dense_forward_64(int way, const real* x, const real* weight, const real* bias, const real* slopes,
+dense_forward_64(int activation_id, const real* x, const real* weight, const real* bias, const real* slopes,
                  real* y, real slope, int batch, int fan_in, int units) {
-  forward<64>(way, x, weight, bias, slopes, y, slope, batch, fan_in, units);
+  forward<64>(activation_id, x, weight, bias, slopes, y, slope, batch, fan_in, units);
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT / 2)

@@ -6,42 +6,46 @@ second launch, and CuPy forbids it while a graph is captured. limits.py says whe
 to lose.
 """
 
-from .. import interface
+from .. import arguments
 from ..catalog import IDENTITY
-from . import device, limits
 from .activations import backward_sums, column_sums, output, outputs, prelu_backward_sums
-from .table import depth_parts, tile
+from .runtime import device, limits
+from .runtime.table import depth_parts, tile
 
 
 def dense_forward(x, weight, bias, activation="identity", alpha=None, *, out=None):
     """y = act(x W + b): in one launch by tiles, or by cuBLAS and one pass over its product."""
-    interface.floating("x", x, device.ndarray, 2)
-    interface.floating("weight", weight, device.ndarray, 2)
+    arguments.floating("x", x, device.ndarray, 2)
+    arguments.floating("weight", weight, device.ndarray, 2)
     units, dtype = weight.shape[1], x.dtype
-    interface.array("weight", weight, device.ndarray, dtype, (x.shape[1], units))
-    interface.array("bias", bias, device.ndarray, dtype, (units,))
-    way, slope, slopes = interface.activation(activation, alpha, units, device.ndarray, dtype)
+    arguments.array("weight", weight, device.ndarray, dtype, (x.shape[1], units))
+    arguments.array("bias", bias, device.ndarray, dtype, (units,))
+    activation_id, slope, slopes = arguments.activation(
+        activation, alpha, units, device.ndarray, dtype
+    )
     inputs = {"x": x, "weight": weight, "bias": bias, "alpha": slopes}
     y = output(out, (len(x), units), dtype, inputs)
-    forward(x, weight, bias, way, slope, slopes, y)
+    forward(x, weight, bias, activation_id, slope, slopes, y)
     return y
 
 
 def dense_backward(dy, x, weight, saved, activation="identity", alpha=None, *, out=None):
     """dx, dW, db and for prelu dalpha: dz and its sums in one pass, then the two products."""
-    interface.floating("dy", dy, device.ndarray, 2)
+    arguments.floating("dy", dy, device.ndarray, 2)
     (batch, units), dtype = dy.shape, dy.dtype
-    interface.floating("x", x, device.ndarray, 2)
+    arguments.floating("x", x, device.ndarray, 2)
     fan_in = x.shape[1]
-    interface.array("x", x, device.ndarray, dtype, (batch, fan_in))
-    interface.array("weight", weight, device.ndarray, dtype, (fan_in, units))
-    interface.array("saved", saved, device.ndarray, dtype, dy.shape)
-    way, slope, slopes = interface.activation(activation, alpha, units, device.ndarray, dtype)
+    arguments.array("x", x, device.ndarray, dtype, (batch, fan_in))
+    arguments.array("weight", weight, device.ndarray, dtype, (fan_in, units))
+    arguments.array("saved", saved, device.ndarray, dtype, dy.shape)
+    activation_id, slope, slopes = arguments.activation(
+        activation, alpha, units, device.ndarray, dtype
+    )
     dalpha_shape = [(units,)] if activation == "prelu" else []
     inputs = {"dy": dy, "x": x, "weight": weight, "saved": saved, "alpha": slopes}
     results = outputs(out, [x.shape, weight.shape, (units,), *dalpha_shape], dtype, inputs)
     dx, dweight, dbias, *dalpha = results
-    dz = sums_gradient(dy, saved, way, slope, slopes, dbias, *dalpha)
+    dz = sums_gradient(dy, saved, activation_id, slope, slopes, dbias, *dalpha)
     input_gradient(dz, weight, dx)
     weight_gradient(x, dz, dweight)
     return results
@@ -50,28 +54,28 @@ def dense_backward(dy, x, weight, saved, activation="identity", alpha=None, *, o
 # The parts of both, on arguments that have been checked.
 
 
-def forward(x, weight, bias, way, slope, slopes, y):
+def forward(x, weight, bias, activation_id, slope, slopes, y):
     """y = act(x W + b)."""
     (rows, depth), units = x.shape, y.shape[1]
     if _by_tiles(rows, units, depth):
-        given = (way, x, weight, bias, slopes), (slope, rows, depth, units)
+        given = (activation_id, x, weight, bias, slopes), (slope, rows, depth, units)
         sums = _launch_tiles("dense_forward", y, (rows, units), depth, *given)
         if sums is not y:
-            _finish(sums, y, way, slope, bias, slopes)
+            _finish(sums, y, activation_id, slope, bias, slopes)
     else:
         device.matmul(x, weight, out=y)
-        _finish(y, y, way, slope, bias, slopes)
+        _finish(y, y, activation_id, slope, bias, slopes)
 
 
-def sums_gradient(dy, saved, way, slope, slopes, dbias, dalpha=None):
+def sums_gradient(dy, saved, activation_id, slope, slopes, dbias, dalpha=None):
     """dz = dy act'(z), which is returned, dbias and, where it is given, dalpha."""
-    dz = dy if way == IDENTITY else device.empty(dy.shape, dy.dtype)
+    dz = dy if activation_id == IDENTITY else device.empty(dy.shape, dy.dtype)
     if dalpha is not None:
         prelu_backward_sums(dy, saved, slopes, dz, dbias, dalpha)
     elif dz is dy:
         column_sums(dy, dbias)
     else:
-        backward_sums(dy, saved, way, slope, slopes, dz, dbias)
+        backward_sums(dy, saved, activation_id, slope, slopes, dz, dbias)
     return dz
 
 
@@ -117,8 +121,8 @@ def _launch_tiles(kernel, product, shape, depth, factors, others):
     return sums
 
 
-def _finish(sums, product, way=IDENTITY, slope=0.0, bias=None, slopes=None):
+def _finish(sums, product, activation_id=IDENTITY, slope=0.0, bias=None, slopes=None):
     """product = act(the parts of the sums added up + bias)."""
     parts = 1 if sums is product else len(sums)
-    given = way, sums, parts, bias, slopes, product, slope, product.size, product.shape[1]
+    given = activation_id, sums, parts, bias, slopes, product, slope, product.size, product.shape[1]
     device.launch("finish_product", (product.size,), *given)

@@ -3,17 +3,17 @@
 A label that names no class makes the loss NaN here and raises ValueError at the next synchronize().
 """
 
-from .. import interface
+from .. import arguments
 from ..catalog import FRACTION
-from . import device
 from .activations import output, outputs
-from .table import NARROW, blocks_of, lanes
+from .runtime import device
+from .runtime.table import NARROW, blocks_of, lanes
 
 
 def softmax(logits, *, out=None):
     """p_ij = exp(x_ij - m_i) / sum_k exp(x_ik - m_i). `out` may be logits."""
-    interface.floating("logits", logits, device.ndarray, 2)
-    interface.rows("logits", logits)
+    arguments.floating("logits", logits, device.ndarray, 2)
+    arguments.rows("logits", logits)
     p = output(out, logits.shape, logits.dtype, {"logits": logits}, ("logits",))
     rows, classes = logits.shape
     kernel, *across = _by_width("softmax", classes)
@@ -23,11 +23,11 @@ def softmax(logits, *, out=None):
 
 def softmax_cross_entropy(logits, labels, *, label_smoothing=0.0, out=None):
     """Mean loss, of shape (), and dlogits in one pass; dlogits may replace logits."""
-    interface.floating("logits", logits, device.ndarray, 2)
-    interface.rows("logits", logits)
+    arguments.floating("logits", logits, device.ndarray, 2)
+    arguments.rows("logits", logits)
     rows, classes = logits.shape
-    interface.labels("labels", labels, device.ndarray, rows)
-    interface.number("label_smoothing", label_smoothing, FRACTION)
+    arguments.labels("labels", labels, device.ndarray, rows)
+    arguments.number("label_smoothing", label_smoothing, FRACTION)
     inputs, may_replace = {"logits": logits, "labels": labels}, [("out[1]", "logits")]
     loss, dlogits = outputs(out, [(), logits.shape], logits.dtype, inputs, may_replace)
     kernel, *across = _by_width("cross_entropy", classes)
@@ -41,10 +41,10 @@ def softmax_cross_entropy(logits, labels, *, label_smoothing=0.0, out=None):
 
 def sparse_categorical_cross_entropy(probabilities, labels, *, out=None):
     """Mean of -log p_i,label_i; the loss has shape ()."""
-    interface.floating("probabilities", probabilities, device.ndarray, 2)
-    interface.rows("probabilities", probabilities)
+    arguments.floating("probabilities", probabilities, device.ndarray, 2)
+    arguments.rows("probabilities", probabilities)
     rows, classes = probabilities.shape
-    interface.labels("labels", labels, device.ndarray, rows)
+    arguments.labels("labels", labels, device.ndarray, rows)
     inputs = {"probabilities": probabilities, "labels": labels}
     loss = output(out, (), probabilities.dtype, inputs)
     sums = _partial(loss, "sparse_cross_entropy", rows)

@@ -1,8 +1,8 @@
 """Update rules on the GPU, all by one kernel; equations as in reference/optimizers.py."""
 
-from .. import interface
+from .. import arguments
 from ..catalog import RULES
-from . import device
+from .runtime import device
 
 MOST_STATES, MOST_SCALARS = 2, 8  # as in rules.cuh
 
@@ -36,16 +36,16 @@ def adam(param, grad, mean, variance, step, *, lr=0.001, beta1=0.9, beta2=0.999,
     """m = beta1 m + (1 - beta1) g; v = beta2 v + (1 - beta2) g^2;
     p -= lr (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + eps) with t = step >= 1.
     """
-    states, step = (mean, variance), interface.step("step", step)
+    states, step = (mean, variance), arguments.step("step", step)
     _update("adam", param, grad, states, step, lr, beta1, beta2, eps)
 
 
 def _update(name, param, grad, states, step, *settings):
     """The rule of this name; settings in the catalogue's order."""
     rule = RULES[name]
-    interface.updated(param, grad, dict(zip(rule.states, states, strict=True)), device.ndarray)
+    arguments.updated(param, grad, dict(zip(rule.states, states, strict=True)), device.ndarray)
     given = zip(rule.settings.items(), settings, strict=True)
-    numbers = [interface.number(key, value, allowed) for (key, allowed), value in given]
+    numbers = [arguments.number(key, value, allowed) for (key, allowed), value in given]
     scalars = rule.scalars(step, *numbers)
     size, no_state, no_scalar = param.size, _NO_STATE[len(states) :], _NO_SCALAR[len(scalars) :]
     given = rule.id, param, grad, *states, *no_state, size, *scalars, *no_scalar

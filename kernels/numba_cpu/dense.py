@@ -4,22 +4,22 @@ import numpy as np
 from numba import carray, types
 from numba.extending import register_jitable
 
-from .. import interface
+from .. import arguments
 from ..catalog import SLOPES
 from . import gemm
-from .activations import slope_gradient
-from .shortcut import disjoint, read, shortcut, span, writable, written
-from .symbol import stored
+from .activation_rows import slope_gradient
+from .codegen.shortcut import disjoint, read, shortcut, span, writable, written
+from .codegen.symbol import stored
 
 
 @shortcut(read(2), read(2), read(1), types.intp, types.float64, written(2))
-def _forward(x, weight, bias, way, slope, y):
+def _forward(x, weight, bias, activation_id, slope, y):
     (batch, fan_in), units = x.shape, bias.size
     fits = weight.shape == (fan_in, units) and y.shape == (batch, units)
     fits = fits and disjoint((span(y),), (span(x), span(weight), span(bias)))
     if fits:
         alpha = carray(stored(y.dtype.type(slope)), 1)
-        gemm.forward(writable(x), writable(weight), writable(bias), way, alpha, y)
+        gemm.forward(writable(x), writable(weight), writable(bias), activation_id, alpha, y)
     return fits
 
 
@@ -35,7 +35,7 @@ def _forward_slopes(x, weight, bias, alpha, y):
 
 
 @shortcut(*[read(2)] * 4, types.intp, types.float64, written(2), written(2), written(1))
-def _backward(dy, x, weight, saved, way, slope, dx, dweight, dbias):
+def _backward(dy, x, weight, saved, activation_id, slope, dx, dweight, dbias):
     (batch, fan_in), units = x.shape, dbias.size
     fits = weight.shape == (fan_in, units) and dweight.shape == weight.shape
     fits = fits and dy.shape == (batch, units) and saved.shape == dy.shape and dx.shape == x.shape
@@ -44,7 +44,7 @@ def _backward(dy, x, weight, saved, way, slope, dx, dweight, dbias):
     if fits:
         dy, x, weight, saved = writable(dy), writable(x), writable(weight), writable(saved)
         alpha = carray(stored(dx.dtype.type(slope)), 1)
-        gemm.backward(dy, x, weight, saved, way, alpha, dx, dweight, dbias)
+        gemm.backward(dy, x, weight, saved, activation_id, alpha, dx, dweight, dbias)
     return fits
 
 
@@ -81,25 +81,27 @@ def _prelu_backward(dy, x, weight, z, alpha, dx, dweight, dbias, dalpha):
 
 def dense_forward(x, weight, bias, activation="identity", alpha=None, *, out=None):
     """y = act(x W + b); see reference.dense_forward."""
-    plain = interface.plain(activation, alpha)
+    plain = arguments.plain(activation, alpha)
     if plain and out is not None and _forward.accepts(x, weight, bias, *plain, out):
         return out
-    interface.floating("x", x, np.ndarray, 2)
-    interface.floating("weight", weight, np.ndarray, 2)
+    arguments.floating("x", x, np.ndarray, 2)
+    arguments.floating("weight", weight, np.ndarray, 2)
     units = weight.shape[1]
-    interface.array("weight", weight, np.ndarray, x.dtype, (x.shape[1], units))
-    interface.array("bias", bias, np.ndarray, x.dtype, (units,))
-    way, slope, slopes = interface.activation(activation, alpha, units, np.ndarray, x.dtype)
+    arguments.array("weight", weight, np.ndarray, x.dtype, (x.shape[1], units))
+    arguments.array("bias", bias, np.ndarray, x.dtype, (units,))
+    activation_id, slope, slopes = arguments.activation(
+        activation, alpha, units, np.ndarray, x.dtype
+    )
     if out is None:
         out = np.empty((len(x), units), x.dtype)
     else:
-        interface.written("out", out, np.ndarray, x.dtype, (len(x), units))
+        arguments.written("out", out, np.ndarray, x.dtype, (len(x), units))
         inputs = {"x": x, "weight": weight, "bias": bias, "alpha": slopes}
-        interface.disjoint({"out": out}, inputs)
+        arguments.disjoint({"out": out}, inputs)
     gemm.ready(x.dtype)
     if slopes is None:
         _forward.ready(x.dtype)
-        _forward(x, weight, bias, way, slope, out)
+        _forward(x, weight, bias, activation_id, slope, out)
     else:
         _forward_slopes.ready(x.dtype)
         _forward_slopes(x, weight, bias, slopes, out)
@@ -108,32 +110,34 @@ def dense_forward(x, weight, bias, activation="identity", alpha=None, *, out=Non
 
 def dense_backward(dy, x, weight, saved, activation="identity", alpha=None, *, out=None):
     """(dx, dweight, dbias), for prelu dalpha as well; see reference.dense_backward."""
-    plain = interface.plain(activation, alpha)
+    plain = arguments.plain(activation, alpha)
     if plain and type(out) is tuple and _backward.accepts(dy, x, weight, saved, *plain, *out):
         return out
-    interface.floating("dy", dy, np.ndarray, 2)
-    interface.floating("weight", weight, np.ndarray, 2)
+    arguments.floating("dy", dy, np.ndarray, 2)
+    arguments.floating("weight", weight, np.ndarray, 2)
     batch, fan_in, units = len(dy), len(weight), dy.shape[1]
-    interface.array("x", x, np.ndarray, dy.dtype, (batch, fan_in))
-    interface.array("weight", weight, np.ndarray, dy.dtype, (fan_in, units))
-    interface.array("saved", saved, np.ndarray, dy.dtype, dy.shape)
-    way, slope, slopes = interface.activation(activation, alpha, units, np.ndarray, dy.dtype)
+    arguments.array("x", x, np.ndarray, dy.dtype, (batch, fan_in))
+    arguments.array("weight", weight, np.ndarray, dy.dtype, (fan_in, units))
+    arguments.array("saved", saved, np.ndarray, dy.dtype, dy.shape)
+    activation_id, slope, slopes = arguments.activation(
+        activation, alpha, units, np.ndarray, dy.dtype
+    )
     shapes = {"out[0]": x.shape, "out[1]": weight.shape, "out[2]": (units,)}
     if activation == "prelu":
         shapes["out[3]"] = (units,)
     if out is None:
         out = [np.empty(shape, dy.dtype) for shape in shapes.values()]
     else:
-        interface.several("out", out, len(shapes))
+        arguments.several("out", out, len(shapes))
         outputs = dict(zip(shapes, out, strict=True))
         for name, array in outputs.items():
-            interface.written(name, array, np.ndarray, dy.dtype, shapes[name])
+            arguments.written(name, array, np.ndarray, dy.dtype, shapes[name])
         inputs = {"dy": dy, "x": x, "weight": weight, "saved": saved, "alpha": slopes}
-        interface.disjoint(outputs, inputs)
+        arguments.disjoint(outputs, inputs)
     gemm.ready(dy.dtype)
     if slopes is None:
         _backward.ready(dy.dtype)
-        _backward(dy, x, weight, saved, way, slope, *out)
+        _backward(dy, x, weight, saved, activation_id, slope, *out)
     else:
         call = _prelu_backward if activation == "prelu" else _backward_slopes
         call.ready(dy.dtype)

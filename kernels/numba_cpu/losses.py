@@ -11,20 +11,20 @@ import numpy as np
 from numba import carray, prange, types
 from numba.extending import register_jitable
 
-from .. import interface
+from .. import arguments
 from ..catalog import FRACTION
-from .elementary import exp, largest
-from .jit import kernel, reduction, threaded
-from .shortcut import below, disjoint, in_place, read, shortcut, span, writable, written
-from .threads import thread_count
-from .vectors import stack
+from .codegen.elementary import exp, largest
+from .codegen.jit import kernel, reduction, threaded
+from .codegen.shortcut import below, disjoint, in_place, read, shortcut, span, writable, written
+from .codegen.threads import thread_count
+from .codegen.vectors import stack
 
 GROUP = 2048  # elements: 8 KiB of float32 in and as much out
 THREADS_FROM = 1 << 13  # elements: a row of ten takes some 10 ns
 PART = 1 << 12  # elements that a thread takes at a time; fixed, so that sums do not depend on it
 NARROW = 16  # classes up to which rows are so short that vectors hold a class of many rows
 ROWS = 64  # of which they hold one
-ROOM = (NARROW + 2) * ROWS
+BLOCK = (NARROW + 2) * ROWS
 LOG_EVERY = 16  # row sums lie between 1 and 2^31: a product of 16 of them is far from overflow
 
 
@@ -62,14 +62,14 @@ def _narrow_rows(logits, labels, smoothing, batch, dlogits):
     """cross_entropy_rows for a few classes: the loops go over the rows, a class at a time."""
     real, classes = logits.dtype.type, logits.shape[1]
     on, off = real((1 - smoothing) / batch), real(smoothing / classes / batch)
-    space = carray(stack(logits, ROOM), (NARROW + 2, ROWS))
+    block = carray(stack(logits, BLOCK), (NARROW + 2, ROWS))
     loss = 0.0
     for first in range(0, len(logits), ROWS):
         rows = min(ROWS, len(logits) - first)
         x, out = logits[first : first + rows], dlogits[first : first + rows]
-        top, total = space[classes, :rows], space[classes + 1, :rows]
+        top, total = block[classes, :rows], block[classes + 1, :rows]
         for c in range(classes):
-            e = space[c, :rows]
+            e = block[c, :rows]
             for i in range(rows):
                 e[i] = x[i, c]
                 top[i] = e[i] if c == 0 or e[i] > top[i] else top[i]
@@ -77,7 +77,7 @@ def _narrow_rows(logits, labels, smoothing, batch, dlogits):
             loss -= (1 - smoothing) * (x[i, labels[first + i]] - top[i])
             total[i] = 0
         for c in range(classes):
-            e = space[c, :rows]
+            e = block[c, :rows]
             if smoothing > 0:
                 for i in range(rows):
                     loss -= smoothing / classes * (e[i] - top[i])
@@ -93,7 +93,7 @@ def _narrow_rows(logits, labels, smoothing, batch, dlogits):
             total[i] = real(1) / (total[i] * real(batch))
         loss += math.log(product)
         for c in range(classes):
-            e = space[c, :rows]
+            e = block[c, :rows]
             for i in range(rows):
                 out[i, c] = e[i] * total[i] - off
         for i in range(rows):
@@ -238,13 +238,13 @@ def softmax(logits, *, out=None):
     """exp(x_ij - m_i) / sum_k exp(x_ik - m_i); `out` may be logits; see reference.softmax."""
     if out is not None and _softmax_call.accepts(logits, out):
         return out
-    interface.floating("logits", logits, np.ndarray, 2)
-    interface.rows("logits", logits)
+    arguments.floating("logits", logits, np.ndarray, 2)
+    arguments.rows("logits", logits)
     if out is None:
         out = np.empty_like(logits)
     else:
-        interface.written("out", out, np.ndarray, logits.dtype, logits.shape)
-        interface.disjoint({"out": out}, {"logits": logits}, [("out", "logits")])
+        arguments.written("out", out, np.ndarray, logits.dtype, logits.shape)
+        arguments.disjoint({"out": out}, {"logits": logits}, [("out", "logits")])
     _softmax_call.ready(logits.dtype)
     _softmax_call(logits, out)
     return out
@@ -254,23 +254,23 @@ def softmax_cross_entropy(logits, labels, *, label_smoothing=0.0, out=None):
     """(mean loss, dlogits), which may replace logits; see reference.softmax_cross_entropy."""
     if type(out) is tuple and _cross_entropy_call.accepts(logits, labels, label_smoothing, *out):
         return out
-    interface.floating("logits", logits, np.ndarray, 2)
-    interface.rows("logits", logits)
-    interface.labels("labels", labels, np.ndarray, len(logits))
-    label_smoothing = interface.number("label_smoothing", label_smoothing, FRACTION)
+    arguments.floating("logits", logits, np.ndarray, 2)
+    arguments.rows("logits", logits)
+    arguments.labels("labels", labels, np.ndarray, len(logits))
+    label_smoothing = arguments.number("label_smoothing", label_smoothing, FRACTION)
     if out is None:
         out = np.empty((), logits.dtype), np.empty_like(logits)
     else:
-        interface.several("out", out, 2)
-        interface.written("out[0]", out[0], np.ndarray, logits.dtype, ())
-        interface.written("out[1]", out[1], np.ndarray, logits.dtype, logits.shape)
+        arguments.several("out", out, 2)
+        arguments.written("out[0]", out[0], np.ndarray, logits.dtype, ())
+        arguments.written("out[1]", out[1], np.ndarray, logits.dtype, logits.shape)
         outputs = {"out[0]": out[0], "out[1]": out[1]}
         inputs = {"logits": logits, "labels": labels}
-        interface.disjoint(outputs, inputs, [("out[1]", "logits")])
+        arguments.disjoint(outputs, inputs, [("out[1]", "logits")])
     loss, dlogits = out
     _cross_entropy_call.ready(logits.dtype, labels.dtype)
     if not _cross_entropy_call.accepts(logits, labels, label_smoothing, loss, dlogits):
-        raise interface.label_out_of_range("labels", logits.shape[1])
+        raise arguments.label_out_of_range("labels", logits.shape[1])
     return loss, dlogits
 
 
@@ -278,15 +278,15 @@ def sparse_categorical_cross_entropy(probabilities, labels, *, out=None):
     """Mean loss of given probabilities; see reference.sparse_categorical_cross_entropy."""
     if out is not None and _sparse_call.accepts(probabilities, labels, out):
         return out
-    interface.floating("probabilities", probabilities, np.ndarray, 2)
-    interface.rows("probabilities", probabilities)
-    interface.labels("labels", labels, np.ndarray, len(probabilities))
+    arguments.floating("probabilities", probabilities, np.ndarray, 2)
+    arguments.rows("probabilities", probabilities)
+    arguments.labels("labels", labels, np.ndarray, len(probabilities))
     if out is None:
         out = np.empty((), probabilities.dtype)
     else:
-        interface.written("out", out, np.ndarray, probabilities.dtype, ())
-        interface.disjoint({"out": out}, {"probabilities": probabilities, "labels": labels})
+        arguments.written("out", out, np.ndarray, probabilities.dtype, ())
+        arguments.disjoint({"out": out}, {"probabilities": probabilities, "labels": labels})
     _sparse_call.ready(probabilities.dtype, labels.dtype)
     if not _sparse_call.accepts(probabilities, labels, out):
-        raise interface.label_out_of_range("labels", probabilities.shape[1])
+        raise arguments.label_out_of_range("labels", probabilities.shape[1])
     return out

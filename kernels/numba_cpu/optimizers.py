@@ -7,10 +7,10 @@ are given, not taken here: in float32 they would lose digits.
 import numpy as np
 from numba.extending import register_jitable
 
-from .. import interface
+from .. import arguments
 from ..catalog import ADAGRAD, ADAM, MOMENTUM, NESTEROV, RMSPROP, SGD
-from .shortcut import shortcut, writable
-from .updates import arguments, checked, choices, update, update_rule
+from .codegen.shortcut import shortcut, writable
+from .updates import argument_types, checked, choices, update, update_rule
 
 
 @update_rule("sgd")
@@ -61,7 +61,7 @@ def _adam(
 with_scalars, with_part = choices()
 
 
-@shortcut(*arguments(SGD))
+@shortcut(*argument_types(SGD))
 def _sgd_call(param, grad, lr):
     return update(SGD, (param, writable(grad)), 1, (lr,))
 
@@ -72,7 +72,7 @@ def sgd(param, grad, *, lr):
         checked(_sgd_call, "sgd", (param, grad), (), {"lr": lr})
 
 
-@shortcut(*arguments(MOMENTUM))
+@shortcut(*argument_types(MOMENTUM))
 def _momentum_call(param, grad, velocity, lr, beta):
     return update(MOMENTUM, (param, writable(grad), velocity), 1, (lr, beta))
 
@@ -84,7 +84,7 @@ def momentum(param, grad, velocity, *, lr, beta=0.9):
         checked(_momentum_call, "momentum", arrays, (), settings)
 
 
-@shortcut(*arguments(NESTEROV))
+@shortcut(*argument_types(NESTEROV))
 def _nesterov_call(param, grad, velocity, lr, beta):
     return update(NESTEROV, (param, writable(grad), velocity), 1, (lr, beta))
 
@@ -96,7 +96,7 @@ def nesterov(param, grad, velocity, *, lr, beta=0.9):
         checked(_nesterov_call, "nesterov", arrays, (), settings)
 
 
-@shortcut(*arguments(ADAGRAD))
+@shortcut(*argument_types(ADAGRAD))
 def _adagrad_call(param, grad, accumulator, lr, eps):
     return update(ADAGRAD, (param, writable(grad), accumulator), 1, (lr, eps))
 
@@ -108,7 +108,7 @@ def adagrad(param, grad, accumulator, *, lr, eps=1e-8):
         checked(_adagrad_call, "adagrad", arrays, (), settings)
 
 
-@shortcut(*arguments(RMSPROP))
+@shortcut(*argument_types(RMSPROP))
 def _rmsprop_call(param, grad, mean_square, lr, rho, eps):
     return update(RMSPROP, (param, writable(grad), mean_square), 1, (lr, rho, eps))
 
@@ -120,14 +120,14 @@ def rmsprop(param, grad, mean_square, *, lr, rho=0.9, eps=1e-8):
         checked(_rmsprop_call, "rmsprop", arrays, (), settings)
 
 
-@shortcut(*arguments(ADAM))
+@shortcut(*argument_types(ADAM))
 def _adam_call(param, grad, mean, variance, step, lr, beta1, beta2, eps):
     return update(ADAM, (param, writable(grad), mean, variance), step, (lr, beta1, beta2, eps))
 
 
 def adam(param, grad, mean, variance, step, *, lr=0.001, beta1=0.9, beta2=0.999, eps=1e-8):
     """m = beta1 m + (1 - beta1) g; v = beta2 v + (1 - beta2) g^2; p -= lr m^ / (sqrt(v^) + eps)."""
-    step = interface.step("step", step)
+    step = arguments.step("step", step)
     if not _adam_call.accepts(param, grad, mean, variance, step, lr, beta1, beta2, eps):
         settings = {"lr": lr, "beta1": beta1, "beta2": beta2, "eps": eps}
         checked(_adam_call, "adam", (param, grad, mean, variance), (step,), settings)

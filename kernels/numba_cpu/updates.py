@@ -10,11 +10,11 @@ from numba.core import cgutils
 from numba.extending import intrinsic, overload, register_jitable
 from numba.np.unsafe.ndarray import to_fixed_tuple
 
-from .. import interface
+from .. import arguments
 from ..catalog import RULES
-from .jit import INTERNAL, choice, chunk, chunks, named, serial
-from .shortcut import disjoint, read, span, written
-from .vectors import advance
+from .codegen.jit import INTERNAL, choice, chunk, chunks, named, serial
+from .codegen.shortcut import disjoint, read, span, written
+from .codegen.vectors import advance
 
 
 @intrinsic
@@ -98,7 +98,7 @@ _BY_STATES = (_sweep_none, _arrays_none), (_sweep_one, _arrays_one), (_sweep_two
 class Update:
     """One rule of the catalogue, from its function of one parameter.
 
-    arguments                                  Numba's types of a shortcut's arguments: the arrays,
+    argument_types                              Numba's types of a shortcut's arguments: the arrays,
                                                the step where the rule counts, the settings
     run(arrays, step, settings)                for such a shortcut: False, and nothing changed,
                                                where anything is not as it must be
@@ -114,7 +114,7 @@ class Update:
         low, high = (tuple(float(getattr(s, end)) for s in settings) for end in ("low", "high"))
         given, needed = len(low), len(declared.scalars(1, *low))
         numbers = [types.float64] * (declared.counts + given)
-        self.arguments = (written(1), read(1), *_states(declared), *numbers)
+        self.argument_types = (written(1), read(1), *_states(declared), *numbers)
 
         def everywhere(arrays, scalars):
             size = arrays[0].size
@@ -165,9 +165,9 @@ def update_rule(name):
     return decorate
 
 
-def arguments(which):
+def argument_types(which):
     """Of the shortcut of the rule with this id."""
-    return _UPDATES[which].arguments
+    return _UPDATES[which].argument_types
 
 
 def update(which, arrays, step, settings):
@@ -198,10 +198,10 @@ def checked(call, name, arrays, step, settings):
     """
     declared = RULES[name]
     numbers = [
-        interface.number(key, value, declared.settings[key]) for key, value in settings.items()
+        arguments.number(key, value, declared.settings[key]) for key, value in settings.items()
     ]
     param, grad, *states = arrays
     named = dict(zip(declared.states, states, strict=True))
-    interface.updated(param, grad, named, np.ndarray)
+    arguments.updated(param, grad, named, np.ndarray)
     call.ready(param.dtype)
     call(*(array.reshape(-1) for array in arrays), *step, *numbers)

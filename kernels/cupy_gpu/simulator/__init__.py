@@ -17,8 +17,8 @@ import weakref
 
 import numpy as np
 
-from ...interface import Unavailable, label_out_of_range, one_of, type_name
-from .. import table
+from ...arguments import Unavailable, label_out_of_range, one_of, type_name
+from ..runtime import table
 from . import build
 from .memory import Arena, Exposed, Memory
 

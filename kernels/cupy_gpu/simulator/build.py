@@ -11,8 +11,8 @@ from functools import cache
 from pathlib import Path
 
 from ... import cache_folder
-from ...interface import Unavailable
-from .. import table
+from ...arguments import Unavailable
+from ..runtime import table
 
 FOLDER = Path(__file__).parent
 SOURCES = ("cuda.h", "fiber.h", "scheduler.cpp")

@@ -1,0 +1,1 @@
+"""What is read from it: results, the roof, tables, plots."""

@@ -1,0 +1,158 @@
+"""Runs the suites through asv and shows how far they are.
+
+Every cell notes in the run's journal what became of it, so that an interruption loses none. asv
+writes its own results when it ends, so it is called for PART cells at a time: it loses no more.
+"""
+
+import contextlib
+import importlib
+import itertools
+import re
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+
+import kernels
+from reference import FAMILIES
+
+from ..reports import roofline
+from ..suites import ceilings, grid, workloads
+from . import journal
+from . import machine as surroundings
+
+PART = 400
+LOG = workloads.ROOT / ".asv" / "run.log"
+CONFIG = workloads.ROOT / "asv.conf.json"
+
+
+def run(only=(), machine=None):
+    """Times the roofline and the grid, or what `only` names of it; returns how many cells failed.
+
+    only: names of families, functions, variants, workloads or layers. Raises ValueError where the
+    grid has no such name and RuntimeError where asv could not run.
+    """
+    from asv.machine import MachineCollection  # not needed to know what is timed
+
+    machine, modules = machine or surroundings.MACHINE, available()
+    families = (*FAMILIES, "network")
+    groups = [group for family in families for group in selection(family, modules)]
+    known = set().union(*(group.names for group in groups))
+    if unknown := set(only) - known:
+        raise ValueError(
+            f"--only: no {', '.join(sorted(unknown))} in the grid, but {', '.join(sorted(known))}"
+        )
+    groups = [group for group in groups if not only or group.names & set(only)]
+    roofs = selection("roofline", {**modules, roofline.HOST: ceilings})
+    parts = list(_parts([*roofs, *groups]))
+
+    LOG.parent.mkdir(exist_ok=True)
+    LOG.write_text("")
+    MachineCollection.save(machine, {**surroundings.hardware(), "machine": machine})
+    path = surroundings.begin(machine)
+    print(f"{sum(group.cells for part in parts for group in part)} cells", flush=True)
+    for part in parts:
+        _asv(machine, part, path)
+        journal.close_part()
+    return sum(line["state"] in journal.BAD for line in journal.outcomes(path).values())
+
+
+def available():
+    """The backends that can run here, by name, as modules.
+
+    Raises ValueError for a user's file that cannot be imported or has none of the functions.
+    """
+    functions = {operation.name for family in FAMILIES.values() for operation in family}
+    modules = {}
+    for backend in grid.backends():
+        path = grid.backend_path(backend)
+        try:
+            modules[backend] = kernels.load(path)
+        except kernels.Unavailable as reason:
+            print(f"not timed: {reason}")
+        except Exception as error:
+            raise ValueError(
+                f"{path} cannot be imported: {type(error).__name__}: {error}"
+            ) from error
+        else:
+            if not functions & set(dir(modules[backend])):
+                raise ValueError(f"{path} has none of {', '.join(sorted(functions))}")
+    return modules
+
+
+@dataclass(frozen=True)
+class Group:
+    """The cells of one function, variant and layer, and the pattern by which asv selects them."""
+
+    family: str
+    names: frozenset
+    pattern: str
+    cells: int
+
+
+def suites(family):
+    """(function, suite) of a family, or of the roofline."""
+    module = importlib.import_module(f"benchmarks.bench_{family}")
+    return [(name, cls) for name, cls in vars(module).items() if hasattr(cls, "operations")]
+
+
+def selection(family, modules):
+    """The groups of a family's suites, over the backends that run here and have the function."""
+    for function, cls in suites(family):
+        axes = cls.axes
+        backends = [b for b in axes["backend"] if b in modules and cls.runs_on(modules[b])]
+        if not backends:
+            continue
+        for variant, layer in itertools.product(axes.get("variant", [""]), axes["layer"]):
+            batches = cls.batches(cls.layers[layer]) if "batch" in axes else ()
+            values = [_either(v) for v in ([variant], [layer], axes["dtype"], batches, backends)]
+            yield Group(
+                family,
+                frozenset((family, function, variant, layer, layer.partition("-")[0])) - {""},
+                rf"^bench_{family}\.{function}\.time_call\({', '.join(filter(None, values))}\)$",
+                len(axes["dtype"]) * (len(batches) or 1) * len(backends),
+            )
+
+
+def _parts(groups):
+    """The groups in lists of one family and at most PART cells, or a little more."""
+    for _, found in itertools.groupby(groups, key=lambda group: group.family):
+        part = []
+        for group in found:
+            part.append(group)
+            if sum(g.cells for g in part) >= PART:
+                yield part
+                part = []
+        if part:
+            yield part
+
+
+def _either(values):
+    values = [re.escape(repr(value)) for value in values if value != ""]
+    return f"({'|'.join(values)})" if values else ""
+
+
+def _asv(machine, part, path):
+    """Runs asv on some groups, its output in the log, the progress on the screen."""
+    total, before, began = sum(group.cells for group in part), journal.started(path), time.time()
+    command = [sys.executable, "-m", "asv", "run", "-E", "checkout", "--set-commit-hash", "HEAD"]
+    command += ["--config", str(CONFIG), "--machine", machine]
+    for group in part:
+        command += ["-b", group.pattern]
+    terminal = sys.stdout.isatty()
+    with LOG.open("ab") as log:
+        process = subprocess.Popen(command, cwd=workloads.ROOT, stdout=log, stderr=log)
+    try:
+        code = None
+        while code is None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                code = process.wait(timeout=1 if terminal else 10)
+            done, seconds = journal.started(path) - before, time.time() - began
+            line = f"{part[0].family:12} {done:4} of {total} cells, {seconds:3.0f} s"
+            print(f"\r{line}" if terminal else line, end="" if terminal else "\n", flush=True)
+    finally:
+        code = process.wait()  # Ctrl-C reaches asv as well, which then cleans up
+        print("\n" if terminal else "", end="", flush=True)
+    if code not in (0, 2):  # 2: benchmarks failed, which the report shows
+        last = LOG.read_text().strip().splitlines()[-1:]
+        raise RuntimeError(f"asv failed ({' '.join(last)}); all that it said is in {LOG}")

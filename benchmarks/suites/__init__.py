@@ -1,0 +1,1 @@
+"""What is timed: operations, layers, workloads, training steps, the machine's ceilings."""

@@ -1,0 +1,211 @@
+"""The asv suites: one class for every function, made from its specifications.
+
+A cell of the grid (variant, layer, dtype, batch, backend) runs in a process of its own. Its setup
+samples the inputs, runs the kernel on them and at the borders that the specification names, and
+compares the results with the float64 oracle; only a kernel that agrees is timed. What becomes of it
+is noted in the run's journal.
+"""
+
+import contextlib
+import functools
+import importlib
+import importlib.util
+import zlib
+
+import numba
+import numpy as np
+
+import kernels
+from reference import FAMILIES
+
+from ..running import journal
+from ..running.journal import CORRECT, FAILED, SKIPPED, STARTED, TIMED, WRONG
+from . import grid, workloads
+
+# asv forks every cell from this process: what is imported here is not imported a thousand times. No
+# kernel runs, no thread starts and no device is touched by it. Numba makes its typing tables, which
+# take 0.3 s, at the first compilation, here of a function that does nothing.
+for _module in kernels.BACKENDS.values():
+    with contextlib.suppress(ImportError):
+        importlib.import_module(_module)
+numba.njit("void()")(lambda: None)
+
+
+class Wrong(AssertionError):
+    """A kernel's result is outside the error bound of the float64 oracle."""
+
+
+class _Suite:
+    """One function over its grid; `suite` makes the subclasses."""
+
+    version = "1"
+    rounds = 1
+    warmup_time = 0.03
+    sample_time = 0.005
+    repeat = (3, 10, 0.2)  # at least, at most, seconds
+    timeout = sum(journal.LIMITS.values())  # asv's own, beside ours
+    elsewhere = False
+
+    @classmethod
+    def runs_on(cls, module):
+        """Whether a backend has what is timed."""
+        return all(hasattr(module, operation.name) for operation in cls.operations.values())
+
+    def setup(self, *values):
+        """Prepares `call` and `timer`; raises Wrong where the kernel disagrees with the oracle."""
+        self.cell = (type(self).__name__, *values)
+        self.note(STARTED)
+        try:
+            with journal.limited(STARTED), one_blas_thread():
+                self._prepare(**dict(zip(self.axes, values, strict=True)))
+        except NotImplementedError as reason:
+            self.note(SKIPPED, reason=str(reason))
+            raise
+        except Wrong as complaint:
+            self.note(WRONG, reason=str(complaint))
+            raise
+        except Exception as error:
+            self.failed(error)
+            raise
+        self.note(CORRECT)
+
+    def note(self, state, **more):
+        """Writes into the run's journal what has become of the cell."""
+        journal.note(self.cell, state, elsewhere=self.elsewhere, **more)
+
+    def failed(self, error):
+        self.note(FAILED, reason=f"{type(error).__name__}: {error}")
+
+    def timed(self, outcome):
+        """Notes what asv found: {"samples": seconds a call, "number": calls in each}."""
+        self.note(TIMED, **outcome)
+
+    def time_call(self, *_):
+        """What asv's other tools (profile, check) call; `Timed` times `call` itself."""
+        self.call()
+
+    def load(self, backend, function):
+        """The backend as a module; sets `timer`, and whether it computes `elsewhere`."""
+        module = _load(backend, function)
+        self.timer, self.elsewhere = timer_of(module), transfers(module)
+        return module
+
+    def _prepare(self, *, layer, dtype, backend, variant="", batch=0):
+        operation, layer = self.operations[variant], self.layers[layer]
+        if batch and batch not in self.batches(layer):
+            raise NotImplementedError(f"{batch} is not a batch size of {layer.name}")
+        module = self.load(backend, operation.function.__name__)
+        check_borders(operation, module, dtype)
+        self.call = checked(operation, module, sampled(operation, layer, dtype, batch))
+
+
+def transfers(module):
+    """Whether arrays have to go elsewhere before the module can compute with them."""
+    host = np.zeros(1)
+    return module.asarray(host) is not host
+
+
+def timer_of(module):
+    """The module's clock, read when all work is done."""
+
+    def timer():
+        module.synchronize()
+        return module.timer()
+
+    return timer
+
+
+def one_blas_thread():
+    """For the oracle's products: BLAS's threads spin for tens of milliseconds after a product, and
+    would hold a core against the kernel that is timed next. Without threadpoolctl, which may be
+    missing where a card is recorded, they do.
+    """
+    if not importlib.util.find_spec("threadpoolctl"):
+        return contextlib.nullcontext()
+    from threadpoolctl import threadpool_limits
+
+    return threadpool_limits(1, "blas")
+
+
+def sampled(operation, layer, dtype, batch):
+    """The inputs of a cell, always the same."""
+    seed = zlib.crc32(f"{operation} {layer.name} {dtype} {batch}".encode())
+    case = layer.at(dtype=dtype, batch=batch)
+    return operation.sample(np.random.default_rng(seed), case)
+
+
+def check_borders(operation, module, dtype):
+    """Raises Wrong where the module disagrees with the oracle at a border of the operation."""
+    for description, border in operation.edges(np.dtype(dtype)):
+        with np.errstate(all="ignore"):
+            checked(operation, module, border, f" ({description})")
+
+
+def checked(operation, module, inputs, where=""):
+    """The module's function bound to device copies of the inputs, its outputs allocated.
+
+    Raises Wrong, saying `where`, if its result disagrees with the float64 oracle.
+    """
+    function = getattr(module, operation.function.__name__)
+
+    def copies():
+        return {
+            name: module.asarray(value.copy()) if isinstance(value, np.ndarray) else value
+            for name, value in inputs.items()
+        }
+
+    # Every update rule of the reference stays finite and normal however often it is repeated on one
+    # gradient, so the timed calls may go on from where the checked one ended.
+    arguments, out = copies(), {}
+    if operation.returns:
+        out["out"] = function(**(copies() if operation.in_place else arguments))
+        for array in out["out"] if isinstance(out["out"], tuple) else (out["out"],):
+            if array.dtype.kind == "f":
+                array[...] = np.nan  # an element that the next call does not write stays NaN
+    call = functools.partial(function, **arguments, **out)
+    results = operation.collect(arguments, call())
+    module.synchronize()
+    complaint = operation.disagreement(inputs, tuple(module.to_host(r) for r in results))
+    if complaint:
+        raise Wrong(complaint + where)
+    return call
+
+
+def _load(backend, function):
+    try:
+        module = kernels.load(grid.backend_path(backend))
+    except kernels.Unavailable as reason:
+        raise NotImplementedError(str(reason)) from None
+    if not hasattr(module, function):
+        raise NotImplementedError(f"{backend} has no {function}")
+    return module
+
+
+def suite(name, operations, axes, layers, batches=grid.batches, base=_Suite, **attributes):
+    """An asv benchmark class of one function: `operations` by variant, over the product of `axes`.
+
+    `layers` are found by their names in axes["layer"]; batches(layer) are the batch sizes of one of
+    them, because the product of the axes also pairs a layer with the full batches of others.
+    Further attributes are asv's.
+    """
+    attributes |= {
+        "operations": operations,
+        "axes": axes,
+        "layers": layers,
+        "batches": staticmethod(batches),
+        "params": [list(values) for values in axes.values()],
+        "param_names": list(axes),
+        "__doc__": next(iter(operations.values())).function.__doc__,
+    }
+    return type(name, (base,), attributes)
+
+
+def suites(family):
+    """The suites of a family, by the names of its functions."""
+    functions = {}
+    for operation in FAMILIES[family]:
+        functions.setdefault(operation.name, {})[operation.variant] = operation
+    return {
+        name: suite(name, operations, grid.axes(family, operations), workloads.layers())
+        for name, operations in functions.items()
+    }

@@ -1,0 +1,55 @@
+// The activation functions and their derivatives, each chosen at compile time.
+#include "common.cuh"
+
+// How an activation is computed: the numbers are those of kernels/catalog.py.
+enum Activation { IDENTITY, RELU, SLOPE, SLOPES, ELU, SELU, SIGMOID, TANH, SILU };
+
+constexpr real SELU_LAMBDA = 1.0507009873554804934193349852946;
+constexpr real SELU_ALPHA = 1.6732632423543772848170429916717;
+
+// act(z). Comparisons are written so that NaN stays NaN.
+template <int ACTIVATION> __device__ real activate(real z, real alpha) {
+  if constexpr (ACTIVATION == RELU) return z <= 0 ? real(0) : z;
+  if constexpr (ACTIVATION == SLOPE || ACTIVATION == SLOPES) return z > 0 ? z : alpha * z;
+  if constexpr (ACTIVATION == ELU) return z > 0 ? z : alpha * expm1(z);
+  if constexpr (ACTIVATION == SELU) return SELU_LAMBDA * (z > 0 ? z : SELU_ALPHA * expm1(z));
+  if constexpr (ACTIVATION == SIGMOID) {
+    const real e = exp(-fabs(z));  // never overflows
+    return (z >= 0 ? real(1) : e) / (1 + e);
+  }
+  if constexpr (ACTIVATION == TANH) return tanh(z);
+  if constexpr (ACTIVATION == SILU) return z * activate<SIGMOID>(z, alpha);
+  return z;
+}
+
+// dy act'(z), from the saved output y, or for SLOPE and SLOPES from y or z, whose signs agree.
+template <int ACTIVATION> __device__ real differentiate(real dy, real saved, real alpha) {
+  if constexpr (ACTIVATION == RELU) return saved > 0 ? dy : real(0);
+  if constexpr (ACTIVATION == SLOPE || ACTIVATION == SLOPES) return saved > 0 ? dy : alpha * dy;
+  if constexpr (ACTIVATION == ELU) return saved > 0 ? dy : (saved + alpha) * dy;
+  if constexpr (ACTIVATION == SELU)
+    return saved > 0 ? SELU_LAMBDA * dy : (saved + SELU_LAMBDA * SELU_ALPHA) * dy;
+  if constexpr (ACTIVATION == SIGMOID) return saved * (1 - saved) * dy;
+  if constexpr (ACTIVATION == TANH) return (1 - saved) * (1 + saved) * dy;
+  if constexpr (ACTIVATION == SILU) {
+    const real gate = activate<SIGMOID>(saved, alpha);
+    return (gate + saved * gate * (1 - gate)) * dy;
+  }
+  return dy;
+}
+
+// Calls body(Constant<activation_id>): one branch before the loop instead of one in it.
+template <class Body> __device__ void with_activation(int activation_id, Body body) {
+  switch (activation_id) {
+    case RELU: return body(Constant<RELU>());
+    case SLOPE: return body(Constant<SLOPE>());
+    case SLOPES: return body(Constant<SLOPES>());
+    case ELU: return body(Constant<ELU>());
+    case SELU: return body(Constant<SELU>());
+    case SIGMOID: return body(Constant<SIGMOID>());
+    case TANH: return body(Constant<TANH>());
+    case SILU: return body(Constant<SILU>());
+    case IDENTITY: return body(Constant<IDENTITY>());
+    default: __trap();
+  }
+}

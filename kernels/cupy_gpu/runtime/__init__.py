@@ -1,0 +1,1 @@
+"""The device, and how a kernel is compiled, chosen and launched."""

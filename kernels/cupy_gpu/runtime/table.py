@@ -1,0 +1,263 @@
+"""How every kernel is launched: one table, whatever executes it.
+
+Grid and block follow from the size of the work by the rule that the table names; the argument types
+are read off the kernel's own signature in the .cu text, so that they are stated once. Shared memory
+is static: its size too is stated in the text alone.
+"""
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+
+import numpy as np
+
+THREADS = 256  # a block, everywhere
+BLOCKS = 4096  # the most in one direction of a grid: threads stride over what is left
+ROWS_A_THREAD = 16  # of a sum over rows, before it is split between blocks
+CHUNKS = ROWS_A_THREAD * THREADS // 32  # the most parts of it: one block can add them up
+NARROW = 512  # the most elements of a row that stay in the registers of a warp
+MANY_TILES = 64  # large ones: a block for every multiprocessor of most GPUs
+MANY_BLOCKS = 128  # of a product whose depth is split
+PART_DEPTH = 128  # the least of a part, worth its sums' way through memory
+
+HERE = Path(__file__).resolve().parents[1]
+ROOMS = (HERE, HERE / "network", HERE / "include")  # of .cu and .cuh files
+REALS = {"float32": "float", "float64": "double"}
+NULL = np.uint64(0)
+MOST_KEPT = 4096  # numbers
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """Where an extern "C" kernel stands, and geometry(itemsize, *work) -> (grid, block)."""
+
+    file: str
+    geometry: Callable[..., tuple[tuple[int, ...], tuple[int, ...]]]
+
+
+def pieces(itemsize, n):
+    """One thread for every 16 bytes of n elements."""
+    return (blocks(n, THREADS * 16 // itemsize),), (THREADS,)
+
+
+def columns(itemsize, units, chunks):
+    """Blocks of (columns, rows); the rows are split between this many of them."""
+    across = lanes(units)
+    return (blocks(units, across), chunks), (across, THREADS // across)
+
+
+def lanes_a_row(itemsize, rows, classes):
+    """lanes(classes) threads for every row."""
+    return (blocks(rows, THREADS // lanes(classes)),), (THREADS,)
+
+
+def block_a_row(itemsize, rows, classes):
+    """One block for every row."""
+    return (blocks(rows, 1),), (THREADS,)
+
+
+def thread_a_row(itemsize, rows):
+    """One thread for every row, or for every one of other things."""
+    return (blocks(rows, THREADS),), (THREADS,)
+
+
+def tiles(side, itemsize, rows, columns, parts):
+    """One block for every square of a matrix and every part of the depth of its product."""
+    return (blocks(columns, side), blocks(rows, side), parts), (THREADS,)
+
+
+def one_block(itemsize, threads=THREADS):
+    """A single block."""
+    return (1,), (threads,)
+
+
+def blocks(n, each):
+    """Blocks for n things, `each` at a time."""
+    return min(BLOCKS, -(-n // each))
+
+
+def lanes(width):
+    """The power of two, at most a warp, that covers a row of this width."""
+    return min(32, 1 << max(0, width - 1).bit_length())
+
+
+def tile(rows, columns):
+    """The side of a product's tiles: the large ones, which load less, where there are many."""
+    return 64 if -(-rows // 64) * -(-columns // 64) >= MANY_TILES else 32
+
+
+def depth_parts(side, rows, columns, depth):
+    """The parts into which the depth of a product by tiles is split; by the shape alone."""
+    if depth < 2 * PART_DEPTH:
+        return 1
+    squares = max(1, blocks(rows, side) * blocks(columns, side))
+    return max(1, min(depth // PART_DEPTH, MANY_BLOCKS // squares))
+
+
+def chunks(rows, units):
+    """The parts into which a sum over rows is split; it depends on the shape alone."""
+    return max(1, min(CHUNKS, blocks(rows, ROWS_A_THREAD * THREADS // lanes(units))))
+
+
+KERNELS = {
+    "activation_forward": Kernel("activations", pieces),
+    "activation_backward": Kernel("activations", pieces),
+    "activation_backward_sums": Kernel("activations", columns),
+    "prelu_backward_sums": Kernel("activations", columns),
+    "column_sums": Kernel("activations", columns),
+    "finish_product": Kernel("dense", pieces),
+    "dense_forward_32": Kernel("dense", partial(tiles, 32)),
+    "dense_forward_64": Kernel("dense", partial(tiles, 64)),
+    "input_gradient_32": Kernel("dense", partial(tiles, 32)),
+    "input_gradient_64": Kernel("dense", partial(tiles, 64)),
+    "weight_gradient_32": Kernel("dense", partial(tiles, 32)),
+    "weight_gradient_64": Kernel("dense", partial(tiles, 64)),
+    "softmax_narrow": Kernel("losses", lanes_a_row),
+    "softmax_wide": Kernel("losses", block_a_row),
+    "cross_entropy_narrow": Kernel("losses", lanes_a_row),
+    "cross_entropy_wide": Kernel("losses", block_a_row),
+    "sparse_cross_entropy": Kernel("losses", thread_a_row),
+    "total": Kernel("losses", one_block),
+    "train": Kernel("network", one_block),
+    "begin_rows": Kernel("chain", one_block),
+    "gather_rows": Kernel("chain", thread_a_row),
+    "target_loss": Kernel("chain", thread_a_row),
+    "right_decisions": Kernel("chain", thread_a_row),
+    "update_all": Kernel("chain", thread_a_row),
+    "update": Kernel("optimizers", pieces),
+}
+
+
+def blocks_of(name, dtype, *work):
+    """The number of blocks in the grid of a kernel."""
+    grid, _ = KERNELS[name].geometry(dtype.itemsize, *work)
+    return math.prod(grid)
+
+
+def plan(name, work, arguments):
+    """(file, dtype name, grid, block, arguments as the kernel takes them) for work of this size.
+
+    Numbers become NumPy scalars of the parameter's type, None a null pointer; the grid is None
+    where there is nothing to do. Raises TypeError for an array of another dtype than that declared.
+    """
+    binding = _binding(name, arguments[_first_real(name)].dtype)
+    grid, block = binding.geometry(binding.itemsize, *work)
+    if len(arguments) != binding.count:
+        raise TypeError(f"{name} takes {binding.count} arguments, got {len(arguments)}")
+    bound = list(arguments)
+    for k, made in binding.numbers:
+        bound[k] = made[bound[k]]
+    for k, pointed, parameter in binding.pointers:
+        value = bound[k]
+        if value is None:
+            bound[k] = NULL
+        elif pointed is not None and value.dtype != pointed:
+            raise TypeError(f"{name}: {parameter} points to {pointed}, got {value.dtype}")
+    return binding.file, binding.dtype, grid if all(grid) else None, block, bound
+
+
+@cache
+def _first_real(name):
+    """The place of the first array of floats among the arguments: it decides what REAL is."""
+    parameters = signature(KERNELS[name].file, name)
+    return next(k for k, (_, kind, points) in enumerate(parameters) if points and kind == "real")
+
+
+@dataclass(frozen=True)
+class Binding:
+    """A kernel for one REAL: of its `count` parameters the numbers, as (place, Numbers), and the
+    pointers, as (place, dtype or None for any, name).
+
+    The name of a dtype takes NumPy 5 us, a number 0.2 us: they are made once.
+    """
+
+    file: str
+    dtype: str
+    itemsize: int
+    geometry: Callable
+    count: int
+    numbers: tuple
+    pointers: tuple
+
+
+@cache
+def _binding(name, dtype):
+    kernel = KERNELS[name]
+    parameters = signature(kernel.file, name)
+    if dtype.name not in REALS:
+        parameter, _, _ = parameters[_first_real(name)]
+        raise TypeError(f"{name}: {parameter} points to real, got {dtype}")
+    made = {"int": _INTEGERS, "long long": _LONG_INTEGERS, "real": Numbers(dtype.type)}
+    pointed = {"int": np.dtype(np.int32), "real": dtype, "void": None}
+    numbers, pointers = [], []
+    for k, (label, kind, points) in enumerate(parameters):
+        if points:
+            pointers.append((k, pointed[kind], label))
+        else:
+            numbers.append((k, made[kind]))
+    sizes = dtype.name, dtype.itemsize
+    return Binding(kernel.file, *sizes, kernel.geometry, len(parameters), numbers, pointers)
+
+
+class Numbers(dict):
+    """Numbers as NumPy makes them, kept for the next time. Both zeros, equal as keys, are +0."""
+
+    def __init__(self, kind):
+        self.kind = kind
+
+    def __missing__(self, value):
+        if len(self) == MOST_KEPT:
+            self.clear()
+        number = self[value] = self.kind(value + 0)
+        return number
+
+
+_INTEGERS, _LONG_INTEGERS = Numbers(np.int32), Numbers(np.int64)
+
+
+@cache
+def source(file):
+    """The text of a .cu file with its headers in it.
+
+    They are not left to the compiler's search path because CuPy keys its cache by this text: after
+    a change in a header it would go on using the old code.
+    """
+    return _expand(f"{file}.cu", set())
+
+
+def _expand(file, included):
+    """The text of a file with its headers, but for those already `included`."""
+    included.add(file)
+    lines = [f'#line 1 "{file}"']
+    for number, line in enumerate(_text(file).splitlines(), 1):
+        header = re.fullmatch(r'#include "(\w+\.cuh)"', line)
+        if not header:
+            lines.append(line)
+        elif header[1] not in included:
+            lines += [_expand(header[1], included), f'#line {number + 1} "{file}"']
+        else:
+            lines.append("")
+    return "\n".join(lines)
+
+
+def _text(file):
+    return next(room / file for room in ROOMS if (room / file).exists()).read_text()
+
+
+def options(dtype):
+    """What the compiler is told besides the architecture."""
+    return ("-std=c++17", f"-DREAL={REALS[dtype]}")
+
+
+@cache
+def signature(file, name):
+    """(name, type, whether it is a pointer) of each parameter of a kernel."""
+    head = re.search(rf'extern "C" __global__ void [^;{{]*?\b{name}\(([^)]*)\)', source(file))
+    parameters = []
+    for parameter in re.sub(r"\bconst\b|__restrict__", "", head[1]).split(","):
+        kind, star, label = re.fullmatch(r"\s*([\w ]*?)\s*(\*?)\s*(\w+)\s*", parameter).groups()
+        parameters.append((label, kind, bool(star)))
+    return tuple(parameters)

@@ -1,0 +1,209 @@
+"""What the backends share of a network: its arguments, checked, and where its parameters lie."""
+
+import itertools
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from .. import arguments
+from ..catalog import ACTIVATIONS, FRACTION, LOSSES, PRELU_SLOPE, RULES, Number
+
+ALIGNMENT = 64  # bytes: a cache line, and the widest vector
+
+
+@dataclass(frozen=True)
+class Network:
+    """What a network is, checked and with all defaults filled in; where its parameters lie.
+
+    All parameters lie in one flat array of `size` elements, and so do gradients and each state:
+    `places` has {"layer0.weight": (start, shape), ...}, every start at a multiple of ALIGNMENT
+    bytes. What lies between is zero and stays zero under every rule.
+    """
+
+    sizes: tuple
+    activations: tuple
+    loss: str
+    optimizer: str
+    states: tuple
+    settings: dict
+    batch: int
+    dtype: np.dtype
+    seed: int
+    label_smoothing: float
+    weight_decay: float
+    places: dict
+    size: int
+
+    def views(self, flat):
+        """The parts of a flat array, by name."""
+        return {
+            name: flat[start : start + math.prod(shape)].reshape(shape)
+            for name, (start, shape) in self.places.items()
+        }
+
+    def initial(self):
+        """The flat parameters at the start, see reference.network.initial, as a host array."""
+        rng, flat = np.random.default_rng(self.seed), np.zeros(self.size, self.dtype)
+        for name, view in self.views(flat).items():
+            layer, part = name.removeprefix("layer").split(".")
+            activation = self.activations[int(layer)]
+            if part == "weight":
+                fan_in, fan_out = view.shape
+                gain = ACTIVATIONS[activation].weight_gain
+                variance = gain / fan_in if gain else 2 / (fan_in + fan_out)
+                view[:] = rng.standard_normal(view.shape) * variance**0.5
+            elif part == "slope":
+                view[:] = PRELU_SLOPE
+        return flat
+
+    def state(self, steps, flats):
+        """The mapping that `state` returns, from the flat host arrays of parameters and states."""
+        arrays = {"steps": np.array(steps)}
+        for suffix, flat in zip(("", *self.states), flats, strict=True):
+            for name, view in self.views(flat).items():
+                arrays[f"{name}.{suffix}" if suffix else name] = view.copy()
+        return arrays
+
+    def load(self, source):
+        """(steps, flat host arrays) of a mapping that `state` returned or of an npz file."""
+        if not hasattr(source, "keys"):
+            with np.load(source) as file:
+                source = dict(file)
+        flats = [np.zeros(self.size, self.dtype) for _ in ("", *self.states)]
+        wanted = {}
+        for suffix, flat in zip(("", *self.states), flats, strict=True):
+            for name, view in self.views(flat).items():
+                wanted[f"{name}.{suffix}" if suffix else name] = view
+        if set(source) != {"steps", *wanted}:
+            strange = ", ".join(sorted(set(source) ^ {"steps", *wanted}))
+            raise ValueError(f"source must hold the state of such a network; different: {strange}")
+        for name, view in wanted.items():
+            given = np.asarray(source[name])
+            if given.shape != view.shape or given.dtype != self.dtype:
+                raise ValueError(
+                    f"source must hold {name} as {self.dtype} of shape {view.shape}, "
+                    f"got {given.dtype} of shape {given.shape}"
+                )
+            view[...] = given
+        steps = np.asarray(source["steps"])
+        if steps.shape != () or steps.dtype.kind not in "iu" or steps < 0:
+            raise ValueError(f"source must hold steps as a number from 0 on, got {steps!r}")
+        return int(steps), flats
+
+    def rows(self, x, kind, most=None):
+        """The number of rows of x; at most `most`, where given."""
+        if not isinstance(x, kind):
+            raise TypeError(
+                f"x must be a {arguments.type_name(kind)}, got {arguments.type_name(type(x))}"
+            )
+        if x.ndim != 2 or x.shape[1] != self.sizes[0] or len(x) == 0:
+            raise ValueError(f"x must have shape (rows, {self.sizes[0]}), got {x.shape}")
+        if most is not None and len(x) > most:
+            raise ValueError(f"x must have at most batch = {most} rows, got {len(x)}")
+        arguments.array("x", x, kind, self.dtype, x.shape)
+        return len(x)
+
+    def labels(self, value, kind, count):
+        """Labels of `count` rows, as the loss takes them; their range is the kernel's to check."""
+        if self.loss == "softmax_cross_entropy":
+            arguments.labels("labels", value, kind, count)
+        else:
+            arguments.array("labels", value, kind, self.dtype, (count, self.sizes[-1]))
+
+    def labels_in_range(self, labels):
+        """Whether every label of a host array is one that the loss knows."""
+        if self.loss == "mean_squared_error":
+            return True
+        high = self.sizes[-1] - 1 if self.loss == "softmax_cross_entropy" else 1
+        return bool(((labels >= 0) & (labels <= high)).all())
+
+    def label_out_of_range(self):
+        """The error of a label that the loss does not know."""
+        if self.loss == "softmax_cross_entropy":
+            return arguments.label_out_of_range("labels", self.sizes[-1])
+        return ValueError(f"labels must be from 0 to 1 for {self.loss}, got one outside")
+
+
+def stepped_by_two_threads():
+    """The error of a second thread that begins a step of a network before the first has ended."""
+    return RuntimeError(
+        "a step of this network is being taken in another thread: give each thread its own network"
+    )
+
+
+def checked(
+    sizes,
+    activations,
+    loss,
+    optimizer,
+    batch,
+    lr,
+    dtype,
+    seed,
+    label_smoothing,
+    weight_decay,
+    settings,
+):
+    """The Network of these arguments of `network.create`; see reference.network.create."""
+    if not isinstance(sizes, tuple | list) or len(sizes) < 2:
+        raise ValueError(f"sizes must be a tuple of at least 2 layer sizes, got {sizes!r}")
+    sizes = tuple(arguments.step("sizes", size) for size in sizes)
+    hidden = len(sizes) - 2
+    if isinstance(activations, str):
+        activations = (activations,) * hidden
+    elif not isinstance(activations, tuple | list) or len(activations) != hidden:
+        raise ValueError(f"activations must be one name or {hidden} of them, got {activations!r}")
+    names = [name for name, a in ACTIVATIONS.items() if a.learned or arguments.plain(name, None)]
+    for name in activations:
+        arguments.one_of("activations", name, names)
+    activations = (*activations, "identity")
+    arguments.one_of("loss", loss, LOSSES)
+    arguments.one_of("optimizer", optimizer, RULES)
+    declared, settings = RULES[optimizer].settings, {"lr": lr, **settings}
+    for name, value in settings.items():
+        if name not in declared:
+            known = ", ".join(set(declared) - {"lr"})
+            needs = f"one of {known}" if known else "left out"
+            raise TypeError(f"{name} must be {needs} for {optimizer}, got {value!r}")
+    settings = {
+        name: arguments.number(name, settings.get(name, allowed.default), allowed)
+        for name, allowed in declared.items()
+    }
+    if dtype not in arguments.FLOATS:  # NumPy compares names, types and dtypes alike
+        raise ValueError(f"dtype must be float32 or float64, got {dtype!r}")
+    if isinstance(seed, bool) or not hasattr(seed, "__index__") or seed < 0:
+        raise ValueError(f"seed must be an integer from 0 on, got {seed!r}")
+    smoothing = arguments.number("label_smoothing", label_smoothing, FRACTION)
+    if smoothing > 0 and loss == "mean_squared_error":
+        raise ValueError(f"label_smoothing must be 0 for mean_squared_error, got {label_smoothing}")
+    decay = arguments.number("weight_decay", weight_decay, Number())
+    dtype = np.dtype(dtype)
+    places, size = _places(sizes, activations, ALIGNMENT // dtype.itemsize)
+    return Network(
+        sizes,
+        activations,
+        loss,
+        optimizer,
+        RULES[optimizer].states,
+        settings,
+        arguments.step("batch", batch),
+        dtype,
+        int(seed),
+        smoothing,
+        decay,
+        places,
+        size,
+    )
+
+
+def _places(sizes, activations, unit):
+    places, size = {}, 0
+    for layer, (fan_in, fan_out) in enumerate(itertools.pairwise(sizes)):
+        parts = {"weight": (fan_in, fan_out), "bias": (fan_out,)}
+        if ACTIVATIONS[activations[layer]].learned:
+            parts["slope"] = (fan_out,)
+        for part, shape in parts.items():
+            places[f"layer{layer}.{part}"] = size, shape
+            size += (math.prod(shape) + unit - 1) // unit * unit
+    return places, size

@@ -1,0 +1,129 @@
+"""Activations of one number: act(z) and dy act'(z), a pair for every id of the catalogue.
+
+`activation_id` is chosen at run time, so that what is compiled once serves every activation.
+"""
+
+from numba.extending import register_jitable
+
+from ..catalog import (
+    ACTIVATIONS,
+    ELU,
+    IDENTITY,
+    RELU,
+    SELU,
+    SELU_ALPHA,
+    SELU_LAMBDA,
+    SIGMOID,
+    SILU,
+    SLOPE,
+    SLOPES,
+    TANH,
+)
+from .codegen.elementary import exp, expm1, tanh
+from .codegen.jit import choice
+
+# act(z) of one number and dy act'(z), from s: z or y, as the catalogue says; a is alpha. NaN stays
+# NaN.
+
+
+@register_jitable
+def _identity(z, a):
+    return z
+
+
+@register_jitable
+def _d_identity(dy, s, a):
+    return dy
+
+
+@register_jitable
+def _relu(z, a):
+    return type(z)(0) if z < 0 else z
+
+
+@register_jitable
+def _d_relu(dy, s, a):
+    return dy if s > 0 else type(s)(0)
+
+
+@register_jitable
+def slope(z, a):
+    return z if z > 0 else a * z
+
+
+@register_jitable
+def d_slope(dy, s, a):
+    return dy if s > 0 else a * dy
+
+
+@register_jitable
+def _elu(z, a):
+    return z if z > 0 else a * expm1(z)
+
+
+@register_jitable
+def _d_elu(dy, s, a):
+    return dy if s > 0 else (s + a) * dy
+
+
+@register_jitable
+def _selu(z, a):
+    left = type(z)(SELU_LAMBDA * SELU_ALPHA) * expm1(z)
+    return type(z)(SELU_LAMBDA) * z if z > 0 else left
+
+
+@register_jitable
+def _d_selu(dy, s, a):
+    left = (s + type(s)(SELU_LAMBDA * SELU_ALPHA)) * dy
+    return type(s)(SELU_LAMBDA) * dy if s > 0 else left
+
+
+@register_jitable
+def _sigmoid(z, a):
+    one, e = type(z)(1), exp(-abs(z))
+    return (e if z < 0 else one) / (one + e)
+
+
+@register_jitable
+def _d_sigmoid(dy, s, a):
+    return s * (type(s)(1) - s) * dy
+
+
+@register_jitable
+def _tanh(z, a):
+    return tanh(z)
+
+
+@register_jitable
+def _d_tanh(dy, s, a):
+    return (type(s)(1) - s) * (type(s)(1) + s) * dy
+
+
+@register_jitable
+def _silu(z, a):
+    return z * _sigmoid(z, a)
+
+
+@register_jitable
+def _d_silu(dy, s, a):
+    one, gate = type(s)(1), _sigmoid(s, a)
+    return (gate + s * gate * (one - gate)) * dy
+
+
+# Of one alpha for all units; SLOPES, with one for each, has loops of its own below.
+_FUNCTIONS = {
+    IDENTITY: (_identity, _d_identity),
+    RELU: (_relu, _d_relu),
+    SLOPE: (slope, d_slope),
+    ELU: (_elu, _d_elu),
+    SELU: (_selu, _d_selu),
+    SIGMOID: (_sigmoid, _d_sigmoid),
+    TANH: (_tanh, _d_tanh),
+    SILU: (_silu, _d_silu),
+}
+_IDS = {declared.id for declared in ACTIVATIONS.values()} - {SLOPES}
+# with_forward(loop, activation_id, *arguments): loop(act, *arguments); with_derivative alike.
+with_forward, with_derivative = (
+    choice({activation_id: functions[k] for activation_id, functions in _FUNCTIONS.items()}, _IDS)
+    for k in range(2)
+)

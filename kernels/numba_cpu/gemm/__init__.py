@@ -1,0 +1,243 @@
+"""The three matrix products of a dense layer, by one thread or several.
+
+    forward          y = act(x @ weight + bias)
+    backward_input   dx = dz @ weight.T                      with dz = dy * act'(saved)
+    backward_weight  dweight = x.T @ dz, dbias = dz.sum(0)
+
+All three are out[rows, cols] = left @ right over a depth. Here is decided how to compute them: by
+register tiles over packed operands; for few rows over weights in place, which do not pay for being
+packed; by dot products, where few rows or columns share an operand; row by row for a batch of one;
+as the transpose of a gradient with few columns; and into which parts the threads cut `out`.
+
+Each element is summed in the order of depth, in blocks that depend only on the sizes of the whole
+product: results do not depend on the number of threads. Every thread packs what it needs for its
+own part of `out`; nothing is shared and nothing waits.
+"""
+
+from functools import cache
+
+import numpy as np
+from numba import njit, prange, types
+
+from ..codegen import caches, symbol
+from ..codegen.jit import INTERNAL, OPTIONS
+from ..codegen.symbol import by_symbol, loaded, stored
+from ..codegen.threads import thread_count
+from ..codegen.vectors import VECTOR_BYTES, Matrix, address
+from .macrokernel import blocking, itemsize_of, round_up, tiles
+from .microkernel import HEIGHT
+from .product import FORWARD, INPUT, WEIGHT, Product, part, product_type
+from .thin import dots, dots_size, one_row, outer, transposed_product, transposed_size
+
+# How: tiles over both operands packed, or over weights in place; dot products; one row times the
+# weights; the gradient by one row; its transpose.
+PACKED, IN_PLACE, DOTS, ONE_ROW, OUTER, TURNED = range(6)
+
+# Rows up to which forward reads the weights in place: packing them would not pay. The strip takes
+# two thirds of L1 then, beside two vectors of each row of the weights.
+IN_PLACE_ROWS = 128
+# Rows of x that pass at a time where the gradient has few columns.
+FEW_DEPTH = 128
+# Dot products have a sum over their lanes at the end: they are taken where the depth is so many
+# times the rows or columns that share an operand. These are backward_input's rows, up to DOT_ROWS,
+# and forward's columns, up to so many vectors, or one where all rows fit into one strip.
+DEEP = 4
+DOT_ROWS = 32
+DOT_VECTORS = 3
+# Multiply-adds that are worth a thread: what one does while a parallel region begins and ends,
+# several times over.
+THREAD_WORK = 500_000
+
+
+@njit(**INTERNAL)
+def _plan(product):
+    """How to compute the product, and in how many blocks of depth of about equal size, so that a
+    strip fills L1: the fewer, the less often `out` is read and written.
+    """
+    kind, rows, cols, depth = product.kind, product.rows, product.cols, product.depth
+    itemsize = itemsize_of(product)
+    lanes = VECTOR_BYTES // itemsize
+    in_place = kind == FORWARD and rows <= IN_PLACE_ROWS
+    if kind == FORWARD and rows == 1:
+        return ONE_ROW, 1
+    few_cols = kind == FORWARD and cols <= lanes * (DOT_VECTORS if rows > HEIGHT else 1)
+    few_rows = kind == INPUT and rows <= DOT_ROWS
+    if (few_cols and depth >= DEEP * cols) or (few_rows and depth >= DEEP * rows):
+        return DOTS, 1
+    most = caches.L1 // (round_up(HEIGHT, lanes) * itemsize)
+    if in_place:
+        most = 2 * most // 3
+    elif kind == WEIGHT and cols <= 2 * lanes:
+        most = FEW_DEPTH
+    blocks = max(1, (depth + most // 2) // most)
+    # Vectors of the result by columns, against those by rows.
+    fewer = cols * ((rows + lanes - 1) // lanes) <= rows * ((cols + lanes - 1) // lanes)
+    if kind == WEIGHT and 0 < cols < 2 * lanes and fewer:
+        return TURNED, blocks
+    if kind == WEIGHT and depth == 1:
+        return OUTER, 1
+    return IN_PLACE if in_place else PACKED, blocks
+
+
+@njit(**INTERNAL)
+def _grid(product, how):
+    """Into how many parts, downwards and across, the threads cut `out`: those that pack least
+    twice. Forming dz makes the left side of backward_input twice as dear.
+    """
+    rows, cols, kind = product.rows, product.cols, product.kind
+    batch = product.depth if kind == WEIGHT else rows
+    # Fewer than 16 rows cost as much as 16: the time to read or write the weights. Forward of one
+    # row counts as 2: one thread reads weights that are near almost as fast as two.
+    counted = max(batch, 2 if how == ONE_ROW else 16)
+    work = rows * cols * product.depth // max(1, batch) * counted
+    threads = max(1, min(thread_count(), work // THREAD_WORK))
+    best, least = (1, threads), np.inf
+    for down in range(1, threads + 1):
+        across = threads // down
+        twice = down * cols + across * rows * (1 + (kind == INPUT))
+        if how == DOTS and kind == INPUT:
+            twice = down  # every part down reads all weights
+        if how == OUTER:
+            twice = across  # whole rows are written in order
+        if down * across == threads and twice < least:
+            best, least = (down, across), twice
+    return best
+
+
+@njit(**INTERNAL)
+def _cut(product, grid, number):
+    """The part of that number, which begins and ends at whole vectors."""
+    rows, cols, (down, across) = product.rows, product.cols, grid
+    r, c, units = number // across, number % across, (cols + 15) // 16
+    return part(
+        product, number, down * across, rows * r // down, rows * (r + 1) // down,
+        min(cols, units * c // across * 16), min(cols, units * (c + 1) // across * 16),
+    )  # fmt: skip
+
+
+def _arguments(pointer):
+    """The types of a pointer to elements, a pointer to a Product, and five numbers."""
+    return pointer, types.CPointer(product_type(pointer)), *[types.intp] * 5
+
+
+@by_symbol(lambda pointer: types.void(*_arguments(pointer)))
+def _part(elements, place, how, blocks, down, across, number):
+    """What is the calling thread's part of the product."""
+    product = _cut(loaded(place), (down, across), number)
+    if how == ONE_ROW:
+        one_row(product)
+    elif how == DOTS:
+        dots(product)
+    elif how == OUTER:
+        outer(product)
+    elif how == TURNED:
+        transposed_product(product, blocks)
+    else:
+        tiles(product, how == IN_PLACE, blocks)
+
+
+@njit(**INTERNAL, parallel=True)
+def _parts(elements, place, how, blocks, down, across):
+    for number in prange(down * across):
+        _part(elements, place, how, blocks, down, across, number)
+
+
+@by_symbol(lambda pointer: types.void(*_arguments(pointer)[:2]))
+def _product(elements, place):
+    product = loaded(place)
+    how, blocks = _plan(product)
+    down, across = _grid(product, how)
+    if down * across == 1:
+        _part(elements, place, how, blocks, 1, 1, 0)
+    else:
+        _parts(elements, place, how, blocks, down, across)
+
+
+@njit(**INTERNAL)
+def workspace_size(product):
+    """Elements of workspace for the product by as many threads as there are now."""
+    how, blocks = _plan(product)
+    grid, most = _grid(product, how), 0
+    for number in range(grid[0] * grid[1]):
+        mine = _cut(product, grid, number)
+        if how == DOTS:
+            most = max(most, dots_size(mine))
+        elif how == OUTER:
+            most = max(most, mine.cols)
+        elif how == TURNED:
+            most = max(most, transposed_size(mine, blocks))
+        elif how != ONE_ROW:
+            most = max(most, blocking(mine, how == IN_PLACE, blocks).size)
+    return grid[0] * grid[1] * most
+
+
+@cache
+def ready(dtype):
+    """Compiles the products for a dtype, which has to be done before the first of its kind."""
+    symbol.ready(dtype, _part, _product)
+
+
+@njit(**INTERNAL)
+def _matrix(array):
+    return Matrix(address(array), array.shape[1])
+
+
+@njit(**INTERNAL)
+def forward_product(x, weight, bias, activation_id, alpha, y, workspace, size):
+    """y = act(x @ weight + bias), with a workspace of that size."""
+    (batch, fan_in), fan_out = x.shape, y.shape[1]
+    return Product(
+        FORWARD, batch, fan_out, fan_in, _matrix(x), _matrix(weight), _matrix(y),
+        address(bias), False, activation_id, address(alpha), _matrix(y), workspace, size,
+    )  # fmt: skip
+
+
+@njit(**INTERNAL)
+def input_product(dy, weight, saved, activation_id, alpha, dx, workspace, size):
+    """dx = dz @ weight.T with dz = dy * act'(saved)."""
+    (batch, fan_in), fan_out = dx.shape, dy.shape[1]
+    return Product(
+        INPUT, batch, fan_in, fan_out, _matrix(dy), _matrix(weight), _matrix(dx),
+        address(dy), False, activation_id, address(alpha), _matrix(saved), workspace, size,
+    )  # fmt: skip
+
+
+@njit(**INTERNAL)
+def weight_product(dy, x, saved, activation_id, alpha, dweight, dbias, workspace, size):
+    """dweight = x.T @ dz and dbias = dz.sum(0) with dz = dy * act'(saved)."""
+    (batch, fan_in), fan_out = x.shape, dy.shape[1]
+    return Product(
+        WEIGHT, fan_in, fan_out, batch, _matrix(x), _matrix(dy), _matrix(dweight),
+        address(dbias), True, activation_id, address(alpha), _matrix(saved), workspace, size,
+    )  # fmt: skip
+
+
+@njit(**INTERNAL)
+def compute(product):
+    """Writes its result."""
+    _product(product.out.data, stored(product))
+
+
+@njit(**OPTIONS)
+def forward(x, weight, bias, activation_id, alpha, y):
+    """forward_product with a workspace of its own."""
+    compute(forward_product(x, weight, bias, activation_id, alpha, y, address(y), 0))
+
+
+@njit(**OPTIONS)
+def backward_input(dy, weight, saved, activation_id, alpha, dx):
+    """input_product with a workspace of its own."""
+    compute(input_product(dy, weight, saved, activation_id, alpha, dx, address(dx), 0))
+
+
+@njit(**OPTIONS)
+def backward_weight(dy, x, saved, activation_id, alpha, dweight, dbias):
+    """weight_product with a workspace of its own."""
+    compute(weight_product(dy, x, saved, activation_id, alpha, dweight, dbias, address(dbias), 0))
+
+
+@njit(**OPTIONS)
+def backward(dy, x, weight, saved, activation_id, alpha, dx, dweight, dbias):
+    """Both backward products."""
+    backward_input(dy, weight, saved, activation_id, alpha, dx)
+    backward_weight(dy, x, saved, activation_id, alpha, dweight, dbias)

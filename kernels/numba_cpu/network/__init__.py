@@ -1,0 +1,289 @@
+"""The dense network for the CPU: `create`, and a step, an epoch, ... in one compiled call."""
+
+from collections import deque
+
+import numpy as np
+from numba import carray
+
+from ... import arguments
+from ...catalog import MEAN_SQUARED_ERROR, SLOPES, SOFTMAX_CROSS_ENTROPY
+from ...network import description
+from ..codegen.jit import kernel
+from ..codegen.threads import claim, release, take_turns
+from ..codegen.vectors import address, advance
+from .layout import aligned, layout
+from .plan import (
+    ACTIVATION,
+    ALPHA,
+    BUSY,
+    DECAY,
+    FAN_OUT,
+    GIVEN,
+    INPUT,
+    LOSS,
+    PARTS,
+    SMOOTHING,
+    STEPS,
+    TARGETS,
+    WORK_COLUMNS,
+    WORK_ENTRIES,
+    ZEROS,
+    Y,
+    loss_part,
+    vector,
+)
+from .small_step import ROWS
+from .training import infer, ready, train
+
+
+@kernel
+def _label_in_range(labels, row, kind, classes):
+    """Whether the loss knows the labels of a row."""
+    if labels.ndim == 1:
+        return (labels[row] >= 0) & (labels[row] < classes)
+    inside = True
+    for j in range(classes):
+        inside &= (labels[row, j] >= 0) & (labels[row, j] <= 1)
+    return inside | (kind == MEAN_SQUARED_ERROR)
+
+
+@kernel
+def _fill_labels(labels, order, first, rows, kind, classes, chosen, targets):
+    """The labels of rows order[first:first + rows], or of the first rows where order is empty.
+
+    False where one is out of range.
+    """
+    inside = True
+    for i in range(rows):
+        row = order[first + i] if order.size else i
+        inside &= _label_in_range(labels, row, kind, classes)
+        if labels.ndim == 1:
+            chosen[i] = labels[row]
+        else:
+            for j in range(classes):
+                targets[i * classes + j] = labels[row, j]
+    return inside
+
+
+@kernel
+def _pointers(memory, layers, plan, settings):
+    return (
+        address(memory),
+        address(layers),
+        len(layers),
+        address(plan),
+        address(settings),
+    )
+
+
+@kernel
+def _step(memory, layers, plan, settings, chosen, x, labels):
+    """The loss of one step; None, and nothing changed, where a label is out of range or another
+    thread is in a step.
+    """
+    busy = advance(address(plan), BUSY)
+    if not claim(busy):
+        return None
+    loss, classes, nothing = None, layers[-1, FAN_OUT], chosen[:0]
+    targets = vector(address(memory), plan[TARGETS], chosen.size * classes)
+    if _fill_labels(labels, nothing, 0, len(x), plan[LOSS], classes, chosen, targets):
+        network = _pointers(memory, layers, plan, settings)
+        loss = train(*network, address(x), address(chosen), len(x))
+    release(busy)
+    return loss
+
+
+@kernel
+def _epoch(memory, layers, plan, settings, chosen, x, labels, order):
+    """The mean loss of an epoch; None, as in a step, also where a row number is out of range."""
+    batch, fan_in, classes = chosen.size, x.shape[1], layers[-1, FAN_OUT]
+    for i in range(order.size):
+        if order[i] < 0 or order[i] >= len(x):
+            return None
+        if not _label_in_range(labels, order[i], plan[LOSS], classes):
+            return None
+    busy = advance(address(plan), BUSY)
+    if not claim(busy):
+        return None
+    targets = vector(address(memory), plan[TARGETS], batch * classes)
+    gathered = vector(address(memory), plan[INPUT], batch * fan_in)
+    network = _pointers(memory, layers, plan, settings)
+    total = 0.0
+    for first in range(0, order.size, batch):
+        rows = min(batch, order.size - first)
+        for i in range(rows):
+            row = order[first + i]
+            for j in range(fan_in):
+                gathered[i * fan_in + j] = x[row, j]
+        _fill_labels(labels, order, first, rows, plan[LOSS], classes, chosen, targets)
+        total += rows * train(*network, address(gathered), address(chosen), rows)
+    release(busy)
+    return total / order.size
+
+
+@kernel
+def _predict(memory, layers, plan, settings, chosen, x, out):
+    network, fan_in = _pointers(memory, layers, plan, settings), x.shape[1]
+    for first in range(0, len(x), chosen.size):
+        rows = min(chosen.size, len(x) - first)
+        infer(*network, advance(address(x), first * fan_in), address(chosen), rows)
+        logits = advance(address(memory), layers[-1, Y])
+        out[first : first + rows] = carray(logits, (rows, out.shape[1]))
+
+
+@kernel
+def _evaluate(memory, layers, plan, settings, chosen, x, labels):
+    """(mean loss, right decisions); None where a label is out of range."""
+    network, fan_in = _pointers(memory, layers, plan, settings), x.shape[1]
+    nothing, classes = chosen[:0], layers[-1, FAN_OUT]
+    targets = vector(address(memory), plan[TARGETS], chosen.size * classes)
+    total, right = 0.0, 0
+    for first in range(0, len(x), chosen.size):
+        rows = min(chosen.size, len(x) - first)
+        part = labels[first : first + rows]
+        if not _fill_labels(part, nothing, 0, rows, plan[LOSS], classes, chosen, targets):
+            return None
+        infer(*network, advance(address(x), first * fan_in), address(chosen), rows)
+        total += rows * loss_part(*network, address(chosen), 0, rows, rows)
+        logits = carray(advance(address(memory), layers[-1, Y]), (rows, classes))
+        for i in range(rows):
+            if plan[LOSS] == SOFTMAX_CROSS_ENTROPY:
+                right += logits[i].argmax() == chosen[i]
+            else:
+                for j in range(classes):
+                    right += (logits[i, j] > 0) == (targets[i * classes + j] > 0.5)
+    return total / len(x), right
+
+
+def create(
+    sizes,
+    *,
+    activations="relu",
+    loss="softmax_cross_entropy",
+    optimizer="adam",
+    batch,
+    lr,
+    dtype="float32",
+    seed=0,
+    label_smoothing=0.0,
+    weight_decay=0.0,
+    **settings,
+):
+    """A dense network with its optimizer; see reference.network.create."""
+    given = (sizes, activations, loss, optimizer, batch, lr, dtype, seed)
+    return Network(description.checked(*given, label_smoothing, weight_decay, settings))
+
+
+class Network:
+    """What `create` returns; see reference.network.Network."""
+
+    def __init__(self, spec):
+        ready(spec.dtype)
+        self._spec, self.sizes, self.batch = spec, spec.sizes, spec.batch
+        self._layers, self._plan, self._work, elements = layout(spec)
+        self._memory, self._spaces = aligned(elements, spec.dtype), deque()
+        self._settings = np.zeros(PARTS + 2 + spec.batch // ROWS)
+        self._settings[DECAY], self._settings[SMOOTHING] = spec.weight_decay, spec.label_smoothing
+        self._settings[GIVEN : GIVEN + len(spec.settings)] = list(spec.settings.values())
+        self._chosen = np.zeros(spec.batch, np.int64)
+        flats = 2 + len(spec.states)
+        parts = self._memory[: flats * spec.size].reshape(flats, spec.size)
+        self._flat, self._grad, *self._states = parts
+        self._flat[:] = spec.initial()
+        for layer, row in enumerate(self._layers):
+            if row[ACTIVATION] != SLOPES:
+                self._memory[row[ALPHA]] = arguments.plain(spec.activations[layer], None)[1]
+        self._memory[self._plan[ZEROS] - 1] = 1
+        self.parameters = spec.views(self._flat)
+        self._arguments = self._memory, self._layers, self._plan, self._settings, self._chosen
+        calls = map(take_turns, (_step, _epoch, _predict, _evaluate))
+        self._step, self._epoch, self._predict, self._evaluate = calls
+
+    def step(self, x, labels):
+        """One training step on x (rows, sizes[0]), rows <= batch; returns the loss before it."""
+        spec = self._spec
+        spec.labels(labels, np.ndarray, spec.rows(x, np.ndarray, spec.batch))
+        loss = self._step(*self._arguments, x, labels)
+        if loss is None:
+            raise self._refusal(labels)
+        return loss
+
+    def epoch(self, x, labels, order):
+        """A step on every `batch` rows in this order; returns the mean loss of the rows."""
+        spec = self._spec
+        spec.labels(labels, np.ndarray, spec.rows(x, np.ndarray))
+        arguments.order("order", order, np.ndarray)
+        loss = self._epoch(*self._arguments, x, labels, order)
+        if loss is None:
+            if order.min() < 0 or order.max() >= len(x):
+                raise arguments.row_out_of_range("order", len(x))
+            raise self._refusal(labels[order])
+        return loss
+
+    def _refusal(self, labels):
+        """Why there was no step on these labels."""
+        if not self._spec.labels_in_range(labels):
+            return self._spec.label_out_of_range()
+        return description.stepped_by_two_threads()
+
+    def predict(self, x):
+        """The logits (rows, sizes[-1]) of any number of rows."""
+        rows = self._spec.rows(x, np.ndarray)
+        out = np.empty((rows, self.sizes[-1]), self._spec.dtype)
+        self._infer(self._predict, x, out)
+        return out
+
+    def evaluate(self, x, labels):
+        """(mean loss, accuracy) of any number of rows; see reference.network.Network.evaluate."""
+        spec = self._spec
+        rows = spec.rows(x, np.ndarray)
+        spec.labels(labels, np.ndarray, rows)
+        found = self._infer(self._evaluate, x, labels)
+        if found is None:
+            raise spec.label_out_of_range()
+        loss, right = found
+        decisions = rows * (1 if spec.loss == "softmax_cross_entropy" else spec.sizes[-1])
+        return loss, None if spec.loss == "mean_squared_error" else right / decisions
+
+    def _infer(self, call, *given):
+        """The call with a workspace that no other thread uses meanwhile; they are kept."""
+        try:
+            workspace = self._spaces.pop()
+        except IndexError:
+            workspace = self._space()
+        _, layers, plan, chosen = workspace
+        try:
+            return call(self._memory, layers, plan, self._settings, chosen, *given)
+        finally:
+            self._spaces.append(workspace)
+
+    def _space(self):
+        """(memory, layers, plan, chosen) of one more workspace. Kernels find it by its distance
+        from the network's memory, so that nothing else tells it from that of a step.
+        """
+        work = self._memory[self._work :]
+        memory = aligned(work.size, work.dtype)
+        layers, plan = self._layers.copy(), self._plan.copy()
+        distance = (memory.ctypes.data - work.ctypes.data) // work.itemsize
+        layers[:, WORK_COLUMNS] += distance
+        plan[WORK_ENTRIES] += distance
+        return memory, layers, plan, np.empty_like(self._chosen)
+
+    @property
+    def gradients(self):
+        """(layers, 2): the Euclidean norms of the last step's weight and bias gradients."""
+        views, layers = self._spec.views(self._grad), range(len(self._layers))
+        parts = ("weight", "bias")
+        norms = [[np.linalg.norm(views[f"layer{n}.{p}"]) for p in parts] for n in layers]
+        return np.array(norms, np.float64)
+
+    def state(self):
+        """A copy of all that a step changes; see reference.network.Network.state."""
+        return self._spec.state(int(self._plan[STEPS]), [self._flat, *self._states])
+
+    def load_state(self, source):
+        """Goes on from a state: the mapping, or the path of the npz file that holds it."""
+        steps, flats = self._spec.load(source)
+        for ours, given in zip((self._flat, *self._states), flats, strict=True):
+            ours[:] = given
+        self._plan[STEPS] = steps

@@ -1,0 +1,106 @@
+"""The step of a large network: a chain of products that use the threads themselves."""
+
+from numba import carray, prange
+from numba.extending import register_jitable
+
+from ...catalog import IDENTITY, SLOPES
+from .. import gemm
+from ..activation_rows import forward, slope_gradient
+from ..codegen.jit import CHUNK, chunks, kernel, threaded
+from ..codegen.threads import thread_count
+from ..codegen.vectors import address, advance
+from .plan import (
+    ACTIVATION,
+    ALPHA,
+    ALPHAS,
+    BIAS,
+    COLUMNS,
+    DY,
+    FAN_IN,
+    FAN_OUT,
+    SIZE,
+    WEIGHT,
+    WORKSPACE,
+    WORKSPACE_SIZE,
+    Y,
+    Z,
+    count_step,
+    loss_part,
+    matrix,
+    update,
+    vector,
+)
+
+
+@register_jitable
+def _products(memory, layers, plan, x, n, batch):
+    """The products of layer n: forward, of its weights' gradient, and of its input's."""
+    layer, workspace, size = layers[n], advance(memory, plan[WORKSPACE]), plan[WORKSPACE_SIZE]
+    fan_in, fan_out, activation_id = layer[FAN_IN], layer[FAN_OUT], layer[ACTIVATION]
+    fused = IDENTITY if activation_id == SLOPES else activation_id
+    gradients, before = plan[SIZE], layers[max(n - 1, 0)]
+    weight = matrix(memory, layer[WEIGHT], fan_in, fan_out)
+    bias = vector(memory, layer[BIAS], fan_out)
+    dweight = matrix(memory, gradients + layer[WEIGHT], fan_in, fan_out)
+    dbias = vector(memory, gradients + layer[BIAS], fan_out)
+    alpha = vector(memory, layer[ALPHA], layer[ALPHAS])
+    z = matrix(memory, layer[Z], batch, fan_out)
+    dy = matrix(memory, layer[DY], batch, fan_out)
+    inputs = carray(x if n == 0 else advance(memory, before[Y]), (batch, fan_in))
+    dx = matrix(memory, before[DY], batch, fan_in)
+    return (
+        gemm.forward_product(inputs, weight, bias, fused, alpha, z, workspace, size),
+        gemm.weight_product(dy, inputs, z, activation_id, alpha, dweight, dbias, workspace, size),
+        gemm.input_product(dy, weight, z, activation_id, alpha, dx, workspace, size),
+    )
+
+
+@kernel
+def workspace_size(elements, layers, plan, batch):
+    """Elements of workspace for the products of a large network; `elements` sets their dtype."""
+    memory, most = address(elements), 0
+    for n in range(len(layers)):
+        for each in _products(memory, layers, plan, memory, n, batch):
+            most = max(most, gemm.workspace_size(each))
+    return most
+
+
+@kernel
+def large_forward(memory, layers, plan, x, batch):
+    for n in range(len(layers)):
+        layer = layers[n]
+        gemm.compute(_products(memory, layers, plan, x, n, batch)[0])
+        if layer[ACTIVATION] == SLOPES:
+            z = matrix(memory, layer[Z], batch, layer[FAN_OUT])
+            y = matrix(memory, layer[Y], batch, layer[FAN_OUT])
+            forward(SLOPES, z, vector(memory, layer[ALPHA], layer[ALPHAS]), y)
+
+
+@threaded
+def _large_update(memory, plan, settings):
+    size = plan[SIZE]
+    if thread_count() == 1:
+        update(memory, plan, settings, 0, size)
+    else:
+        for c in prange(chunks(size)):
+            update(memory, plan, settings, c * CHUNK, min(size, (c + 1) * CHUNK))
+
+
+@kernel
+def large_step(memory, table, count, plan, settings, x, labels, batch):
+    layers, gradients = carray(table, (count, COLUMNS)), plan[SIZE]
+    large_forward(memory, layers, plan, x, batch)
+    loss = loss_part(memory, table, count, plan, settings, labels, 0, batch, batch)
+    for n in range(count - 1, -1, -1):
+        layer = layers[n]
+        if layer[ACTIVATION] == SLOPES:
+            z = matrix(memory, layer[Z], batch, layer[FAN_OUT])
+            dy = matrix(memory, layer[DY], batch, layer[FAN_OUT])
+            slope_gradient(dy, z, vector(memory, gradients + layer[ALPHA], layer[ALPHAS]))
+        _, of_weights, of_input = _products(memory, layers, plan, x, n, batch)
+        gemm.compute(of_weights)
+        if n > 0:
+            gemm.compute(of_input)
+    count_step(plan, settings)
+    _large_update(memory, plan, settings)
+    return loss

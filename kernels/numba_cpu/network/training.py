@@ -1,0 +1,40 @@
+"""One training step of a dense network, compiled: forward, loss, backward, update."""
+
+from numba import carray
+
+from .. import gemm
+from ..codegen import symbol
+from ..codegen.jit import kernel
+from ..gemm.unpacked import product
+from .large_step import large_forward, large_step
+from .plan import COLUMNS, SMALL, loss_part, update
+from .small_step import ROWS, block, parameters_part, small_step
+
+
+def ready(dtype):
+    """Compiles what a step calls for a dtype, which has to be done before the first step."""
+    gemm.ready(dtype)
+    symbol.ready(dtype, product, loss_part, update, block, parameters_part)
+
+
+@kernel
+def train(memory, layers, count, plan, settings, x, labels, batch):
+    """One step on `batch` rows in place; returns the mean loss.
+
+    All but the counts are pointers. labels: class numbers, unused where the loss takes targets,
+    which then lie in memory.
+    """
+    if plan[SMALL]:
+        return small_step(memory, layers, count, plan, settings, x, labels, batch)
+    return large_step(memory, layers, count, plan, settings, x, labels, batch)
+
+
+@kernel
+def infer(memory, layers, count, plan, settings, x, labels, batch):
+    """The logits of `batch` rows, in memory."""
+    if plan[SMALL]:
+        for first in range(0, batch, ROWS):
+            rows = min(ROWS, batch - first)
+            block(memory, layers, count, plan, settings, x, labels, first, rows, 0)
+    else:
+        large_forward(memory, carray(layers, (count, COLUMNS)), plan, x, batch)

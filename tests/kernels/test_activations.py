@@ -1,0 +1,114 @@
+"""What the product over the specifications cannot see: that the specification itself is right."""
+
+import numpy as np
+import pytest
+
+import reference
+from reference.activations import ACTIVATIONS, SAVES_INPUT
+
+ALPHA = {"prelu": np.array([0.3, -0.2, 1.5]), "rectifier": np.array([0.3, -0.2, 1.5])}
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_derivative_is_the_slope_of_the_function(activation):
+    """Central differences: their error is h^2 / 6 times a third derivative below 2, and u / h."""
+    z = np.random.default_rng(0).uniform(-4, 4, (50, 3))
+    z = z[(np.abs(z) > 1e-3).all(axis=1)]
+    alpha, h = ALPHA.get(activation), 1e-5
+    y = reference.activation_forward(z, activation, alpha)
+    saved = z if activation in SAVES_INPUT else y
+    dz = reference.activation_backward(np.ones_like(z), saved, activation, alpha)
+    dz = dz[0] if activation == "prelu" else dz
+    above = reference.activation_forward(z + h, activation, alpha)
+    below = reference.activation_forward(z - h, activation, alpha)
+    np.testing.assert_allclose(dz, (above - below) / (2 * h), rtol=0, atol=1e-9)
+
+
+def test_gradient_of_the_learned_slope():
+    """y is linear in alpha, so that the difference quotient is exact but for rounding."""
+    rng = np.random.default_rng(1)
+    z, dy = rng.standard_normal((2, 20, 3))
+    _, dalpha = reference.activation_backward(dy, z, "prelu", ALPHA["prelu"])
+    for unit in range(3):
+        change = np.zeros(3)
+        change[unit] = 1.0
+        above = reference.activation_forward(z, "prelu", ALPHA["prelu"] + change)
+        below = reference.activation_forward(z, "prelu", ALPHA["prelu"])
+        np.testing.assert_allclose(dalpha[unit], (dy * (above - below)).sum(), rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("activation", "alpha"), [("identity", 1.0), ("relu", 0.0), ("leaky_relu", 0.01)]
+)
+def test_rectifiers_are_cases_of_one_function(backend, activation, alpha):
+    z = np.random.default_rng(2).standard_normal((9, 11))
+    dy = np.random.default_rng(3).standard_normal((9, 11))
+    z_there, dy_there = backend.asarray(z), backend.asarray(dy)
+    one = backend.activation_forward(z_there, activation)
+    general = backend.activation_forward(z_there, "rectifier", alpha)
+    np.testing.assert_array_equal(backend.to_host(one), backend.to_host(general))
+    one = backend.activation_backward(dy_there, one, activation)
+    general = backend.activation_backward(dy_there, z_there, "rectifier", alpha)
+    np.testing.assert_array_equal(backend.to_host(one), backend.to_host(general))
+
+
+def test_selu_keeps_mean_and_variance():
+    """The property for which Klambauer et al. chose lambda and alpha: (0, 1) is a fixed point."""
+    z = np.random.default_rng(4).standard_normal((1000, 1000))
+    y = reference.activation_forward(z, "selu")
+    assert abs(y.mean()) < 0.01
+    assert abs(y.var() - 1) < 0.01
+
+
+@pytest.mark.parametrize(("dtype", "highest"), [(np.float32, 88.3), (np.float64, 709.3)])
+def test_exponentials_end_in_zero_and_infinity(dtype, highest):
+    """Nothing but the right number, or what the docstring says, whatever the argument."""
+    from numba import njit
+
+    from kernels.numba_cpu.codegen import elementary
+
+    @njit(error_model="numpy", fastmath={"contract"})
+    def both(x, y, z):
+        for i in range(x.size):
+            y[i], z[i] = elementary.exp(x[i]), elementary.expm1(x[i])
+
+    x = np.concatenate([np.linspace(-1000, 1000, 100_001), [1e30, np.inf, -np.inf, np.nan]])
+    x = x.astype(dtype)
+    y, z = np.empty_like(x), np.empty_like(x)
+    both(x, y, z)
+    assert np.isnan([y[-1], z[-1]]).all()
+    x, wide = x[:-1], x[:-1].astype(np.longdouble)
+    for got, want in ((y[:-1], np.exp(wide)), (z[:-1], np.expm1(wide))):
+        assert np.isinf(got[x > highest + 0.1]).all()
+        within = x <= highest
+        error, ulp = np.abs(got - want)[within], np.spacing(np.abs(want[within]).astype(dtype))
+        assert (error <= 2 * ulp + np.finfo(dtype).tiny).all()
+
+
+def test_elementary_functions_are_as_accurate_as_stated():
+    """Against longdouble over the whole range: exp and expm1 below 2 ulp, tanh below 3."""
+    from numba import njit
+
+    from kernels.numba_cpu.codegen import elementary
+
+    def errors(function, exact, x):
+        @njit(error_model="numpy", fastmath={"contract"})
+        def apply(x, y):
+            for i in range(x.size):
+                y[i] = function(x[i])
+
+        y, want = np.empty_like(x), exact(x.astype(np.longdouble))
+        apply(x, y)
+        return float(np.max(np.abs(y - want) / np.spacing(np.abs(want).astype(x.dtype))))
+
+    rng = np.random.default_rng(5)
+    for dtype, lowest in ((np.float32, -87.3), (np.float64, -708.3)):
+        wide = rng.uniform(lowest, 0, 200_000).astype(dtype)
+        near = (rng.uniform(-1, 1, 200_000) ** 5).astype(dtype)
+        assert errors(elementary.exp, np.exp, wide) < 2
+        assert errors(elementary.exp, np.exp, -wide) < 2
+        assert errors(elementary.expm1, np.expm1, -wide) < 2
+        assert errors(elementary.expm1, np.expm1, wide) < 2
+        assert errors(elementary.expm1, np.expm1, near) < 2
+        assert errors(elementary.tanh, np.tanh, wide / 4) < 3
+        assert errors(elementary.tanh, np.tanh, near) < 3

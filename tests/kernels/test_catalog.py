@@ -1,0 +1,96 @@
+"""The catalogue against every list that cannot be derived from it."""
+
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+
+import reference
+from kernels import catalog
+from kernels.numba_cpu.codegen import jit
+from reference import activations, network
+
+CUDA = Path(__file__).resolve().parents[2] / "kernels" / "cupy_gpu" / "include"
+
+
+def test_ids_count_from_zero():
+    for kind in (catalog.ACTIVATIONS, catalog.RULES):
+        ids = {entry.id for entry in kind.values()}
+        assert ids == set(range(len(ids)))
+    assert list(catalog.LOSSES.values()) == list(range(len(catalog.LOSSES)))
+
+
+def test_activations_are_the_references():
+    assert tuple(catalog.ACTIVATIONS) == activations.ACTIVATIONS
+    for name, declared in catalog.ACTIVATIONS.items():
+        assert declared.saves_input == (name in activations.SAVES_INPUT), name
+        default = declared.alpha.default if declared.alpha else None
+        assert default == activations.DEFAULT_ALPHA.get(name), name
+
+
+def test_initial_weights_are_the_references():
+    """The variance of many weights before each activation."""
+    for name, declared in catalog.ACTIVATIONS.items():
+        if name == "rectifier":
+            continue
+        drawn = network.initial((300, 200, 2), (name, "identity"), "float64", 0)["layer0.weight"]
+        gain = declared.weight_gain
+        variance = gain / 300 if gain else 2 / 500
+        assert drawn.var() == pytest.approx(variance, rel=0.03), name
+
+
+def test_losses_and_rules_are_the_references():
+    assert list(catalog.LOSSES) == list(network.LOSSES)
+    assert {name: rule.states for name, rule in catalog.RULES.items()} == network.STATES
+
+
+@pytest.mark.parametrize("name", catalog.RULES)
+def test_signatures_of_rules(name):
+    """Parameters, gradients, states, the step where the rule counts; then its settings."""
+    rule, parameters = catalog.RULES[name], inspect.signature(getattr(reference, name)).parameters
+    counted = ["step"] if rule.counts else []
+    assert list(parameters) == ["param", "grad", *rule.states, *counted, *rule.settings]
+    for setting, number in list(rule.settings.items())[1:]:  # a network has no default rate
+        assert parameters[setting].default == number.default, setting
+
+
+def enum(file, name):
+    text = (CUDA / file).read_text()
+    return re.search(rf"enum {name} {{([^}}]*)}}", text)[1].replace(" ", "").split(",")
+
+
+def cases(file, function):
+    """The names that a switch of this function tells apart."""
+    text = (CUDA / file).read_text()
+    body = text[text.index(f"void {function}(") :]
+    return re.findall(r"case (\w+):", body[: body.index("default: __trap();")])
+
+
+def test_cuda_has_the_same_ids():
+    """Ids of activations are constants of the catalogue; of losses and rules, their names'."""
+    ways = enum("activations.cuh", "Activation")
+    assert [getattr(catalog, name) for name in ways] == list(range(len(ways)))
+    assert {a.id for a in catalog.ACTIVATIONS.values()} <= set(range(len(ways)))
+    assert sorted(cases("activations.cuh", "with_activation")) == sorted(ways)
+    rules = sorted(catalog.RULES, key=lambda name: catalog.RULES[name].id)
+    assert enum("rules.cuh", "Rule") == [name.upper() for name in rules]
+    assert cases("rules.cuh", "with_rule") == enum("rules.cuh", "Rule")
+    assert enum("network.cuh", "Loss") == [name.upper() for name in catalog.LOSSES]
+
+
+def test_cuda_has_room_for_every_rule():
+    from kernels.cupy_gpu import optimizers
+
+    text = (CUDA / "rules.cuh").read_text()
+    most = re.search(r"MOST_STATES = (\d+), MOST_SCALARS = (\d+);", text).groups()
+    assert tuple(map(int, most)) == (optimizers.MOST_STATES, optimizers.MOST_SCALARS)
+    for rule in catalog.RULES.values():
+        settings = (number.default or 0.5 for number in rule.settings.values())
+        assert len(rule.scalars(1, *settings)) <= optimizers.MOST_SCALARS
+        assert len(rule.states) <= optimizers.MOST_STATES
+
+
+def test_a_choice_has_a_case_for_every_id():
+    with pytest.raises(ValueError, match=r"cases must be those of \[0, 1\], got \[0\]"):
+        jit.choice({0: print}, [0, 1])

@@ -1,0 +1,161 @@
+"""Every operation of every backend against the float64 oracle: a product over specifications."""
+
+import inspect
+
+import numpy as np
+import pytest
+from conftest import FAST_NATIVE, NATIVE, SHAPES, case, over_dtypes, verify
+
+import kernels
+import reference
+from benchmarks.suites.workloads import batches, layers
+from kernels.numba_cpu import losses
+from kernels.numba_cpu.codegen import jit
+
+OPERATIONS = [operation for family in reference.FAMILIES.values() for operation in family]
+over_operations = pytest.mark.parametrize("operation", OPERATIONS, ids=str)
+SLOW = "wide-2048x2048", "tanh", "prelu"  # of the largest layer only relu every time
+
+
+def around(count):
+    """One fewer, as many, one more: what is left for the last thread."""
+    return count - 1, count, count + 1
+
+
+def rows_a_part(elements, width):
+    """Rows that a thread of the CPU's kernels takes at a time: so many elements, or just more."""
+    return 1 + (elements - 1) // width
+
+
+# Where the CPU's kernels share their work between threads, and around the parts of each.
+SHARED = {
+    "activations": [
+        *((n, 1, 1) for n in around(jit.THREADS_FROM)),
+        *((n, 1, 100) for n in around(4 * rows_a_part(jit.CHUNK, 100))),
+        (2, 1, jit.THREADS_FROM // 2 + 1),
+    ],
+    "optimizers": [(0, n - 1, 1) for n in (*around(jit.THREADS_FROM), 5 * jit.CHUNK + 1)],
+    "losses": [
+        *((n, 1, 10) for n in around(3 * rows_a_part(losses.PART + 1, 10))),
+        *((n, 1, 16) for n in around(3 * rows_a_part(losses.PART + 1, 16))),
+        *((n, 1, 17) for n in around(3 * rows_a_part(losses.PART + 1, 17))),
+        *[(1, 1, 9001), (3, 1, 5000)],
+    ],
+    # One row; few rows; rows read in place and packed; columns one beside whole vectors; depths
+    # beyond a block; few columns.
+    "dense": [
+        *[(1, 1000, 1025), (2, 1001, 1023), (17, 700, 257), (127, 100, 97), (128, 101, 96)],
+        *[(129, 100, 95), (131, 769, 33), (1301, 257, 10), (701, 40, 161)],
+    ],
+}
+
+
+@over_dtypes
+@over_operations
+def test_agrees_with_oracle_at_small_shapes(backend, operation, dtype):
+    rng = np.random.default_rng(1)
+    for shape in SHAPES:
+        verify(backend, operation, operation.sample(rng, case(*shape, dtype)))
+
+
+@over_dtypes
+@over_operations
+def test_agrees_with_oracle_at_borders(backend, operation, dtype):
+    for description, inputs in operation.edges(np.dtype(dtype)):
+        try:
+            verify(backend, operation, inputs)
+        except AssertionError as error:
+            raise AssertionError(f"{description}: {error}") from None
+
+
+@pytest.mark.parametrize("fast_backend", FAST_NATIVE, indirect=True)
+@over_dtypes
+@pytest.mark.parametrize(
+    ("family", "operation"),
+    [(family, operation) for family in SHARED for operation in reference.FAMILIES[family]],
+    ids=str,
+)
+def test_agrees_with_oracle_where_threads_share(fast_backend, family, operation, dtype):
+    rng = np.random.default_rng(5)
+    for shape in SHARED[family]:
+        inputs = operation.sample(rng, case(*shape, dtype))
+        verify(fast_backend, operation, inputs)
+        if "labels" in inputs:
+            labels = inputs["labels"].astype(np.int64)
+            verify(fast_backend, operation, {**inputs, "labels": labels})
+
+
+@pytest.mark.parametrize("step", [1, 2, 3, 1000])
+@over_dtypes
+def test_adam_at_its_first_steps_and_late(backend, step, dtype):
+    """Also with the default settings, whose corrections are far from 1 for long."""
+    (adam,) = (operation for operation in OPERATIONS if operation.name == "adam")
+    rng = np.random.default_rng(6)
+    for settings in ({}, {"beta1": 0.5, "beta2": 0.7, "eps": 0.1, "lr": 0.3}):
+        inputs = {**adam.sample(rng, case(0, 10, 9, dtype)), "step": step}
+        defaults = inspect.signature(adam.function).parameters
+        given = {name: defaults[name].default for name in ("lr", "beta1", "beta2", "eps")}
+        verify(backend, adam, {**inputs, **given, **settings})
+
+
+@pytest.mark.parametrize("backend", NATIVE, indirect=True)
+@over_operations
+def test_agrees_with_oracle_on_workloads(backend, operation):
+    """Every layer of every workload, the data sets' own rows, at a minibatch."""
+    rng = np.random.default_rng(2)
+    for layer in layers().values():
+        verify(backend, operation, operation.sample(rng, layer.at(batch=32)))
+
+
+@pytest.mark.parametrize("fast_backend", FAST_NATIVE, indirect=True)
+@pytest.mark.parametrize(
+    ("layer", "variant"),
+    [
+        pytest.param(layer, variant, marks=[pytest.mark.slow] * (layer in SLOW and variant in SLOW))
+        for layer in layers()
+        for variant in ("relu", "tanh", "prelu", "hard", "")
+    ],
+)
+def test_agrees_with_oracle_on_full_batches(fast_backend, layer, variant):
+    rng = np.random.default_rng(3)
+    full = batches(layer.split("-")[0])[-1]
+    for operation in OPERATIONS:
+        if operation.variant == variant and "batch" in operation.sizes:
+            verify(fast_backend, operation, operation.sample(rng, layers()[layer].at(batch=full)))
+
+
+@pytest.mark.parametrize("package", ["kernels.numba_cpu", "kernels.cupy_gpu"])
+def test_signatures_are_those_of_the_reference(package):
+    """Also where the backend cannot run: it can be imported without its device."""
+    module = pytest.importorskip(package, reason="CuPy was left out of this installation")
+    of_specifications = {"FAMILIES", "Case", "Operation", "Result"}
+    assert set(reference.__all__) - of_specifications == set(module.__all__)
+    pairs = {f: (getattr(module, f), getattr(reference, f)) for f in module.__all__}
+    ours, theirs = pairs.pop("network")
+    pairs["network.create"] = ours.create, theirs.create
+    for method, expected in inspect.getmembers(theirs.Network, inspect.isfunction):
+        if not method.startswith("_"):
+            pairs[method] = getattr(ours.Network, method, None), expected
+    for name, (function, expected) in pairs.items():
+        if name != "loss_and_gradients":  # the reference's own, for its error bound
+            assert inspect.signature(function) == inspect.signature(expected), name
+
+
+def test_a_kernel_that_does_nothing_disagrees():
+    """The comparison itself: zeros, and inputs left as they are, are wrong for every operation."""
+    rng = np.random.default_rng(4)
+    for operation in OPERATIONS:
+        inputs = operation.sample(rng, case(6, 5, 7))
+        zeros = (np.zeros_like(r, dtype="float32") for r in operation.oracle(inputs))
+        results = tuple(
+            inputs[result.name] if result.updates else zero
+            for result, zero in zip(operation.results, zeros, strict=True)
+        )
+        assert operation.disagreement(inputs, results) is not None, operation
+
+
+def test_load_names_what_there_is():
+    with pytest.raises(ValueError, match="backend must be one of numpy, numba, cupy"):
+        kernels.load("fortran")
+    with pytest.raises(ValueError, match="there is no such file"):
+        kernels.load("missing_backend.py")
