@@ -82,3 +82,31 @@ print(theirs)
 """
     environment = {"NUMBA_CACHE_DIR": str(tmp_path / "given")} if given else {}
     assert folder(checkout, code, **environment) == folder(checkout, **environment)
+
+
+def test_rules_from_processes_of_their_own_are_linked_to_their_own_code(tmp_path):
+    """Each rule is compiled by a process that compiles nothing else, then one process reads all.
+
+    Numba tells functions of one name apart by how many a process had compiled before, which is
+    then the same for every rule.
+    """
+    rules = ("momentum", "adagrad")  # of one state each
+    code = """
+import sys
+import numpy as np
+import reference
+from kernels import numba_cpu
+for rule in reference.FAMILIES["optimizers"]:
+    if rule.name in sys.argv[1:]:
+        case = reference.Case("test", {"fan_in": 9, "fan_out": 10})
+        inputs = rule.sample(np.random.default_rng(0), case)
+        given = {k: v.copy() if isinstance(v, np.ndarray) else v for k, v in inputs.items()}
+        getattr(numba_cpu, rule.name)(**given)
+        complaint = rule.disagreement(inputs, rule.collect(given, None))
+        assert complaint is None, complaint
+"""
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
+    for together in (*((rule,) for rule in rules), rules):
+        command = [sys.executable, "-c", code, *together]
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
