@@ -94,7 +94,7 @@ def both(module, rung):
     """Seconds of the call by the way for small work, and by the other."""
     seconds = []
     for way in rung.ways:
-        with module.limits.forced(**way):
+        with module.runtime.limits.forced(**way):
             call = rung.ready(module)
             seconds.append(statistics.median(gpu.warm(module, call)[0]))
     return {"seconds": seconds}

@@ -46,7 +46,9 @@ def record(name=None, module=None, card=gpu.card):
     session = Session(name or slug(described["name"]), described, timed)
     found = session.found
     found |= {"missing": [], "cache released": gpu.release_cache(), "empty": gpu.empty(module)}
-    found["limits"] = module.limits.current().origin if hasattr(module, "limits") else "none"
+    found["limits"] = (
+        module.runtime.limits.current().origin if hasattr(module, "runtime") else "none"
+    )
     found["clocks"].append(gpu.clocks())
     flush = gpu.Flush(module, described.get("l2CacheSize"))
     bench = Bench(module, timed, flush, found["missing"])

@@ -133,7 +133,7 @@ def _beside(bench, chosen):
 
 def both_ways(bench):
     """The ways of the backend for small work and for large, at a ladder of sizes."""
-    for rung in crossings.ladders() if hasattr(bench.module, "limits") else ():
+    for rung in crossings.ladders() if hasattr(bench.module, "runtime") else ():
         names = {"sizes": rung.sizes, "seconds": None}
         work = partial(crossings.both, bench.module, rung)
         yield Task("crossings", f"both ways of {rung.name}", names, work)

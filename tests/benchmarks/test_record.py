@@ -183,10 +183,10 @@ def test_simulated_kernels(capsys, monkeypatch, place):
     limits = json.loads((path.parent / crossings.LIMITS).read_text())
     assert set(limits["Fake Card 1"]) == {*crossings.PRODUCTS, *crossings.STEPS}
     assert "and for large: reckoned." in capsys.readouterr().out
-    assert crossings.LIMITS == simulated.limits.FILE
-    monkeypatch.setattr(simulated.limits, "RECORDED", results.RECORDED)
-    monkeypatch.setattr(simulated.limits.device, "name", lambda: "Fake Card 1")
-    kept = simulated.limits.of_card.__wrapped__()
+    assert crossings.LIMITS == simulated.runtime.limits.FILE
+    monkeypatch.setattr(simulated.runtime.limits, "RECORDED", results.RECORDED)
+    monkeypatch.setattr(simulated.runtime.limits.device, "name", lambda: "Fake Card 1")
+    kept = simulated.runtime.limits.of_card.__wrapped__()
     assert kept.origin == "measured: fake-card-1/card.limits"
     assert {name: getattr(kept, name) for name in limits["Fake Card 1"]} == limits["Fake Card 1"]
 

@@ -71,7 +71,7 @@ def test_table_is_printed(monkeypatch, capsys):
 
 def test_without_cupy_one_line_says_what_to_do(monkeypatch, capsys):
     monkeypatch.delitem(sys.modules, "kernels.cupy_gpu.runtime.resources")
-    monkeypatch.delattr(kernels.cupy_gpu, "resources")
+    monkeypatch.delattr(kernels.cupy_gpu.runtime, "resources")
     monkeypatch.setitem(sys.modules, "cupy.cuda", None)
     assert command.main(["resources"]) == 2
     message = "error: the package cupy.cuda is not installed: python3 run.py test installs it\n"

@@ -40,7 +40,7 @@ class Idle:
 
     def launch(self, name, work, *arguments):
         self.launches += 1
-        self.gpu.table.plan(name, work, arguments)
+        self.gpu.runtime.table.plan(name, work, arguments)
 
     def matmul(self, a, b, *, out):
         self.launches += 1
@@ -68,7 +68,7 @@ def calls_of(gpu):
         return gpu.asarray(rng.standard_normal(shape).astype(np.float32))
 
     def step(sizes, **limits):
-        with gpu.limits.forced(**limits):
+        with gpu.runtime.limits.forced(**limits):
             network = gpu.network.create(sizes, batch=BATCH, lr=0.1)
         x, labels = array(BATCH, sizes[0]), gpu.asarray(np.zeros(BATCH, np.int32))
         return lambda: network.step(x, labels)
@@ -121,9 +121,9 @@ def test_host_time(idle, figures):
 
 def test_numbers_of_launches_are_kept_and_stay_right(idle, monkeypatch):
     """What equals another number has its own type and value, and what is kept does not grow."""
-    monkeypatch.setattr(idle.gpu.table, "MOST_KEPT", 3)
+    monkeypatch.setattr(idle.gpu.runtime.table, "MOST_KEPT", 3)
     for kind in (np.float32, np.float64, np.int32, np.int64):
-        made = idle.gpu.table.Numbers(kind)
+        made = idle.gpu.runtime.table.Numbers(kind)
         values = [1, 2, 3, 4, 1, True, 0, 2**31 - 1]
         if kind in (np.float32, np.float64):
             values += [0.1, -0.0, 0.0, np.float64(0.3), np.inf, -np.inf, 1e-40, 0.1]
@@ -131,7 +131,7 @@ def test_numbers_of_launches_are_kept_and_stay_right(idle, monkeypatch):
             assert type(made[value]) is kind
             assert made[value] == kind(value)
             assert len(made) <= 3
-    assert not np.signbit(idle.gpu.table.Numbers(np.float32)[-0.0])
-    assert np.isnan(idle.gpu.table.Numbers(np.float32)[np.nan])
+    assert not np.signbit(idle.gpu.runtime.table.Numbers(np.float32)[-0.0])
+    assert np.isnan(idle.gpu.runtime.table.Numbers(np.float32)[np.nan])
     with pytest.raises(OverflowError):
-        idle.gpu.table.Numbers(np.int32)[2**31]
+        idle.gpu.runtime.table.Numbers(np.int32)[2**31]

@@ -14,10 +14,10 @@ from benchmarks.running import crossings
 def gpu(monkeypatch, tmp_path):
     """The simulated GPU, where no session has kept anything."""
     backend = backend_or_skip(SIMULATED[0])
-    monkeypatch.setattr(backend.limits, "RECORDED", tmp_path)
-    backend.limits.of_card.cache_clear()
+    monkeypatch.setattr(backend.runtime.limits, "RECORDED", tmp_path)
+    backend.runtime.limits.of_card.cache_clear()
     yield backend
-    backend.limits.of_card.cache_clear()
+    backend.runtime.limits.of_card.cache_clear()
 
 
 def keep(folder, card, **sizes):
@@ -28,43 +28,46 @@ def keep(folder, card, **sizes):
 
 
 def test_limits_are_reckoned_where_nothing_was_measured(gpu):
-    assert gpu.limits.current() == gpu.limits.Limits()
-    assert gpu.limits.current().origin == "reckoned"
+    assert gpu.runtime.limits.current() == gpu.runtime.limits.Limits()
+    assert gpu.runtime.limits.current().origin == "reckoned"
 
 
 def test_what_a_session_kept_of_this_card_holds(gpu, tmp_path):
     """What was not measured stays as it was reckoned."""
     keep(tmp_path / "other-machine", "another card", most_captured=7, most_products=7)
     keep(tmp_path / "this-machine", gpu.device.name(), most_captured=5, most_products=3)
-    expected = gpu.limits.Limits(
+    expected = gpu.runtime.limits.Limits(
         most_captured=5, most_products=3, origin=f"measured: this-machine/{crossings.LIMITS}"
     )
-    assert gpu.limits.current() == expected
-    with gpu.limits.forced(most_captured=0):
+    assert gpu.runtime.limits.current() == expected
+    with gpu.runtime.limits.forced(most_captured=0):
         forced = dataclasses.replace(expected, most_captured=0, origin="forced")
-        assert gpu.limits.current() == forced
+        assert gpu.runtime.limits.current() == forced
 
 
 def test_a_limit_of_another_version_is_left_alone(gpu, tmp_path):
     (tmp_path / "machine").mkdir()
     limits = {gpu.device.name(): {"most_flops": 5, "most_colours": 3}}
-    (tmp_path / "machine" / gpu.limits.FILE).write_text(json.dumps(limits))
-    assert gpu.limits.current().most_flops == 5
+    (tmp_path / "machine" / gpu.runtime.limits.FILE).write_text(json.dumps(limits))
+    assert gpu.runtime.limits.current().most_flops == 5
 
 
 def test_forced_limits_end_with_their_block(gpu):
-    before = gpu.limits.current()
-    with gpu.limits.forced(most_flops=0):
-        with gpu.limits.forced(most_depth=7):
-            assert (gpu.limits.current().most_flops, gpu.limits.current().most_depth) == (0, 7)
-        assert gpu.limits.current().most_depth == before.most_depth
-    assert gpu.limits.current() is before
-    with contextlib.suppress(OSError), gpu.limits.forced(most_flops=0):
+    before = gpu.runtime.limits.current()
+    with gpu.runtime.limits.forced(most_flops=0):
+        with gpu.runtime.limits.forced(most_depth=7):
+            assert (
+                gpu.runtime.limits.current().most_flops,
+                gpu.runtime.limits.current().most_depth,
+            ) == (0, 7)
+        assert gpu.runtime.limits.current().most_depth == before.most_depth
+    assert gpu.runtime.limits.current() is before
+    with contextlib.suppress(OSError), gpu.runtime.limits.forced(most_flops=0):
         raise OSError
-    assert gpu.limits.current() is before
+    assert gpu.runtime.limits.current() is before
 
 
 def test_both_sides_name_the_same_file_and_limits(gpu):
-    names = {field.name for field in dataclasses.fields(gpu.limits.Limits)}
-    assert gpu.limits.FILE == crossings.LIMITS
+    names = {field.name for field in dataclasses.fields(gpu.runtime.limits.Limits)}
+    assert gpu.runtime.limits.FILE == crossings.LIMITS
     assert {name for rung in crossings.ladders() for name in rung.sizes} < names

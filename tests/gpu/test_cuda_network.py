@@ -36,7 +36,7 @@ def make():
     """create(...) of a network that takes the path."""
 
     def make(backend, path, *arguments, **others):
-        with backend.limits.forced(**FORCED[path]):
+        with backend.runtime.limits.forced(**FORCED[path]):
             network = create(backend.network, *arguments, **others)
         assert taken(network) == path
         return network
@@ -79,13 +79,15 @@ def test_float64(gpu, make, path, case):
 @every_case
 def test_a_block_of_512_threads(every_order, case, monkeypatch):
     """Whole batches, smaller ones, and more rows than fit in shared memory."""
-    with every_order.limits.forced(block_threads=512):
+    with every_order.runtime.limits.forced(block_threads=512):
         network = create(every_order.network, case, 19)
         monkeypatch.setattr(every_order.network, "chunk_of", lambda spec: 12)
         chunked = create(every_order.network, case, 41)
-    blocks, launch = [], every_order.table.plan
+    blocks, launch = [], every_order.runtime.table.plan
     monkeypatch.setattr(
-        every_order.table, "plan", lambda *given: blocks.append(launch(*given)[3]) or launch(*given)
+        every_order.runtime.table,
+        "plan",
+        lambda *given: blocks.append(launch(*given)[3]) or launch(*given),
     )
     for seed, count in enumerate((19, 7, 1)):
         verify_step(every_order, network, case, *rows(case, count, seed=seed))
@@ -183,11 +185,15 @@ def test_the_largest_small_networks_stay_within_shared_memory(gpu, dtype, optimi
     assert network.step(x, labels) == pytest.approx(np.log(2))
     plan = network._trainer._plan.tolist()
     end = plan[-1] + plan[3] * (2 | 1)  # of the last layer's dz
-    assert 0.95 * gpu.training.SHARED < end * np.dtype(dtype).itemsize <= gpu.training.SHARED
+    assert (
+        0.95 * gpu.network.training.SHARED
+        < end * np.dtype(dtype).itemsize
+        <= gpu.network.training.SHARED
+    )
 
 
 def test_python_and_cuda_state_the_same_limits(gpu):
-    text, training = gpu.table.source("network"), gpu.training
+    text, training = gpu.runtime.table.source("network"), gpu.network.training
     for constant, value in (
         ("MOST_LAYERS", training.MOST_LAYERS),
         ("GROUP", training.GROUP),
@@ -239,7 +245,7 @@ def test_a_run_continues_bit_by_bit(gpu, make, path, case, tmp_path):
 
 def test_adam_at_late_steps(gpu, make, monkeypatch):
     """The scalars of some steps are on the GPU: beyond them, before them, within an epoch."""
-    monkeypatch.setattr(gpu.training, "AT_HAND", 3)
+    monkeypatch.setattr(gpu.network.training, "AT_HAND", 3)
     network = make(gpu, "block", "moons", 4)
     x, labels = rows("moons", 4)
     state = network.state()

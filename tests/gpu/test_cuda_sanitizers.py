@@ -367,6 +367,7 @@ BARRIERS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("file", "occurrence"), BARRIERS)
 def test_every_barrier_is_missed(file, occurrence, tmp_path):
     """Without any one of the barriers ThreadSanitizer finds a race: none is there for nothing."""

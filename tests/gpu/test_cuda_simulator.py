@@ -207,7 +207,7 @@ def test_a_kernel_takes_nothing_of_another_kind(on_cupy_arrays, monkeypatch):
     with pytest.raises(TypeError, match=r"a kernel cannot take a numpy\.ndarray"):
         device.launch("total", (), values, np.empty(()), 4)
     planned = "losses", "float64", (1,), (256,)
-    monkeypatch.setattr(on_cupy_arrays.table, "plan", lambda *given: (*planned, given[-1]))
+    monkeypatch.setattr(on_cupy_arrays.runtime.table, "plan", lambda *given: (*planned, given[-1]))
     with pytest.raises(TypeError, match=r"a kernel cannot take a builtins\.int"):
         device.launch("total", (), values, total, 4)
     with pytest.raises(RuntimeError, match="argument 2 has 8 bytes where its parameter has 4"):
@@ -220,7 +220,7 @@ def test_a_kernel_takes_nothing_of_another_kind(on_cupy_arrays, monkeypatch):
 @pytest.mark.parametrize("operation", OPERATIONS, ids=str)
 def test_size_of_the_grid_is_a_matter_of_speed_alone(simulated, operation, monkeypatch):
     """With few blocks every loop that strides over the grid goes round more than once."""
-    monkeypatch.setattr(simulated.table, "BLOCKS", 2)
+    monkeypatch.setattr(simulated.runtime.table, "BLOCKS", 2)
     rng = np.random.default_rng(0)
     for batch, fan_out in ((5, 600), (700, 3), (70, 70)):
         verify(simulated, operation, operation.sample(rng, case(batch, 9, fan_out)))

@@ -39,7 +39,7 @@ def launched(backend, monkeypatch):
 @over_dense
 def test_large_tiles_agree_with_oracle(capturing, operation, dtype, monkeypatch):
     """The sizes at which the small tiles are tested with every backend."""
-    monkeypatch.setattr(capturing.table, "MANY_TILES", 1)
+    monkeypatch.setattr(capturing.runtime.table, "MANY_TILES", 1)
     names = launched(capturing, monkeypatch)
     rng = np.random.default_rng(0)
     for shape in SHAPES:
@@ -54,11 +54,11 @@ def test_large_tiles_agree_with_oracle(capturing, operation, dtype, monkeypatch)
 @over_dtypes
 def test_the_depth_is_split_in_any_way(capturing, operation, dtype, many, monkeypatch):
     """Parts that end within a panel, begin beyond the depth, and lie off the 16-byte borders."""
-    monkeypatch.setattr(capturing.table, "MANY_TILES", many)
+    monkeypatch.setattr(capturing.runtime.table, "MANY_TILES", many)
     names = launched(capturing, monkeypatch)
     rng = np.random.default_rng(0)
     for least, shape in ((1, (67, 65, 70)), (9, (40, 45, 33)), (4, (90, 80, 9))):
-        monkeypatch.setattr(capturing.table, "PART_DEPTH", least)
+        monkeypatch.setattr(capturing.runtime.table, "PART_DEPTH", least)
         names.clear()
         verify(capturing, operation, operation.sample(rng, case(*shape, dtype)))
         assert "finish_product" in names

@@ -33,14 +33,14 @@ def make(card):
     """A network that is trained in the way of a path; all of its products by tiles."""
 
     def make(path, case, **others):
-        with card.limits.forced(**PATHS[path]):
+        with card.runtime.limits.forced(**PATHS[path]):
             network = create(card.network, case, 16, **others)
         trainer = network._trainer
         is_block = type(trainer).__name__ == "Block"
         assert path == ("block" if is_block else "graph" if trainer._graph else "chain")
         return network
 
-    with card.limits.forced(most_flops=np.inf, most_depth=np.inf):
+    with card.runtime.limits.forced(most_flops=np.inf, most_depth=np.inf):
         yield make
 
 
@@ -110,7 +110,7 @@ def test_deep_products(card, monkeypatch, depth, dtype):
         (backward, depth, 33, 65),  # dW over the batch
     ):
         deep, rng = sized(batch, fan_in, fan_out, dtype), np.random.default_rng(depth)
-        with card.limits.forced(most_flops=0):
+        with card.runtime.limits.forced(most_flops=0):
             verify(card, operation, operation.sample(rng, deep))
     assert len(products) == 2 * 5  # verify() calls each twice
 
@@ -121,7 +121,7 @@ def test_memory_does_not_grow(real):
     import cupy
 
     def turn():
-        with real.limits.forced(most_products=0):
+        with real.runtime.limits.forced(most_products=0):
             networks = [create(real.network, case, 16) for case in ("prelu", "wide output")]
         for network, case in zip(networks, ("prelu", "wide output"), strict=True):
             x, labels, order = data(real, case)
