@@ -8,7 +8,7 @@ import time
 
 import numpy as np
 
-from . import activations, dense, losses, network, optimizers
+from . import activation_spec, dense, losses, network, optimizers
 from .activations import activation_backward, activation_forward
 from .dense import dense_backward, dense_forward
 from .losses import softmax, softmax_cross_entropy, sparse_categorical_cross_entropy
@@ -16,7 +16,7 @@ from .optimizers import adagrad, adam, momentum, nesterov, rmsprop, sgd
 from .spec import Case, Operation, Result
 
 FAMILIES = {
-    "activations": activations.OPERATIONS,
+    "activations": activation_spec.OPERATIONS,
     "dense": dense.OPERATIONS,
     "losses": losses.OPERATIONS,
     "optimizers": optimizers.OPERATIONS,

@@ -4,17 +4,14 @@ from functools import partial
 
 import numpy as np
 
-from .activations import (
-    ACTIVATIONS,
-    FLOPS,
-    activation_backward,
-    activation_forward,
+from .activation_spec import (
     backward_bound,
     forward_bound,
     sample_alpha,
     sample_saved,
     slope_bound,
 )
+from .activations import ACTIVATIONS, activation_backward, activation_forward
 from .bounds import EXACT, Bound, product_bound, sum_bound, unit_roundoff
 from .spec import Case, Operation, Result, store
 
@@ -141,7 +138,7 @@ def _backward_edges(activation, dtype):
 
 def _operations():
     for activation in ACTIVATIONS:
-        forward, backward = FLOPS[activation]
+        forward, backward = ACTIVATIONS[activation].flops
         alphas = int(activation in ("prelu", "rectifier"))
         of_slopes, saved = int(activation == "prelu"), int(activation != "identity")
         yield Operation(

@@ -11,7 +11,7 @@ import itertools
 import numpy as np
 
 from . import optimizers
-from .activations import DEFAULT_ALPHA, SAVES_INPUT, WEIGHT_GAINS, activation_forward
+from .activations import ACTIVATIONS, activation_forward
 from .dense import dense_backward, dense_forward
 from .losses import softmax_cross_entropy
 
@@ -50,14 +50,14 @@ LOSSES = {
 def initial(sizes, activations, dtype, seed):
     """The parameters at the start: {"layer0.weight": ..., "layer0.bias": ..., ...}.
 
-    Weights are normal with variance gain / fan_in where the activation behind them has a gain in
-    WEIGHT_GAINS and 2 / (fan_in + fan_out) otherwise (Glorot and Bengio 2010):
+    Weights are normal with variance gain / fan_in where the activation behind them declares a gain
+    and 2 / (fan_in + fan_out) otherwise (Glorot and Bengio 2010):
     numpy.random.default_rng(seed), layer by layer, drawn in float64.
     Biases are 0, the learned slopes of prelu 0.25.
     """
     rng, parameters = np.random.default_rng(seed), {}
     for layer, (fan_in, fan_out) in enumerate(itertools.pairwise(sizes)):
-        gain = WEIGHT_GAINS.get(activations[layer])
+        gain = ACTIVATIONS[activations[layer]].weight_gain
         variance = gain / fan_in if gain else 2 / (fan_in + fan_out)
         weight = rng.standard_normal((fan_in, fan_out)) * variance**0.5
         parameters[f"layer{layer}.weight"] = weight.astype(dtype)
@@ -140,7 +140,7 @@ class Network:
     def _layer(self, layer):
         parts = (self.parameters.get(f"layer{layer}.{part}") for part in ("weight", "bias"))
         name = self.activations[layer]
-        alpha = self.parameters.get(f"layer{layer}.slope", DEFAULT_ALPHA.get(name))
+        alpha = self.parameters.get(f"layer{layer}.slope", ACTIVATIONS[name].alpha)
         return *parts, name, alpha
 
     def _forward(self, x):
@@ -164,7 +164,7 @@ class Network:
         for layer in reversed(range(len(self.activations))):
             weight, _, name, alpha = self._layer(layer)
             after = inputs[layer + 1] if layer + 1 < len(inputs) else logits
-            saved = sums[layer] if name in SAVES_INPUT else after
+            saved = sums[layer] if ACTIVATIONS[name].saves_input else after
             dy, *of_layer = dense_backward(dy, inputs[layer], weight, saved, name, alpha)
             for part, gradient in zip(("weight", "bias", "slope"), of_layer, strict=False):
                 gradients[f"layer{layer}.{part}"] = gradient

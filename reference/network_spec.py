@@ -5,14 +5,8 @@ import itertools
 import numpy as np
 
 from . import optimizers
-from .activations import (
-    SAVES_INPUT,
-    activation_backward,
-    activation_forward,
-    backward_bound,
-    forward_bound,
-    slope_bound,
-)
+from .activation_spec import backward_bound, forward_bound, slope_bound
+from .activations import ACTIVATIONS, activation_backward, activation_forward
 from .bounds import ELEMENTARY, EXACT, Bound, smallest_normal, unit_roundoff
 from .dense import gradient_bounds, linear_bound
 from .losses import LABEL_BYTES, mean_bound, softmax
@@ -75,7 +69,7 @@ def step_bound(network, x, labels, dtype):
         weight, _, name, alpha = network._layer(layer)
         x, of_x = inputs[layer], of_inputs[layer]
         saved, of_saved = ([*inputs, logits][layer + 1], [*of_inputs, of_logits][layer + 1])
-        if name in SAVES_INPUT:
+        if ACTIVATIONS[name].saves_input:
             saved, of_saved = sums[layer], of_sums[layer]
         dz = activation_backward(dy, saved, name, alpha)
         dz, *dalpha = dz if name == "prelu" else (dz,)

@@ -22,11 +22,12 @@ def test_ids_count_from_zero():
 
 
 def test_activations_are_the_references():
-    assert tuple(catalog.ACTIVATIONS) == activations.ACTIVATIONS
+    assert tuple(catalog.ACTIVATIONS) == tuple(activations.ACTIVATIONS)
     for name, declared in catalog.ACTIVATIONS.items():
-        assert declared.saves_input == (name in activations.SAVES_INPUT), name
-        default = declared.alpha.default if declared.alpha else None
-        assert default == activations.DEFAULT_ALPHA.get(name), name
+        theirs = activations.ACTIVATIONS[name]
+        assert declared.saves_input == theirs.saves_input, name
+        assert declared.weight_gain == theirs.weight_gain, name
+        assert (declared.alpha.default if declared.alpha else None) == theirs.alpha, name
 
 
 def test_initial_weights_are_the_references():

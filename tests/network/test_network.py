@@ -53,7 +53,7 @@ def host(backend, network):
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-@pytest.mark.parametrize("activation", reference.activations.ACTIVATIONS[:-1])
+@pytest.mark.parametrize("activation", list(reference.activations.ACTIVATIONS)[:-1])
 def test_gradients_are_central_differences(activation, loss):
     shape = {"sizes": (4, 6, 5, 3), "activations": activation}
     smoothing = 0.0 if loss == "mean_squared_error" else 0.1
