@@ -1,5 +1,7 @@
 """What the product over the specifications cannot see: that the specification itself is right."""
 
+import math
+
 import numpy as np
 import pytest
 
@@ -112,3 +114,33 @@ def test_elementary_functions_are_as_accurate_as_stated():
         assert errors(elementary.expm1, np.expm1, near) < 2
         assert errors(elementary.tanh, np.tanh, wide / 4) < 3
         assert errors(elementary.tanh, np.tanh, near) < 3
+
+
+@pytest.mark.parametrize(("dtype", "most", "oracle"), [(np.float32, 12.9, 0), (np.float64, 37, 1)])
+def test_normal_distribution_is_as_accurate_as_stated(dtype, most, oracle):
+    """Against erfc in float64, which in its tail magnifies the rounding of z / sqrt(2) by z^2."""
+    from numba import njit
+
+    from kernels.numba_cpu.codegen.normal import normal
+
+    @njit(error_model="numpy", fastmath={"contract"})
+    def apply(z, p, e):
+        for i in range(z.size):
+            p[i], e[i] = normal(z[i])
+
+    z = np.random.default_rng(6).uniform(-most, most, 100_000).astype(dtype)
+    p, e = np.empty_like(z), np.empty_like(z)
+    apply(z, p, e)
+    exact = np.array([math.erfc(-x / math.sqrt(2)) / 2 for x in z.tolist()])
+    ulp = np.spacing(exact.astype(dtype))
+    assert (np.abs(p - exact) < (5 + oracle * z * z) * ulp).all()
+    wide = z.astype(np.longdouble)
+    exact = np.exp(-wide * wide / 2)
+    assert (np.abs(e - exact) < 4 * np.spacing(exact.astype(dtype))).all()
+    for value, limits in ((np.inf, (1, 0)), (-np.inf, (0, 0)), (0.0, (0.5, 1))):
+        z[:] = value
+        apply(z, p, e)
+        assert (p[0], e[0]) == limits
+    z[:] = np.nan
+    apply(z, p, e)
+    assert np.isnan(p[0])

@@ -121,6 +121,9 @@ inline int atomicExch(int* address, int value) {
   return __atomic_exchange_n(address, value, __ATOMIC_RELAXED);
 }
 
+inline float normcdf(float z) { return erfc(z * -M_SQRT1_2) / 2; }
+inline double normcdf(double z) { return erfcl(z * -sqrtl(0.5L)) / 2; }
+
 inline float __int_as_float(int bits) {
   float value;
   memcpy(&value, &bits, sizeof value);
