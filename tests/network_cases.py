@@ -5,6 +5,7 @@ import pytest
 
 from reference import network as reference
 from reference import optimizers
+from reference.activations import ACTIVATIONS
 from reference.network_spec import step_disagreement
 
 MOONS = {"beta1": 0.8, "beta2": 0.95, "eps": 1e-3}
@@ -30,10 +31,9 @@ CASES = {
 
 def create(backend, case, batch, dtype="float32", **others):
     sizes, activations, loss, optimizer, settings = CASES[case]
-    others = {"lr": 0.02, "seed": 1, **settings, **others}
+    others = {"activations": activations, "lr": 0.02, "seed": 1, **settings, **others}
     return backend.create(
         sizes,
-        activations=activations,
         loss=loss,
         optimizer=optimizer,
         batch=batch,
@@ -97,6 +97,8 @@ def hold(backend, network, oracle, x, labels, dtype):
     return loss
 
 
+# All that a network may name: a rectifier is no layer's, its cases are.
+EVERY_ACTIVATION = [name for name in ACTIVATIONS if name != "rectifier"]
 # For tests of one property at a time, in float64.
 MIXED = ("prelu", "leaky_relu", "elu", "tanh")
 SMALL = {"sizes": (5, 17, 33, 9, 16, 3), "activations": MIXED}

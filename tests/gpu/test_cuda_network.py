@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from conftest import IN_EVERY_ORDER, SIMULATED, backend_or_skip
-from network_cases import CASES, create, rows, verify_step, wide
+from network_cases import CASES, EVERY_ACTIVATION, create, hold, rows, trained, verify_step, wide
 
 from reference import network as reference
 
@@ -74,6 +74,16 @@ def test_float64(gpu, make, path, case):
     for seed, count in enumerate((19, 8)):
         data = rows(case, count, "float64", seed)
         verify_step(gpu, network, case, *data, "float64")
+
+
+@every_path
+@pytest.mark.parametrize("activation", EVERY_ACTIVATION)
+def test_every_activation(gpu, make, path, activation):
+    """Hidden layers keep for the backward pass what it takes, z or y."""
+    ours = make(gpu, path, "moons", 19, activations=activation)
+    oracle = create(reference, "moons", 19, "float64", activations=activation)
+    ours.load_state(trained(ours.state()))
+    hold(gpu, ours, oracle, *rows("moons", 13), "float32")
 
 
 @every_case

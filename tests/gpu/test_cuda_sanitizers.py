@@ -190,8 +190,8 @@ BUGS = [
     Bug(
         *("activations of the minibatch before", "network.cu"),
         *(
-            "memory[layer.y + place] = activate<ACTIVATION>(z, alpha);",
-            "if (rows > 20) memory[layer.y + place] = activate<ACTIVATION>(z, alpha);",
+            "memory[layer.y + place + g * step] = activate",
+            "if (rows > 20) memory[layer.y + place + g * step] = activate",
         ),
         *("network", "plain", r"(loss|layer\S+): \d+ of \d+ wrong"),
     ),

@@ -3,7 +3,19 @@
 import numpy as np
 import pytest
 from conftest import FAST_NATIVE, NATIVE, SIMULATED, backend_or_skip
-from network_cases import BUSY, LARGE, NETWORKS, SMALL, hold, make, put, sample, trained, wide
+from network_cases import (
+    BUSY,
+    EVERY_ACTIVATION,
+    LARGE,
+    NETWORKS,
+    SMALL,
+    hold,
+    make,
+    put,
+    sample,
+    trained,
+    wide,
+)
 
 import reference
 from benchmarks.suites import suite
@@ -53,7 +65,7 @@ def host(backend, network):
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-@pytest.mark.parametrize("activation", list(reference.activations.ACTIVATIONS)[:-1])
+@pytest.mark.parametrize("activation", EVERY_ACTIVATION)
 def test_gradients_are_central_differences(activation, loss):
     shape = {"sizes": (4, 6, 5, 3), "activations": activation}
     smoothing = 0.0 if loss == "mean_squared_error" else 0.1
@@ -121,6 +133,16 @@ def drawn(rng, loss, optimizer):
         "label_smoothing": 0.0 if loss == "mean_squared_error" else rng.uniform(0.1, 0.9),
         "weight_decay": rng.uniform(0.1, 0.5),
     }
+
+
+@pytest.mark.parametrize("activation", EVERY_ACTIVATION)
+@pytest.mark.parametrize("sizes", [(4, 9, 7, 3), (20, 200, 180, 4)], ids=["small", "large"])
+def test_a_step_with_every_activation(backend, sizes, activation):
+    """Hidden layers keep for the backward pass what it takes, z or y."""
+    network = {"sizes": sizes, "activations": activation}
+    ours, oracle = make(backend, network), make(reference, network)
+    ours.load_state(trained(ours.state()))
+    hold(backend, ours, oracle, *sample(network, 13), "float64")
 
 
 @over_dtypes

@@ -11,13 +11,14 @@ constexpr int MEMORY = 46 * 1024 / sizeof(real);  // of 48 KiB; in elements, as 
 constexpr int MOST_LAYERS = 16;
 constexpr int MOST_THREADS = 512;  // the block has these or half as many: see limits.py
 constexpr int GROUP = 4;  // rows of a thread: a weight is loaded once for all of them
+constexpr int TOGETHER = sizeof(real) == 4 ? GROUP : 1;  // activations that the registers hold
 
 // As kernels/cupy_gpu/network/training.py lays them out.
 struct Plan {
   int layers, flats, size, chunk, rule, loss, batch;
 };
-// x, z, y, dy, dz: rows of fan_in or fan_out elements in shared memory; z differs from y, and dy
-// from dz, for prelu alone.
+// x, z, y, dy, dz: rows of fan_in or fan_out elements in shared memory; z differs from y where the
+// backward pass takes it, dy from dz for prelu alone.
 struct Layer {
   int fan_in, fan_out, activation_id, weight, bias, slopes, x, z, y, dy, dz;
 };
@@ -40,16 +41,17 @@ __device__ inline void forward(real* memory, const Layer& layer, real slope, int
 #pragma unroll
       for (int g = 0; g < GROUP; ++g) sums[g] += x[g * groups * in + k] * w;
     }
-    const real bias = memory[layer.bias + unit];
+    const int place = row * out + unit, step = groups * out;
+#pragma unroll
+    for (int g = 0; g < GROUP; ++g)
+      memory[layer.z + place + g * step] = sums[g] + memory[layer.bias + unit];
     with_activation(layer.activation_id, [&](auto constant) {
       constexpr int ACTIVATION = decltype(constant)::value;
       const real alpha = ACTIVATION == SLOPES ? memory[layer.slopes + unit] : slope;
-#pragma unroll
+#pragma unroll TOGETHER
       for (int g = 0; g < GROUP; ++g) {
-        const int place = (row + g * groups) * out + unit;
-        const real z = sums[g] + bias;
-        memory[layer.z + place] = z;
-        memory[layer.y + place] = activate<ACTIVATION>(z, alpha);
+        const real z = memory[layer.z + place + g * step];
+        memory[layer.y + place + g * step] = activate<ACTIVATION>(z, alpha);
       }
     });
   }
@@ -73,15 +75,17 @@ __device__ inline void backward(real* memory, const Layer& layer, const Layer& b
       for (int g = 0; g < GROUP; ++g) sums[g] += dz[g * groups * out + k] * w;
       if (++k == fan_out) k = 0;
     }
+    const int place = row * in + unit, step = groups * in;
+#pragma unroll
+    for (int g = 0; g < GROUP; ++g) memory[before.dy + place + g * step] = sums[g];
     with_activation(before.activation_id, [&](auto constant) {
       constexpr int ACTIVATION = decltype(constant)::value;
       const real alpha = ACTIVATION == SLOPES ? memory[before.slopes + unit] : slope;
-#pragma unroll
+#pragma unroll TOGETHER
       for (int g = 0; g < GROUP; ++g) {
-        const int place = (row + g * groups) * in + unit;
-        const real saved = memory[before.z + place];
-        memory[before.dy + place] = sums[g];
-        memory[before.dz + place] = differentiate<ACTIVATION>(sums[g], saved, alpha);
+        const int there = place + g * step;
+        const real dy = memory[before.dy + there], saved = memory[before.z + there];
+        memory[before.dz + there] = differentiate<ACTIVATION>(dy, saved, alpha);
       }
     });
   }

@@ -17,7 +17,7 @@ import itertools
 import numpy as np
 
 from ... import arguments
-from ...catalog import ACTIVATIONS, IDENTITY, LOSSES, RULES, SLOPES
+from ...catalog import ACTIVATIONS, IDENTITY, LOSSES, RULES
 from .. import dense, losses
 from ..activations import forward as activation_forward
 from ..optimizers import MOST_SCALARS
@@ -50,13 +50,10 @@ class Block:
         for n, (fan_in, fan_out) in enumerate(itertools.pairwise(spec.sizes)):
             names = (f"layer{n}.{part}" for part in ("weight", "bias", "slope"))
             places = [spec.places.get(name, (spec.size,))[0] for name in names]
-            activation_id, y, dz = (
-                ACTIVATIONS[spec.activations[n]].id,
-                place(fan_out),
-                place(fan_out),
-            )
-            z, dy = (place(fan_out), place(fan_out)) if activation_id == SLOPES else (y, dz)
-            plan += [fan_in, fan_out, activation_id, *places, x, z, y, dy, dz]
+            declared, y, dz = ACTIVATIONS[spec.activations[n]], place(fan_out), place(fan_out)
+            z = place(fan_out) if declared.saves_input else y
+            dy = place(fan_out) if declared.learned else dz
+            plan += [fan_in, fan_out, declared.id, *places, x, z, y, dy, dz]
             x = y
         self._plan = device.asarray(np.array(plan, np.int32))
         slopes = [_slope(name) for name in spec.activations]
@@ -114,8 +111,8 @@ class Chain:
         self._x, self._targets = rows(spec.sizes[0]), rows(spec.sizes[-1])
         self._y = [rows(units) for units in spec.sizes[1:]]
         self._z = [
-            rows(y.shape[1]) if activation_id == SLOPES else y
-            for y, (_, _, activation_id, _, _) in zip(self._y, self._layers, strict=True)
+            rows(y.shape[1]) if ACTIVATIONS[name].saves_input else y
+            for y, name in zip(self._y, spec.activations, strict=True)
         ]
         self._dy = [rows(units) for units in spec.sizes[1:]]
         self._chosen = device.asarray(np.zeros(spec.batch, np.int32))
@@ -155,7 +152,7 @@ class Chain:
         inputs = [self._x[:rows], *(y[:rows] for y in self._y)]
         for n, (weight, bias, activation_id, slope, slopes) in enumerate(self._layers):
             z, y = self._z[n][:rows], inputs[n + 1]
-            if activation_id == SLOPES:
+            if self._z[n] is not self._y[n]:
                 dense.forward(inputs[n], weight, bias, IDENTITY, 0.0, None, z)
                 activation_forward(z, activation_id, slope, slopes, y)
             else:
@@ -181,7 +178,8 @@ def chunk_of(spec):
     few = weights * spec.batch <= limits.current().most_products
     if not few or len(spec.sizes) - 1 > MOST_LAYERS:
         return 0
-    copies = (4 if name == "prelu" else 2 for name in spec.activations)
+    declared = (ACTIVATIONS[name] for name in spec.activations)
+    copies = (2 + each.saves_input + each.learned for each in declared)
     a_row = _stride(spec.sizes[0])
     a_row += sum(n * _stride(units) for n, units in zip(copies, spec.sizes[1:], strict=True))
     free = SHARED // spec.dtype.itemsize - (2 + len(spec.states)) * spec.size

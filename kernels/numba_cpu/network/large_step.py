@@ -37,7 +37,7 @@ def _products(memory, layers, plan, x, n, batch):
     """The products of layer n: forward, of its weights' gradient, and of its input's."""
     layer, workspace, size = layers[n], advance(memory, plan[WORKSPACE]), plan[WORKSPACE_SIZE]
     fan_in, fan_out, activation_id = layer[FAN_IN], layer[FAN_OUT], layer[ACTIVATION]
-    fused = IDENTITY if activation_id == SLOPES else activation_id
+    fused = activation_id if layer[Z] == layer[Y] else IDENTITY
     gradients, before = plan[SIZE], layers[max(n - 1, 0)]
     weight = matrix(memory, layer[WEIGHT], fan_in, fan_out)
     bias = vector(memory, layer[BIAS], fan_out)
@@ -70,10 +70,10 @@ def large_forward(memory, layers, plan, x, batch):
     for n in range(len(layers)):
         layer = layers[n]
         gemm.compute(_products(memory, layers, plan, x, n, batch)[0])
-        if layer[ACTIVATION] == SLOPES:
+        if layer[Z] != layer[Y]:
             z = matrix(memory, layer[Z], batch, layer[FAN_OUT])
             y = matrix(memory, layer[Y], batch, layer[FAN_OUT])
-            forward(SLOPES, z, vector(memory, layer[ALPHA], layer[ALPHAS]), y)
+            forward(layer[ACTIVATION], z, vector(memory, layer[ALPHA], layer[ALPHAS]), y)
 
 
 @threaded

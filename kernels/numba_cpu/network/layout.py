@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 
-from ...catalog import ACTIVATIONS, LOSSES, RULES, SLOPES
+from ...catalog import ACTIVATIONS, LOSSES, RULES
 from ...network import description
 from ..codegen.vectors import VECTOR_BYTES
 from .large_step import workspace_size
@@ -52,21 +52,20 @@ def layout(spec):
     small = all(a * b <= SMALL_LAYER for a, b in itertools.pairwise(spec.sizes))
     layers = np.zeros((len(spec.activations), COLUMNS), np.int64)
     for n, (fan_in, fan_out) in enumerate(itertools.pairwise(spec.sizes)):
-        row, activation_id = layers[n], ACTIVATIONS[spec.activations[n]].id
-        row[FAN_IN], row[FAN_OUT], row[ACTIVATION] = fan_in, fan_out, activation_id
+        row, declared = layers[n], ACTIVATIONS[spec.activations[n]]
+        row[FAN_IN], row[FAN_OUT], row[ACTIVATION] = fan_in, fan_out, declared.id
         row[WEIGHT], row[BIAS] = (spec.places[f"layer{n}.{p}"][0] for p in ("weight", "bias"))
-        row[ALPHAS] = fan_out if activation_id == SLOPES else 1
-        row[ALPHA] = spec.places[f"layer{n}.slope"][0] if activation_id == SLOPES else place(1)
+        row[ALPHAS] = fan_out if declared.learned else 1
+        row[ALPHA] = spec.places[f"layer{n}.slope"][0] if declared.learned else place(1)
     plan = np.zeros(ENTRIES, np.int64)
     plan[ZEROS] = place(unit) + unit  # behind a one
     place(max(spec.sizes))
     work = end
     for n, (fan_in, fan_out) in enumerate(itertools.pairwise(spec.sizes)):
-        row = layers[n]
-        row[Y], row[DY] = (place(spec.batch * fan_out) for _ in range(2))
-        row[Z], row[DZ] = row[Y], row[DY]
-        if row[ACTIVATION] == SLOPES:
-            row[Z], row[DZ] = (place(spec.batch * fan_out) for _ in range(2))
+        row, declared, count = layers[n], ACTIVATIONS[spec.activations[n]], spec.batch * fan_out
+        row[Y], row[DY] = place(count), place(count)
+        row[Z] = place(count) if declared.saves_input else row[Y]
+        row[DZ] = place(count) if declared.learned else row[DY]
         if small and n > 0:
             row[TRANSPOSED] = place(math.prod(-(-k // lanes) * lanes for k in (fan_in, fan_out)))
     plan[SMALL] = small

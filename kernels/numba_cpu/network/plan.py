@@ -19,9 +19,9 @@ from ..codegen.vectors import advance
 from ..losses import cross_entropy_rows
 from ..optimizers import with_part, with_scalars
 
-# Columns of `layers`. Y: output; Z: pre-activation, its own place for prelu, else that of Y. DY, DZ
-# are the gradients of the loss with respect to them, DZ likewise. TRANSPOSED: the weights of a
-# small network, transposed. ALPHAS counts the slopes.
+# Columns of `layers`. Y: output; Z: pre-activation, at a place of its own where the backward pass
+# takes it, else at that of Y. DY, DZ: the gradients of the loss with respect to them, DZ at a place
+# of its own for prelu. TRANSPOSED: the weights of a small network. ALPHAS counts the slopes.
 FAN_IN, FAN_OUT, ACTIVATION, WEIGHT, BIAS, ALPHA, ALPHAS = range(7)
 Y, Z, DY, DZ, TRANSPOSED, COLUMNS = range(ALPHAS + 1, ALPHAS + 7)
 # Entries of `plan`. SIZE: of one flat array; INPUT, TARGETS: gathered rows; ZEROS: as many as the

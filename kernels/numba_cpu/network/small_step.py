@@ -78,7 +78,7 @@ def _forward_block(memory, layers, x, first, rows):
         )  # fmt: skip
         inputs = advance(memory, layer[Y])
         alpha = vector(memory, layer[ALPHA], layer[ALPHAS])
-        if activation_id == SLOPES:
+        if layer[Z] != layer[Y]:
             y = carray(advance(inputs, first * fan_out), (rows, fan_out))
             forward_rows(activation_id, carray(z, (rows, fan_out)), alpha, y)
         elif activation_id != IDENTITY:
@@ -100,9 +100,9 @@ def _backward_block(memory, layers, plan, first, rows):
             z = matrix(memory, layer[Z] + start, rows, fan_out)
             backward_rows(activation_id, dy, z, alpha, carray(dz, (rows, fan_out)))
         elif activation_id != IDENTITY:
-            y = vector(memory, layer[Y] + start, rows * fan_out)
+            saved = vector(memory, layer[Z] + start, rows * fan_out)
             with_derivative(
-                d_row_in_place, activation_id, carray(dz, (rows * fan_out,)), y, alpha[0]
+                d_row_in_place, activation_id, carray(dz, (rows * fan_out,)), saved, alpha[0]
             )
         if n > 0:
             dx = advance(memory, layers[n - 1, DY] + first * fan_in)
