@@ -22,7 +22,7 @@ class Number:
 
 # --- activations ----------------------------------------------------------------------------------
 
-IDENTITY, RELU, SLOPE, SLOPES, ELU, SELU, SIGMOID, TANH, SILU = range(9)
+IDENTITY, RELU, SLOPE, SLOPES, ELU, SELU, SIGMOID, TANH, SILU, GELU = range(10)
 
 # Klambauer et al., Self-Normalizing Neural Networks, NeurIPS 2017, appendix A1.
 SELU_LAMBDA = 1.0507009873554804934193349852946
@@ -63,6 +63,7 @@ ACTIVATIONS = {
     "sigmoid": Activation(SIGMOID, exponentials=True),
     "tanh": Activation(TANH, exponentials=True),
     "silu": Activation(SILU, saves_input=True, exponentials=True),
+    "gelu": Activation(GELU, saves_input=True, exponentials=True),
     "rectifier": Activation(SLOPE, Number(low=-math.inf), per_unit=True, saves_input=True),
 }
 PRELU_SLOPE = 0.25  # at the start: He et al., Delving Deep into Rectifiers, ICCV 2015

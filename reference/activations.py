@@ -6,6 +6,7 @@ where the derivative follows from it, else the pre-activation z (`saves_input`).
 derivative is the one from the left.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,6 +41,11 @@ class Activation:
     weight_gain: float | None = None
 
 
+def _magnified(roundings):
+    """An exponential magnifies the rounding of z^2 / 2, which counts in the tail, until it is 0."""
+    return lambda z: roundings + np.where(z < 0, np.minimum(z * z, 1500.0), 1.0)
+
+
 # alpha and lambda are themselves rounded; sigmoid and tanh take an exponential, an addition and a
 # division. Gains: He et al. 2015, selu Klambauer et al. 2017.
 ACTIVATIONS = {
@@ -52,6 +58,12 @@ ACTIVATIONS = {
     "sigmoid": Activation((ELEMENTARY + 2, 3), (4, 3)),
     "tanh": Activation((ELEMENTARY + 2, 4), (1, 4)),
     "silu": Activation((ELEMENTARY + 3, 2 * ELEMENTARY + 9), (5, 9), saves_input=True, gated=True),
+    "gelu": Activation(
+        tuple(map(_magnified, (ELEMENTARY + 4, ELEMENTARY + 6))),
+        (5, 9),
+        saves_input=True,
+        gated=True,
+    ),
     "rectifier": Activation((2, 2), (2, 2), saves_input=True),
 }
 
@@ -69,10 +81,12 @@ def activation_forward(z, activation, alpha=None, *, out=None):
     sigmoid     1 / (1 + exp(-z))
     tanh        tanh(z)
     silu        z / (1 + exp(-z))
+    gelu        z P(Z <= z), Z standard normal
 
     z, out: (batch, units). Raises ValueError for an unknown activation.
     Sources: Nair and Hinton 2010 (relu), Maas et al. 2013 (leaky_relu), He et al. 2015 (prelu),
-    Clevert et al. 2016 (elu), Klambauer et al. 2017 (selu), Elfwing et al. 2018 (silu).
+    Clevert et al. 2016 (elu), Klambauer et al. 2017 (selu), Elfwing et al. 2018 (silu),
+    Hendrycks and Gimpel 2016 (gelu).
     """
     alpha = default_alpha(activation, alpha)
     match activation:
@@ -95,9 +109,20 @@ def activation_forward(z, activation, alpha=None, *, out=None):
             y = np.tanh(z)
         case "silu":
             y = z * activation_forward(z, "sigmoid")
+        case "gelu":
+            y = z * normal(z)[0]
         case _:
             raise _unknown(activation)
     return store(out, y)
+
+
+def normal(z):
+    """(P(Z <= z), its density at z) of a standard normal Z."""
+    probability = (_erfc(z.astype(np.float64) / -(2**0.5)) / 2).astype(z.dtype)
+    return probability, np.exp(-z * z / 2) / np.sqrt(2 * np.pi).astype(z.dtype)
+
+
+_erfc = np.vectorize(math.erfc, otypes=[np.float64])
 
 
 def default_alpha(activation, alpha):
@@ -115,7 +140,8 @@ def activation_backward(dy, saved, activation, alpha=None, *, out=None):
 
     act' from y: relu 1 or 0, leaky_relu 1 or alpha, elu 1 or y + alpha, selu lambda or
     y + lambda alpha, sigmoid y (1 - y), tanh (1 - y)(1 + y); from z: prelu, rectifier 1 or alpha,
-    silu s + z s (1 - s) with s = 1 / (1 + exp(-z)).
+    silu s + z s (1 - s) with s = 1 / (1 + exp(-z)),
+    gelu P(Z <= z) + z exp(-z^2 / 2) / sqrt(2 pi).
 
     dy, saved: (batch, units); dalpha: (units,). out: dz, or (dz, dalpha) for prelu.
     Raises ValueError for an unknown activation.
@@ -139,6 +165,9 @@ def activation_backward(dy, saved, activation, alpha=None, *, out=None):
         case "silu":
             s = activation_forward(saved, "sigmoid")
             dz = (s + saved * s * (1 - s)) * dy
+        case "gelu":
+            probability, density = normal(saved)
+            dz = (probability + saved * density) * dy
         case _:
             raise _unknown(activation)
     if activation != "prelu":

@@ -3,11 +3,14 @@
 `activation_id` is chosen at run time, so that what is compiled once serves every activation.
 """
 
+import math
+
 from numba.extending import register_jitable
 
 from ..catalog import (
     ACTIVATIONS,
     ELU,
+    GELU,
     IDENTITY,
     RELU,
     SELU,
@@ -21,6 +24,7 @@ from ..catalog import (
 )
 from .codegen.elementary import exp, expm1, tanh
 from .codegen.jit import choice
+from .codegen.normal import normal
 
 # act(z) of one number and dy act'(z), from s: z or y, as the catalogue says; a is alpha. NaN stays
 # NaN.
@@ -110,6 +114,17 @@ def _d_silu(dy, s, a):
     return (gate + s * gate * (one - gate)) * dy
 
 
+@register_jitable(forceinline=True)
+def _gelu(z, a):
+    return z * normal(z)[0]
+
+
+@register_jitable(forceinline=True)
+def _d_gelu(dy, s, a):
+    probability, e = normal(s)
+    return (probability + s * (e * type(s)(1 / math.sqrt(2 * math.pi)))) * dy
+
+
 # Of one alpha for all units; SLOPES, with one for each, has loops of its own below.
 _FUNCTIONS = {
     IDENTITY: (_identity, _d_identity),
@@ -120,6 +135,7 @@ _FUNCTIONS = {
     SIGMOID: (_sigmoid, _d_sigmoid),
     TANH: (_tanh, _d_tanh),
     SILU: (_silu, _d_silu),
+    GELU: (_gelu, _d_gelu),
 }
 _IDS = {declared.id for declared in ACTIVATIONS.values()} - {SLOPES}
 # with_forward(loop, activation_id, *arguments): loop(act, *arguments); with_derivative alike.

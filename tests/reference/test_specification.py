@@ -159,6 +159,7 @@ ACTIVATIONS = {
     "sigmoid": (4, 3, 0),
     "tanh": (1, 4, 0),
     "silu": (5, 9, 0),
+    "gelu": (5, 9, 0),
     "rectifier": (2, 2, 5),
 }
 WORK = {

@@ -2,7 +2,7 @@
 #include "common.cuh"
 
 // How an activation is computed: the numbers are those of kernels/catalog.py.
-enum Activation { IDENTITY, RELU, SLOPE, SLOPES, ELU, SELU, SIGMOID, TANH, SILU };
+enum Activation { IDENTITY, RELU, SLOPE, SLOPES, ELU, SELU, SIGMOID, TANH, SILU, GELU };
 
 constexpr real SELU_LAMBDA = 1.0507009873554804934193349852946;
 constexpr real SELU_ALPHA = 1.6732632423543772848170429916717;
@@ -19,6 +19,7 @@ template <int ACTIVATION> __device__ real activate(real z, real alpha) {
   }
   if constexpr (ACTIVATION == TANH) return tanh(z);
   if constexpr (ACTIVATION == SILU) return z * activate<SIGMOID>(z, alpha);
+  if constexpr (ACTIVATION == GELU) return z * normcdf(z);
   return z;
 }
 
@@ -35,6 +36,10 @@ template <int ACTIVATION> __device__ real differentiate(real dy, real saved, rea
     const real gate = activate<SIGMOID>(saved, alpha);
     return (gate + saved * gate * (1 - gate)) * dy;
   }
+  if constexpr (ACTIVATION == GELU) {
+    const real density = exp(saved * saved / -2) * real(0.39894228040143267794);  // 1 / sqrt(2 pi)
+    return (normcdf(saved) + saved * density) * dy;
+  }
   return dy;
 }
 
@@ -49,6 +54,7 @@ template <class Body> __device__ void with_activation(int activation_id, Body bo
     case SIGMOID: return body(Constant<SIGMOID>());
     case TANH: return body(Constant<TANH>());
     case SILU: return body(Constant<SILU>());
+    case GELU: return body(Constant<GELU>());
     case IDENTITY: return body(Constant<IDENTITY>());
     default: __trap();
   }
