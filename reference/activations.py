@@ -41,9 +41,11 @@ class Activation:
     weight_gain: float | None = None
 
 
-def _magnified(roundings):
-    """An exponential magnifies the rounding of z^2 / 2, which counts in the tail, until it is 0."""
-    return lambda z: roundings + np.where(z < 0, np.minimum(z * z, 1500.0), 1.0)
+def _magnified(roundings, more):
+    """An exponential magnifies its argument's roundings by it, to `more` u until it is 0. That
+    counts in the tail: to the right the exponential is small beside 1.
+    """
+    return lambda z: roundings + np.where(z < 0, np.minimum(more(z), 5000.0), 4.0)
 
 
 # alpha and lambda are themselves rounded; sigmoid and tanh take an exponential, an addition and a
@@ -59,8 +61,8 @@ ACTIVATIONS = {
     "tanh": Activation((ELEMENTARY + 2, 4), (1, 4)),
     "silu": Activation((ELEMENTARY + 3, 2 * ELEMENTARY + 9), (5, 9), saves_input=True, gated=True),
     "gelu": Activation(
-        tuple(map(_magnified, (ELEMENTARY + 4, ELEMENTARY + 6))),
-        (5, 9),
+        (_magnified(ELEMENTARY + 4, np.square), _magnified(ELEMENTARY + 6, np.square)),
+        flops=(5, 9),
         saves_input=True,
         gated=True,
     ),
