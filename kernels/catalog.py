@@ -22,11 +22,13 @@ class Number:
 
 # --- activations ----------------------------------------------------------------------------------
 
-IDENTITY, RELU, SLOPE, SLOPES, ELU, SELU, SIGMOID, TANH, SILU, GELU = range(10)
+IDENTITY, RELU, SLOPE, SLOPES, ELU, SELU, SIGMOID, TANH, SILU, GELU, GELU_TANH = range(11)
 
 # Klambauer et al., Self-Normalizing Neural Networks, NeurIPS 2017, appendix A1.
 SELU_LAMBDA = 1.0507009873554804934193349852946
 SELU_ALPHA = 1.6732632423543772848170429916717
+# P(Z <= z) is about sigmoid(scale (z + cube z^3)): Hendrycks and Gimpel, 2016.
+GELU_SCALE, GELU_CUBE = 2 * math.sqrt(2 / math.pi), 0.044715
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,7 @@ ACTIVATIONS = {
     "tanh": Activation(TANH, exponentials=True),
     "silu": Activation(SILU, saves_input=True, exponentials=True),
     "gelu": Activation(GELU, saves_input=True, exponentials=True),
+    "gelu_tanh": Activation(GELU_TANH, saves_input=True, exponentials=True),
     "rectifier": Activation(SLOPE, Number(low=-math.inf), per_unit=True, saves_input=True),
 }
 PRELU_SLOPE = 0.25  # at the start: He et al., Delving Deep into Rectifiers, ICCV 2015

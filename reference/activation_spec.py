@@ -135,10 +135,9 @@ def _magnitude(dy, saved, activation, alpha):
     dz = np.abs(_dz(dy, saved, activation, alpha))
     if not ACTIVATIONS[activation].gated:
         return dz
-    slope = derivative(saved, activation)
-    gate = np.divide(
-        activation_forward(saved, activation), saved, out=slope.copy(), where=saved != 0
-    )
+    slope, divides = derivative(saved, activation), np.isfinite(saved) & (saved != 0)
+    y = activation_forward(saved, activation)
+    gate = np.divide(y, saved, out=slope.copy(), where=divides)
     return np.abs(dy) * (np.abs(gate) + np.abs(slope - gate))
 
 

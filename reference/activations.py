@@ -48,6 +48,10 @@ def _magnified(roundings, more):
     return lambda z: roundings + np.where(z < 0, np.minimum(more(z), 5000.0), 4.0)
 
 
+def _five(z):
+    return 5 * np.abs(_gelu_argument(z)[0])  # the argument takes five roundings
+
+
 # alpha and lambda are themselves rounded; sigmoid and tanh take an exponential, an addition and a
 # division. Gains: He et al. 2015, selu Klambauer et al. 2017.
 ACTIVATIONS = {
@@ -63,6 +67,12 @@ ACTIVATIONS = {
     "gelu": Activation(
         (_magnified(ELEMENTARY + 4, np.square), _magnified(ELEMENTARY + 6, np.square)),
         flops=(5, 9),
+        saves_input=True,
+        gated=True,
+    ),
+    "gelu_tanh": Activation(
+        (_magnified(ELEMENTARY + 3, _five), _magnified(2 * ELEMENTARY + 14, _five)),
+        flops=(9, 16),
         saves_input=True,
         gated=True,
     ),
@@ -84,11 +94,12 @@ def activation_forward(z, activation, alpha=None, *, out=None):
     tanh        tanh(z)
     silu        z / (1 + exp(-z))
     gelu        z P(Z <= z), Z standard normal
+    gelu_tanh   z / (1 + exp(-2 t)), t = sqrt(2 / pi) (z + 0.044715 z^3)
 
     z, out: (batch, units). Raises ValueError for an unknown activation.
     Sources: Nair and Hinton 2010 (relu), Maas et al. 2013 (leaky_relu), He et al. 2015 (prelu),
     Clevert et al. 2016 (elu), Klambauer et al. 2017 (selu), Elfwing et al. 2018 (silu),
-    Hendrycks and Gimpel 2016 (gelu).
+    Hendrycks and Gimpel 2016 (gelu, gelu_tanh).
     """
     alpha = default_alpha(activation, alpha)
     match activation:
@@ -113,9 +124,17 @@ def activation_forward(z, activation, alpha=None, *, out=None):
             y = z * activation_forward(z, "sigmoid")
         case "gelu":
             y = z * normal(z)[0]
+        case "gelu_tanh":
+            y = z * activation_forward(_gelu_argument(z)[0], "sigmoid")
         case _:
             raise _unknown(activation)
     return store(out, y)
+
+
+def _gelu_argument(z):
+    """2 t and its derivative."""
+    scale, square = 2 * (2 / np.pi) ** 0.5, 0.044715 * z * z
+    return scale * z * (1 + square), scale * (1 + 3 * square)
 
 
 def normal(z):
@@ -143,7 +162,8 @@ def activation_backward(dy, saved, activation, alpha=None, *, out=None):
     act' from y: relu 1 or 0, leaky_relu 1 or alpha, elu 1 or y + alpha, selu lambda or
     y + lambda alpha, sigmoid y (1 - y), tanh (1 - y)(1 + y); from z: prelu, rectifier 1 or alpha,
     silu s + z s (1 - s) with s = 1 / (1 + exp(-z)),
-    gelu P(Z <= z) + z exp(-z^2 / 2) / sqrt(2 pi).
+    gelu P(Z <= z) + z exp(-z^2 / 2) / sqrt(2 pi),
+    gelu_tanh s + z s (1 - s) 2 t' with s = 1 / (1 + exp(-2 t)).
 
     dy, saved: (batch, units); dalpha: (units,). out: dz, or (dz, dalpha) for prelu.
     Raises ValueError for an unknown activation.
@@ -170,6 +190,11 @@ def activation_backward(dy, saved, activation, alpha=None, *, out=None):
         case "gelu":
             probability, density = normal(saved)
             dz = (probability + saved * density) * dy
+        case "gelu_tanh":
+            z = np.clip(saved, -25, 25)  # beyond it s (1 - s) is 0
+            argument, slope = _gelu_argument(z)
+            s = activation_forward(argument, "sigmoid")
+            dz = (s + z * s * (1 - s) * slope) * dy
         case _:
             raise _unknown(activation)
     if activation != "prelu":

@@ -11,6 +11,9 @@ from ..catalog import (
     ACTIVATIONS,
     ELU,
     GELU,
+    GELU_CUBE,
+    GELU_SCALE,
+    GELU_TANH,
     IDENTITY,
     RELU,
     SELU,
@@ -125,6 +128,26 @@ def _d_gelu(dy, s, a):
     return (probability + s * (e * type(s)(1 / math.sqrt(2 * math.pi)))) * dy
 
 
+@register_jitable
+def _gate(z):
+    real = type(z)
+    scale, square = real(GELU_SCALE), real(GELU_CUBE) * z * z
+    return _sigmoid(scale * z * (real(1) + square), z), scale * (real(1) + real(3) * square)
+
+
+@register_jitable
+def _gelu_tanh(z, a):
+    return z * _gate(z)[0]
+
+
+@register_jitable
+def _d_gelu_tanh(dy, s, a):
+    real = type(s)
+    z = real(-25) if s < -25 else real(25) if s > 25 else s  # beyond them g' is 0
+    gate, slope = _gate(z)
+    return (gate + z * gate * (real(1) - gate) * slope) * dy
+
+
 # Of one alpha for all units; SLOPES, with one for each, has loops of its own below.
 _FUNCTIONS = {
     IDENTITY: (_identity, _d_identity),
@@ -136,6 +159,7 @@ _FUNCTIONS = {
     TANH: (_tanh, _d_tanh),
     SILU: (_silu, _d_silu),
     GELU: (_gelu, _d_gelu),
+    GELU_TANH: (_gelu_tanh, _d_gelu_tanh),
 }
 _IDS = {declared.id for declared in ACTIVATIONS.values()} - {SLOPES}
 # with_forward(loop, activation_id, *arguments): loop(act, *arguments); with_derivative alike.

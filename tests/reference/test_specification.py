@@ -160,6 +160,7 @@ ACTIVATIONS = {
     "tanh": (1, 4, 0),
     "silu": (5, 9, 0),
     "gelu": (5, 9, 0),
+    "gelu_tanh": (9, 16, 0),
     "rectifier": (2, 2, 5),
 }
 WORK = {

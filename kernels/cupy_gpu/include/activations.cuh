@@ -2,10 +2,12 @@
 #include "common.cuh"
 
 // How an activation is computed: the numbers are those of kernels/catalog.py.
-enum Activation { IDENTITY, RELU, SLOPE, SLOPES, ELU, SELU, SIGMOID, TANH, SILU, GELU };
+enum Activation { IDENTITY, RELU, SLOPE, SLOPES, ELU, SELU, SIGMOID, TANH, SILU, GELU, GELU_TANH };
 
 constexpr real SELU_LAMBDA = 1.0507009873554804934193349852946;
 constexpr real SELU_ALPHA = 1.6732632423543772848170429916717;
+constexpr real GELU_SCALE = 1.5957691216057307117597842397375;  // 2 sqrt(2 / pi)
+constexpr real GELU_CUBE = 0.044715;
 
 // act(z). Comparisons are written so that NaN stays NaN.
 template <int ACTIVATION> __device__ real activate(real z, real alpha) {
@@ -20,6 +22,8 @@ template <int ACTIVATION> __device__ real activate(real z, real alpha) {
   if constexpr (ACTIVATION == TANH) return tanh(z);
   if constexpr (ACTIVATION == SILU) return z * activate<SIGMOID>(z, alpha);
   if constexpr (ACTIVATION == GELU) return z * normcdf(z);
+  if constexpr (ACTIVATION == GELU_TANH)
+    return z * activate<SIGMOID>(GELU_SCALE * z * (1 + GELU_CUBE * z * z), alpha);
   return z;
 }
 
@@ -40,6 +44,11 @@ template <int ACTIVATION> __device__ real differentiate(real dy, real saved, rea
     const real density = exp(saved * saved / -2) * real(0.39894228040143267794);  // 1 / sqrt(2 pi)
     return (normcdf(saved) + saved * density) * dy;
   }
+  if constexpr (ACTIVATION == GELU_TANH) {
+    const real z = saved < -25 ? real(-25) : saved > 25 ? real(25) : saved;  // 0 from there on
+    const real square = GELU_CUBE * z * z, gate = activate<SIGMOID>(GELU_SCALE * z * (1 + square), 0);
+    return (gate + z * gate * (1 - gate) * GELU_SCALE * (1 + 3 * square)) * dy;
+  }
   return dy;
 }
 
@@ -55,6 +64,7 @@ template <class Body> __device__ void with_activation(int activation_id, Body bo
     case TANH: return body(Constant<TANH>());
     case SILU: return body(Constant<SILU>());
     case GELU: return body(Constant<GELU>());
+    case GELU_TANH: return body(Constant<GELU_TANH>());
     case IDENTITY: return body(Constant<IDENTITY>());
     default: __trap();
   }
