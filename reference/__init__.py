@@ -12,7 +12,7 @@ from . import activation_spec, dense, losses, network, optimizers
 from .activations import activation_backward, activation_forward
 from .dense import dense_backward, dense_forward
 from .losses import softmax, softmax_cross_entropy, sparse_categorical_cross_entropy
-from .optimizers import adagrad, adam, momentum, nesterov, rmsprop, sgd
+from .optimizers import *  # noqa: F403  every update rule
 from .spec import Case, Operation, Result
 
 FAMILIES = {
@@ -43,22 +43,17 @@ def timer():
 
 
 __all__ = [
+    *optimizers.__all__,
     "FAMILIES",
     "Case",
     "Operation",
     "Result",
     "activation_backward",
     "activation_forward",
-    "adagrad",
-    "adam",
     "asarray",
     "dense_backward",
     "dense_forward",
-    "momentum",
-    "nesterov",
     "network",
-    "rmsprop",
-    "sgd",
     "softmax",
     "softmax_cross_entropy",
     "sparse_categorical_cross_entropy",

@@ -88,9 +88,9 @@ def create(
                      slopes of prelu are learned)
     loss             softmax_cross_entropy: labels (rows,) of int32 or int64; sigmoid_cross_entropy
                      (from 0 to 1) or mean_squared_error: labels (rows, outputs) of `dtype`
-    optimizer        sgd, momentum, nesterov, adagrad, rmsprop or adam; `settings` are the rule's
-                     own by name (beta, rho, beta1, beta2, eps). nesterov keeps the lookahead point
-                     as its parameters and evaluates the network there.
+    optimizer        the name of an update rule; `settings` are the rule's own by name (beta, rho,
+                     beta1, beta2, eps). nesterov keeps the lookahead point as its parameters and
+                     evaluates the network there.
     batch            the most rows of one step
     lr               learning rate
     seed             of the first parameters, see `initial`
@@ -174,9 +174,8 @@ class Network:
         """One training step on x (rows, sizes[0]), rows <= batch; returns the loss before it."""
         loss, self._gradients = self.loss_and_gradients(x, labels)
         self.steps += 1
-        rule, count = getattr(optimizers, self.optimizer), {}
-        if self.optimizer == "adam":
-            count["step"] = self.steps
+        rule = getattr(optimizers, self.optimizer)
+        count = {"step": self.steps} if optimizers.counts(rule) else {}
         for name, param in self.parameters.items():
             states = [self.states[f"{name}.{state}"] for state in STATES[self.optimizer]]
             param -= self.settings["lr"] * self.weight_decay * param

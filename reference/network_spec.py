@@ -153,8 +153,9 @@ def _update_bound(network, name, gradient, of_gradient, dtype):
     param, lr = network.parameters[name], network.settings["lr"]
     states = {s: network.states[f"{name}.{s}"] for s in STATES[network.optimizer]}
     inputs = {"param": param - lr * network.weight_decay * param, "grad": gradient, **states}
-    settings = {**optimizers.parts(RULES[network.optimizer].function)[1], **network.settings}
-    if network.optimizer == "adam":
+    rule = RULES[network.optimizer].function
+    settings = {**optimizers.parts(rule)[1], **network.settings}
+    if optimizers.counts(rule):
         settings["step"] = network.steps + 1
     of_param = Bound.of(3 * unit_roundoff(dtype) * np.abs(param) * (network.weight_decay > 0))
     carried = of_param, *[EXACT] * len(states)

@@ -189,6 +189,11 @@ def parts(rule):
     return tuple(n for n in positional if n not in ("param", "grad", "step")), settings
 
 
+def counts(rule):
+    """Whether it takes the number of the step."""
+    return "step" in inspect.signature(rule).parameters
+
+
 def draw(name, rng):
     """A hyperparameter: rates and eps from wide ranges, means' weights from 0 to 1."""
     match name:
@@ -268,3 +273,4 @@ OPERATIONS = (
     _operation(rmsprop, 9, _rmsprop_error, lr=0.001),
     _operation(adam, 12, _adam_error, step=3, lr=0.001),
 )
+__all__ = [operation.name for operation in OPERATIONS]

@@ -49,7 +49,7 @@ def test_the_limits_of_a_cell():
     ("column", "kind", "example", "family"),
     [
         (0, "a function", "sparse_categorical_cross_entropy", "losses"),
-        (1, "an activation", "elu", "activations"),
+        (1, "an activation", "silu", "activations"),
         (2, "an update rule", "rmsprop", "optimizers"),
     ],
 )

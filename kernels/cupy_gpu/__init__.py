@@ -5,29 +5,24 @@ work is queued; `synchronize` waits for it. Products are taken in full float32, 
 says.
 """
 
-from . import network
+from . import network, optimizers
 from .activations import activation_backward, activation_forward
 from .dense import dense_backward, dense_forward
 from .losses import softmax, softmax_cross_entropy, sparse_categorical_cross_entropy
-from .optimizers import adagrad, adam, momentum, nesterov, rmsprop, sgd
+from .optimizers import *  # noqa: F403  every update rule
 from .runtime import device
 
 asarray, to_host = device.asarray, device.to_host
 synchronize, timer = device.synchronize, device.timer
 
 __all__ = [
+    *optimizers.__all__,
     "activation_backward",
     "activation_forward",
-    "adagrad",
-    "adam",
     "asarray",
     "dense_backward",
     "dense_forward",
-    "momentum",
-    "nesterov",
     "network",
-    "rmsprop",
-    "sgd",
     "softmax",
     "softmax_cross_entropy",
     "sparse_categorical_cross_entropy",

@@ -4,6 +4,7 @@ from .. import arguments
 from ..catalog import RULES
 from .runtime import device
 
+__all__ = [*RULES]
 MOST_STATES, MOST_SCALARS = 2, 8  # as in rules.cuh
 
 

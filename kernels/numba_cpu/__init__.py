@@ -4,11 +4,11 @@ import time
 
 import numpy as np
 
-from . import network
+from . import network, optimizers
 from .activations import activation_backward, activation_forward
 from .dense import dense_backward, dense_forward
 from .losses import softmax, softmax_cross_entropy, sparse_categorical_cross_entropy
-from .optimizers import adagrad, adam, momentum, nesterov, rmsprop, sgd
+from .optimizers import *  # noqa: F403  every update rule
 
 
 def asarray(host):
@@ -31,18 +31,13 @@ def timer():
 
 
 __all__ = [
+    *optimizers.__all__,
     "activation_backward",
     "activation_forward",
-    "adagrad",
-    "adam",
     "asarray",
     "dense_backward",
     "dense_forward",
-    "momentum",
-    "nesterov",
     "network",
-    "rmsprop",
-    "sgd",
     "softmax",
     "softmax_cross_entropy",
     "sparse_categorical_cross_entropy",

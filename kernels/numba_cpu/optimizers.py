@@ -8,9 +8,11 @@ import numpy as np
 from numba.extending import register_jitable
 
 from .. import arguments
-from ..catalog import ADAGRAD, ADAM, MOMENTUM, NESTEROV, RMSPROP, SGD
+from ..catalog import ADAGRAD, ADAM, MOMENTUM, NESTEROV, RMSPROP, RULES, SGD
 from .codegen.shortcut import shortcut, writable
 from .updates import argument_types, checked, choices, update, update_rule
+
+__all__ = [*RULES]
 
 
 @update_rule("sgd")

@@ -230,7 +230,7 @@ def test_work_of_a_step(loss, optimizer):
     update = WORK[optimizer][""][0] * 25 // 20
     products = 2 * 5 * (6 + 6 + 12 + 12 + 12)  # there is no gradient of the input
     assert network_spec.flops(network, 5) == products + update
-    states = {"sgd": 0, "adam": 2}.get(optimizer, 1)
+    states = (WORK[optimizer][""][1] // 20 - 3) // 2  # 3 elements and 2 a state for a parameter
     targets = 0 if loss == "softmax_cross_entropy" else 5 * 4
     assert network_spec.elements(network, 5) == 50 * (1 + states) + 10 + targets
     assert network_spec.label_bytes(network, 5) == (0 if targets else 20)
