@@ -84,7 +84,7 @@ LOSSES = {
 
 # --- update rules ---------------------------------------------------------------------------------
 
-SGD, MOMENTUM, NESTEROV, ADAGRAD, RMSPROP, ADAM = range(6)
+SGD, MOMENTUM, NESTEROV, ADAGRAD, RMSPROP, ADAM, ADAMW = range(7)
 FRACTION = Number(high=1)
 
 
@@ -127,6 +127,10 @@ def _of_adam(step, lr, beta1, beta2, eps):
     return rate, correction, beta1, 1 - beta1, beta2, 1 - beta2, eps
 
 
+def _of_adamw(step, lr, beta1, beta2, eps, weight_decay):
+    return *_of_adam(step, lr, beta1, beta2, eps), lr * weight_decay
+
+
 def _settings(**others):
     return {"lr": Number(), **others}
 
@@ -143,6 +147,13 @@ RULES = {
         ("mean", "variance"),
         _settings(beta1=_BETA, beta2=Number(0.999, high=1), eps=_EPS),
         _of_adam,
+        counts=True,
+    ),
+    "adamw": Rule(
+        ADAMW,
+        ("mean", "variance"),
+        _settings(beta1=_BETA, beta2=Number(0.999, high=1), eps=_EPS, weight_decay=Number(0.01)),
+        _of_adamw,
         counts=True,
     ),
 }

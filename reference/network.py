@@ -78,7 +78,7 @@ def create(
     dtype="float32",
     seed=0,
     label_smoothing=0.0,
-    weight_decay=0.0,
+    weight_decay=None,
     **settings,
 ):
     """A dense network with its optimizer; `step` trains it.
@@ -95,7 +95,8 @@ def create(
     lr               learning rate
     seed             of the first parameters, see `initial`
     label_smoothing  mixes the labels with the uniform distribution, [0, 1)
-    weight_decay     wd in p -= lr wd p, beside the rule's own change, for every parameter
+    weight_decay     wd in p -= lr wd p, beside the rule's own change, for every parameter; unless
+                     given 0, or what the rule decays by (adamw)
 
     The network has the attributes sizes, batch and parameters, a mapping from "layer0.weight",
     "layer0.bias" (and "layer0.slope" of prelu), ... to arrays that change with every step.
@@ -105,6 +106,10 @@ def create(
     names = (activations,) * hidden if isinstance(activations, str) else tuple(activations)
     names = (*names, "identity")
     settings = {"lr": lr, **settings}
+    own = optimizers.parts(getattr(optimizers, optimizer))[1]
+    if weight_decay is not None and "weight_decay" in own:
+        settings["weight_decay"], weight_decay = weight_decay, 0.0
+    weight_decay = weight_decay or 0.0
     arguments = (loss, optimizer, batch, dtype, seed, label_smoothing, weight_decay, settings)
     return Network(tuple(sizes), names, *arguments)
 

@@ -64,6 +64,15 @@ def adam(param, grad, mean, variance, step, *, lr=0.001, beta1=0.9, beta2=0.999,
     param -= lr * (mean / (1 - beta1**step)) / (corrected + eps)
 
 
+def adamw(
+    param, grad, mean, variance, step, *, lr=0.001, beta1=0.9, beta2=0.999, eps=1e-8,
+    weight_decay=0.01,
+):  # fmt: skip
+    """p -= lr weight_decay p, then adam. Source: Loshchilov and Hutter, ICLR 2019."""
+    param -= lr * weight_decay * param
+    adam(param, grad, mean, variance, step, lr=lr, beta1=beta1, beta2=beta2, eps=eps)
+
+
 # --- specification ------------------------------------------------------------
 # Each error takes `carried`, the errors that param and state bring along from earlier steps, and
 # that of the gradient (zeros where they are exact), so that a trajectory's bound is the same
@@ -166,6 +175,14 @@ def _adam_error(inputs, dtype, carried, of_grad):
         dtype,
     )
     return carried[0] + change + u * np.abs(after["param"]) + 2 * tiny, m_error, v_error
+
+
+def _adamw_error(inputs, dtype, carried, of_grad):
+    p, decay = inputs["param"], inputs["lr"] * inputs["weight_decay"]
+    u, others = unit_roundoff(dtype), {k: v for k, v in inputs.items() if k != "weight_decay"}
+    of_p, *of_states = carried
+    of_p = np.abs(1 - decay) * of_p + u * (2 * decay + 1) * np.abs(p) + smallest_normal(dtype)
+    return _adam_error({**others, "param": p - decay * p}, dtype, (of_p, *of_states), of_grad)
 
 
 def _correction(beta, step, factor):
@@ -272,5 +289,6 @@ OPERATIONS = (
     _operation(adagrad, 7, _adagrad_error, lr=0.01),
     _operation(rmsprop, 9, _rmsprop_error, lr=0.001),
     _operation(adam, 12, _adam_error, step=3, lr=0.001),
+    _operation(adamw, 14, _adamw_error, step=3, lr=0.001),
 )
 __all__ = [operation.name for operation in OPERATIONS]

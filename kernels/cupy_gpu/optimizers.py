@@ -41,6 +41,15 @@ def adam(param, grad, mean, variance, step, *, lr=0.001, beta1=0.9, beta2=0.999,
     _update("adam", param, grad, states, step, lr, beta1, beta2, eps)
 
 
+def adamw(
+    param, grad, mean, variance, step, *, lr=0.001, beta1=0.9, beta2=0.999, eps=1e-8,
+    weight_decay=0.01,
+):  # fmt: skip
+    """p -= lr weight_decay p, then adam."""
+    states, step = (mean, variance), arguments.step("step", step)
+    _update("adamw", param, grad, states, step, lr, beta1, beta2, eps, weight_decay)
+
+
 def _update(name, param, grad, states, step, *settings):
     """The rule of this name; settings in the catalogue's order."""
     rule = RULES[name]

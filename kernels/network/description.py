@@ -161,6 +161,8 @@ def checked(
     arguments.one_of("loss", loss, LOSSES)
     arguments.one_of("optimizer", optimizer, RULES)
     declared, settings = RULES[optimizer].settings, {"lr": lr, **settings}
+    if weight_decay is not None and "weight_decay" in declared:
+        settings["weight_decay"], weight_decay = weight_decay, None
     for name, value in settings.items():
         if name not in declared:
             known = ", ".join(set(declared) - {"lr"})
@@ -177,7 +179,7 @@ def checked(
     smoothing = arguments.number("label_smoothing", label_smoothing, FRACTION)
     if smoothing > 0 and loss == "mean_squared_error":
         raise ValueError(f"label_smoothing must be 0 for mean_squared_error, got {label_smoothing}")
-    decay = arguments.number("weight_decay", weight_decay, Number())
+    decay = arguments.number("weight_decay", 0 if weight_decay is None else weight_decay, Number())
     dtype = np.dtype(dtype)
     places, size = _places(sizes, activations, ALIGNMENT // dtype.itemsize)
     return Network(

@@ -8,7 +8,7 @@ import numpy as np
 from numba.extending import register_jitable
 
 from .. import arguments
-from ..catalog import ADAGRAD, ADAM, MOMENTUM, NESTEROV, RMSPROP, RULES, SGD
+from ..catalog import ADAGRAD, ADAM, ADAMW, MOMENTUM, NESTEROV, RMSPROP, RULES, SGD
 from .codegen.shortcut import shortcut, writable
 from .updates import argument_types, checked, choices, update, update_rule
 
@@ -58,6 +58,12 @@ def _adam(
     m = beta1 * m + one_minus_beta1 * g
     v = beta2 * v + one_minus_beta2 * (g * g)
     return p - rate * m / (np.sqrt(v * correction) + eps), m, v
+
+
+@update_rule("adamw")
+@register_jitable
+def _adamw(p, g, m, v, rate, correction, beta1, rest1, beta2, rest2, eps, decay):
+    return _adam(p - decay * p, g, m, v, rate, correction, beta1, rest1, beta2, rest2, eps)
 
 
 with_scalars, with_part = choices()
@@ -133,3 +139,20 @@ def adam(param, grad, mean, variance, step, *, lr=0.001, beta1=0.9, beta2=0.999,
     if not _adam_call.accepts(param, grad, mean, variance, step, lr, beta1, beta2, eps):
         settings = {"lr": lr, "beta1": beta1, "beta2": beta2, "eps": eps}
         checked(_adam_call, "adam", (param, grad, mean, variance), (step,), settings)
+
+
+@shortcut(*argument_types(ADAMW))
+def _adamw_call(param, grad, mean, variance, step, lr, beta1, beta2, eps, weight_decay):
+    settings = lr, beta1, beta2, eps, weight_decay
+    return update(ADAMW, (param, writable(grad), mean, variance), step, settings)
+
+
+def adamw(
+    param, grad, mean, variance, step, *, lr=0.001, beta1=0.9, beta2=0.999, eps=1e-8,
+    weight_decay=0.01,
+):  # fmt: skip
+    """p -= lr weight_decay p, then adam."""
+    step, given = arguments.step("step", step), (lr, beta1, beta2, eps, weight_decay)
+    if not _adamw_call.accepts(param, grad, mean, variance, step, *given):
+        settings = dict(zip(RULES["adamw"].settings, given, strict=True))
+        checked(_adamw_call, "adamw", (param, grad, mean, variance), (step,), settings)

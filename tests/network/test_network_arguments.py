@@ -18,7 +18,7 @@ BAD = [
     *[("dtype", bad) for bad in ("float16", "int32", "number", 3)],
     *[("seed", bad) for bad in (-1, 1.5, None, True)],
     *[("label_smoothing", bad) for bad in (-0.1, 1.0, "much", None)],
-    *[("weight_decay", bad) for bad in (-0.1, float("nan"), None)],
+    *[("weight_decay", bad) for bad in (-0.1, float("nan"), "0.1")],
     *[("beta1", bad) for bad in (-0.1, 1.0, None)],
     *[("eps", bad) for bad in (0.0, -1e-8, None)],
     *[(name, 0.5) for name in ("beta", "rho", "momentum")],

@@ -183,6 +183,7 @@ WORK = {
     "rmsprop": {"": (180, 100)},
     # 3 for m, 4 for v; with both corrections in the rate and eps: sqrt, + eps, rate m, /, p -.
     "adam": {"": (240, 140)},
+    "adamw": {"": (280, 140)},  # and 2 for the decay
 }
 for name, (forward, backward, alphas) in ACTIVATIONS.items():
     read = 0 if name == "identity" else 10 + alphas

@@ -3,7 +3,7 @@
 #include "common.cuh"
 
 // The numbers are those of kernels/catalog.py.
-enum Rule { SGD, MOMENTUM, NESTEROV, ADAGRAD, RMSPROP, ADAM };
+enum Rule { SGD, MOMENTUM, NESTEROV, ADAGRAD, RMSPROP, ADAM, ADAMW };
 constexpr int MOST_STATES = 2, MOST_SCALARS = 8;
 
 struct Sgd {
@@ -57,6 +57,14 @@ struct Adam {
   }
 };
 
+struct Adamw {
+  static constexpr int STATES = 2;
+  static __device__ void apply(real& p, real g, real* s, const real* c) {
+    p -= c[7] * p;
+    Adam::apply(p, g, s, c);
+  }
+};
+
 // Calls body(the rule): one branch before the loop instead of one in it.
 template <class Body> __device__ void with_rule(int rule, Body body) {
   switch (rule) {
@@ -66,6 +74,7 @@ template <class Body> __device__ void with_rule(int rule, Body body) {
     case ADAGRAD: return body(Adagrad());
     case RMSPROP: return body(Rmsprop());
     case ADAM: return body(Adam());
+    case ADAMW: return body(Adamw());
     default: __trap();
   }
 }

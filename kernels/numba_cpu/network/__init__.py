@@ -166,7 +166,7 @@ def create(
     dtype="float32",
     seed=0,
     label_smoothing=0.0,
-    weight_decay=0.0,
+    weight_decay=None,
     **settings,
 ):
     """A dense network with its optimizer; see reference.network.create."""
