@@ -84,7 +84,7 @@ LOSSES = {
 
 # --- update rules ---------------------------------------------------------------------------------
 
-SGD, MOMENTUM, NESTEROV, ADAGRAD, RMSPROP, ADAM, ADAMW = range(7)
+SGD, MOMENTUM, NESTEROV, ADAGRAD, RMSPROP, ADAM, ADAMW, ADADELTA = range(8)
 FRACTION = Number(high=1)
 
 
@@ -155,5 +155,11 @@ RULES = {
         _settings(beta1=_BETA, beta2=Number(0.999, high=1), eps=_EPS, weight_decay=Number(0.01)),
         _of_adamw,
         counts=True,
+    ),
+    "adadelta": Rule(
+        ADADELTA,
+        ("mean_square", "mean_square_change"),
+        {"lr": Number(1.0), "rho": _BETA, "eps": Number(1e-6, low=ABOVE_ZERO)},
+        _of_rmsprop,
     ),
 }

@@ -73,6 +73,18 @@ def adamw(
     adam(param, grad, mean, variance, step, lr=lr, beta1=beta1, beta2=beta2, eps=eps)
 
 
+def adadelta(param, grad, mean_square, mean_square_change, *, lr=1.0, rho=0.9, eps=1e-6):
+    """E = rho E + (1 - rho) g^2; d = sqrt(D + eps) / sqrt(E + eps) g;
+    D = rho D + (1 - rho) d^2; p -= lr d. Source: Zeiler, ADADELTA, arXiv:1212.5701, algorithm 1.
+    """
+    mean_square *= rho
+    mean_square += (1 - rho) * grad**2
+    change = np.sqrt(mean_square_change + eps) / np.sqrt(mean_square + eps) * grad
+    mean_square_change *= rho
+    mean_square_change += (1 - rho) * change**2
+    param -= lr * change
+
+
 # --- specification ------------------------------------------------------------
 # Each error takes `carried`, the errors that param and state bring along from earlier steps, and
 # that of the gradient (zeros where they are exact), so that a trajectory's bound is the same
@@ -185,6 +197,25 @@ def _adamw_error(inputs, dtype, carried, of_grad):
     return _adam_error({**others, "param": p - decay * p}, dtype, (of_p, *of_states), of_grad)
 
 
+def _adadelta_error(inputs, dtype, carried, of_grad):
+    u, tiny, after = unit_roundoff(dtype), smallest_normal(dtype), _after(adadelta, inputs)
+    rho, eps, grad, rest = inputs["rho"], inputs["eps"], np.abs(inputs["grad"]), 1 - inputs["rho"]
+    square, before, of_change = after["mean_square"], inputs["mean_square_change"], after[CHANGE]
+    square_error = rho * carried[1] + rest * _square_error(grad, of_grad) + 3 * tiny
+    square_error += u * (2 * rho * inputs["mean_square"] + 3 * rest * grad**2 + square)
+    root = np.sqrt(before + eps)
+    root_error = carried[2] / (root + np.sqrt(np.maximum(before - carried[2], 0) + eps))
+    numerator_error = (root_error + 3 * u * root) * (grad + of_grad) + root * of_grad + tiny
+    shifted = square + eps, square_error + 2 * u * (square + eps)
+    error = _quotient_error(root * grad, numerator_error, *shifted, 0.0, dtype)
+    change = root / np.sqrt(square + eps) * grad
+    change_error = rho * carried[2] + rest * _square_error(change, error) + 3 * tiny
+    change_error += u * (2 * rho * before + 3 * rest * change**2 + of_change)
+    lr = inputs["lr"]
+    of_p = carried[0] + lr * error + u * (2 * lr * change + np.abs(after["param"])) + 2 * tiny
+    return of_p, square_error, change_error
+
+
 def _correction(beta, step, factor):
     """factor / (1 - beta^t) and its relative error: the power is float64's, good to an ulp."""
     power = beta**step
@@ -223,7 +254,13 @@ def draw(name, rng):
     return rng.uniform()
 
 
-SQUARES = ("accumulator", "mean_square", "variance")  # states that are sums or means of squares
+CHANGE = "mean_square_change"
+SQUARES = (
+    "accumulator",
+    "mean_square",
+    CHANGE,
+    "variance",
+)  # states that are sums or means of squares
 
 
 def _sample(rule, rng, shape, dtype):
@@ -290,5 +327,6 @@ OPERATIONS = (
     _operation(rmsprop, 9, _rmsprop_error, lr=0.001),
     _operation(adam, 12, _adam_error, step=3, lr=0.001),
     _operation(adamw, 14, _adamw_error, step=3, lr=0.001),
+    _operation(adadelta, 15, _adadelta_error),
 )
 __all__ = [operation.name for operation in OPERATIONS]

@@ -50,6 +50,13 @@ def adamw(
     _update("adamw", param, grad, states, step, lr, beta1, beta2, eps, weight_decay)
 
 
+def adadelta(param, grad, mean_square, mean_square_change, *, lr=1.0, rho=0.9, eps=1e-6):
+    """E = rho E + (1 - rho) g^2; d = sqrt(D + eps) / sqrt(E + eps) g;
+    D = rho D + (1 - rho) d^2; p -= lr d.
+    """
+    _update("adadelta", param, grad, (mean_square, mean_square_change), 1, lr, rho, eps)
+
+
 def _update(name, param, grad, states, step, *settings):
     """The rule of this name; settings in the catalogue's order."""
     rule = RULES[name]

@@ -8,7 +8,7 @@ import numpy as np
 from numba.extending import register_jitable
 
 from .. import arguments
-from ..catalog import ADAGRAD, ADAM, ADAMW, MOMENTUM, NESTEROV, RMSPROP, RULES, SGD
+from ..catalog import ADADELTA, ADAGRAD, ADAM, ADAMW, MOMENTUM, NESTEROV, RMSPROP, RULES, SGD
 from .codegen.shortcut import shortcut, writable
 from .updates import argument_types, checked, choices, update, update_rule
 
@@ -64,6 +64,15 @@ def _adam(
 @register_jitable
 def _adamw(p, g, m, v, rate, correction, beta1, rest1, beta2, rest2, eps, decay):
     return _adam(p - decay * p, g, m, v, rate, correction, beta1, rest1, beta2, rest2, eps)
+
+
+@update_rule("adadelta")
+@register_jitable
+def _adadelta(p, g, mean_square, of_change, lr, rho, one_minus_rho, eps):
+    mean_square = rho * mean_square + one_minus_rho * (g * g)
+    change = np.sqrt(of_change + eps) / np.sqrt(mean_square + eps) * g
+    of_change = rho * of_change + one_minus_rho * (change * change)
+    return p - lr * change, mean_square, of_change
 
 
 with_scalars, with_part = choices()
@@ -156,3 +165,16 @@ def adamw(
     if not _adamw_call.accepts(param, grad, mean, variance, step, *given):
         settings = dict(zip(RULES["adamw"].settings, given, strict=True))
         checked(_adamw_call, "adamw", (param, grad, mean, variance), (step,), settings)
+
+
+@shortcut(*argument_types(ADADELTA))
+def _adadelta_call(param, grad, mean_square, mean_square_change, lr, rho, eps):
+    arrays = param, writable(grad), mean_square, mean_square_change
+    return update(ADADELTA, arrays, 1, (lr, rho, eps))
+
+
+def adadelta(param, grad, mean_square, mean_square_change, *, lr=1.0, rho=0.9, eps=1e-6):
+    """E = rho E + (1 - rho) g^2; d = sqrt(D + eps) / sqrt(E + eps) g; D like E of d; p -= lr d."""
+    arrays = param, grad, mean_square, mean_square_change
+    if not _adadelta_call.accepts(*arrays, lr, rho, eps):
+        checked(_adadelta_call, "adadelta", arrays, (), {"lr": lr, "rho": rho, "eps": eps})

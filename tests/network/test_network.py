@@ -135,6 +135,16 @@ def drawn(rng, loss, optimizer):
     }
 
 
+def test_adamw_decays_unless_told_otherwise(backend):
+    """By the default of its function; others do not."""
+    ours, oracle = (make(b, SMALL, optimizer="adamw") for b in (backend, reference))
+    ours.load_state(trained(ours.state()))
+    hold(backend, ours, oracle, *sample(SMALL, 16), "float64")
+    assert oracle.settings.get("weight_decay", 0.01) == 0.01
+    without = make(reference, SMALL, optimizer="adamw", weight_decay=0.0)
+    assert without.settings["weight_decay"] == 0.0
+
+
 @pytest.mark.parametrize("activation", EVERY_ACTIVATION)
 @pytest.mark.parametrize("sizes", [(4, 9, 7, 3), (20, 200, 180, 4)], ids=["small", "large"])
 def test_a_step_with_every_activation(backend, sizes, activation):

@@ -184,6 +184,7 @@ WORK = {
     # 3 for m, 4 for v; with both corrections in the rate and eps: sqrt, + eps, rate m, /, p -.
     "adam": {"": (240, 140)},
     "adamw": {"": (280, 140)},  # and 2 for the decay
+    "adadelta": {"": (300, 140)},  # 4 for E, two + eps, two sqrt, /, *, 3 for D and d^2, 2 for p
 }
 for name, (forward, backward, alphas) in ACTIVATIONS.items():
     read = 0 if name == "identity" else 10 + alphas

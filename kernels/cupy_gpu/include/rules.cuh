@@ -3,7 +3,7 @@
 #include "common.cuh"
 
 // The numbers are those of kernels/catalog.py.
-enum Rule { SGD, MOMENTUM, NESTEROV, ADAGRAD, RMSPROP, ADAM, ADAMW };
+enum Rule { SGD, MOMENTUM, NESTEROV, ADAGRAD, RMSPROP, ADAM, ADAMW, ADADELTA };
 constexpr int MOST_STATES = 2, MOST_SCALARS = 8;
 
 struct Sgd {
@@ -65,6 +65,17 @@ struct Adamw {
   }
 };
 
+struct Adadelta {
+  static constexpr int STATES = 2;
+  static __device__ void apply(real& p, real g, real* s, const real* c) {
+    const real lr = c[0], rho = c[1], one_minus_rho = c[2], eps = c[3];
+    s[0] = rho * s[0] + one_minus_rho * (g * g);
+    const real change = sqrt(s[1] + eps) / sqrt(s[0] + eps) * g;
+    s[1] = rho * s[1] + one_minus_rho * (change * change);
+    p -= lr * change;
+  }
+};
+
 // Calls body(the rule): one branch before the loop instead of one in it.
 template <class Body> __device__ void with_rule(int rule, Body body) {
   switch (rule) {
@@ -75,6 +86,7 @@ template <class Body> __device__ void with_rule(int rule, Body body) {
     case RMSPROP: return body(Rmsprop());
     case ADAM: return body(Adam());
     case ADAMW: return body(Adamw());
+    case ADADELTA: return body(Adadelta());
     default: __trap();
   }
 }
