@@ -109,6 +109,15 @@ def test_a_network_is_a_chain_with_an_error_of_its_own(gpu, products, name):
     assert products == ["tf32"] * (len(network.sizes) - 1)
 
 
+def test_the_products_of_gradients_err_on_their_own(gpu):
+    """Behind weights of zero nothing else does."""
+    network = create(gpu.network, "one layer", 19, precision="tf32")
+    state = trained(network.state())
+    network.load_state({**state, "layer0.weight": np.zeros_like(state["layer0.weight"])})
+    oracle = create(oracles, "one layer", 19, "float64", precision="tf32")
+    hold(gpu, network, oracle, *rows("one layer", 19), "float32")
+
+
 def test_a_network_of_float64_is_as_without(gpu, products):
     network = create(gpu.network, "moons", 8, "float64", precision="tf32")
     assert type(network._trainer).__name__ == "Block"
