@@ -1,8 +1,8 @@
 """Times what bounds every kernel: arithmetic, and memory from the first-level cache to main memory.
 
 Of the CPU by loops that no kernel of ours takes part in. A device elsewhere is measured by the
-backend that computes there: by a square matrix product and by p -= lr g, two arrays read, one
-written.
+backend that computes there: by a square matrix product, in full precision and in TF32, and by
+p -= lr g, two arrays read, one written.
 """
 
 import os
@@ -62,22 +62,19 @@ def _ceiling(name, loop, sizes):
     return suite(name, operations, axes, layers, base=_Ceiling, loop=loop)
 
 
+def _product(name, variant, dtypes):
+    """A suite of a square product; its activation costs as much as none does."""
+    axes = {"layer": [_square.name], "dtype": dtypes, "batch": [SIDE], "backend": grid.backends()}
+    operations, layers = {"": _operations[f"dense_forward[{variant}]"]}, {_square.name: _square}
+    return suite(
+        name, operations, axes, layers, lambda layer: (SIDE,), base=_Elsewhere, repeat=REPEAT
+    )
+
+
 multiply_add = _ceiling("multiply_add", ceilings.multiply_adds, [WORK])
 stream = _ceiling("stream", ceilings.triads, ceilings.ELEMENTS)
-product = suite(
-    "product",
-    {"": _operations["dense_forward[identity]"]},
-    {
-        "layer": [_square.name],
-        "dtype": grid.dtypes(),
-        "batch": [SIDE],
-        "backend": grid.backends(),
-    },
-    {_square.name: _square},
-    lambda layer: (SIDE,),
-    base=_Elsewhere,
-    repeat=REPEAT,
-)
+product = _product("product", "identity", grid.dtypes())
+product_tf32 = _product("product_tf32", "relu tf32", ("float32",))
 triad = suite(
     "triad",
     {"": _operations["sgd"]},

@@ -205,6 +205,13 @@ def plain(name, alpha):
     return _WITHOUT_ALPHA.get(name) if alpha is None and isinstance(name, str) else None
 
 
+def precision(value, dtype=FLOATS[0]):
+    """What products in this dtype may be rounded to: "tf32" in float32 alone, or None."""
+    if value is not None and not (isinstance(value, str) and value == "tf32"):
+        raise ValueError(f"precision must be None or 'tf32', got {value!r}")
+    return value if dtype == FLOATS[0] else None
+
+
 def order(name, value, kind):
     """(n,) int32 or int64 row numbers, n >= 1; their range is the kernel's to check."""
     if not isinstance(value, kind):

@@ -10,7 +10,10 @@ Algorithms, 2nd ed., SIAM 2002, ch. 2 and 3), with these assumptions about a ker
   is the worst case, the second holds with probability above 1 - 2 n exp(-SIGMAS^2 / 2) for
   independent roundings (Higham and Mary, A New Approach to Probabilistic Rounding Error Analysis,
   SISC 41, 2019),
-- subnormal numbers may be flushed to zero, as CUDA code does under -ftz=true.
+- subnormal numbers may be flushed to zero, as CUDA code does under -ftz=true,
+- where precision="tf32" permits it, a product's float32 factors are rounded to the nearest number
+  of 8 bits of exponent and 10 of mantissa (NVIDIA A100 Tensor Core GPU Architecture, 2020: the
+  format TF32), so by half a unit in the last place at most, 2^-11 |value|; sums stay float32's.
 
 Beside the bound of each element stands the standard deviation of its error. A rounding errs by u
 |value| at most and evenly, so by u |value| / sqrt(3) in the root mean square. Of n terms with the
@@ -73,8 +76,8 @@ class Bound:
 EXACT = Bound.of(0.0)
 
 
-def product_bound(a, b, dtype, of_a=EXACT, of_b=EXACT) -> Bound:
-    """Of a @ b, the sums taken in any order, given those of a and b."""
+def product_bound(a, b, dtype, of_a=EXACT, of_b=EXACT, precision=None) -> Bound:
+    """Of a @ b, the sums taken in any order, given those of a and b; factors may be rounded."""
     u, terms = unit_roundoff(dtype), a.shape[1]
     size_a, size_b = np.abs(a), np.abs(b)
     each = summation(terms) * u * ((size_a + of_a.each) @ (size_b + of_b.each))
@@ -86,8 +89,30 @@ def product_bound(a, b, dtype, of_a=EXACT, of_b=EXACT) -> Bound:
     if of_b is not EXACT:
         each = each + size_a @ of_b.each
         variance = variance + (a * a) @ of_b.deviation**2
+    if precision == "tf32" and np.dtype(dtype) == np.float32:
+        of_terms, squares = _rounded_factors(size_a + of_a.each, size_b + of_b.each)
+        each, variance = each + of_terms, variance + squares / 3
     flushed = terms * smallest_normal(dtype)
     return Bound(each + flushed, np.sqrt(variance) + flushed)
+
+
+def _rounded_factors(a, b):
+    """(the largest error of a @ b, the sum of squares of its parts) by factors rounded to TF32.
+
+    a, b: the factors' magnitudes, r and s half a unit in their last places. A term is then off by
+    r b d + a s e + r s d e with |d|, |e| <= 1. At worst all of these add up. The first two have no
+    sign in common from term to term: their sum stays below SIGMAS times the root of Q, the sum of
+    their squares, with probability above 1 - 2 exp(-SIGMAS^2 / 2) (Hoeffding, Journal of the
+    American Statistical Association 58, 1963), and its standard deviation is sqrt(Q / 3).
+    """
+    r, s = _half_unit_of_tf32(a), _half_unit_of_tf32(b)
+    squares, second = r**2 @ b**2 + a**2 @ s**2, r @ s
+    return np.minimum(r @ b + a @ s, SIGMAS * np.sqrt(squares)) + second, squares
+
+
+def _half_unit_of_tf32(size):
+    """Of the last place of TF32, 2^13 times float32's; a subnormal number may be flushed."""
+    return np.float64(np.spacing(np.float32(size))) * 2**12 + smallest_normal(np.float32)
 
 
 def sum_bound(terms, dtype, of_terms=EXACT) -> Bound:

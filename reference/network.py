@@ -76,6 +76,7 @@ def create(
     batch,
     lr,
     dtype="float32",
+    precision=None,
     seed=0,
     label_smoothing=0.0,
     weight_decay=None,
@@ -93,6 +94,7 @@ def create(
                      evaluates the network there.
     batch            the most rows of one step
     lr               learning rate
+    precision        None, or "tf32": of every layer's products, see dense.py; float32's alone
     seed             of the first parameters, see `initial`
     label_smoothing  mixes the labels with the uniform distribution, [0, 1)
     weight_decay     wd in p -= lr wd p, beside the rule's own change, for every parameter; unless
@@ -110,8 +112,8 @@ def create(
     if weight_decay is not None and "weight_decay" in own:
         settings["weight_decay"], weight_decay = weight_decay, 0.0
     weight_decay = weight_decay or 0.0
-    arguments = (loss, optimizer, batch, dtype, seed, label_smoothing, weight_decay, settings)
-    return Network(tuple(sizes), names, *arguments)
+    given = (loss, optimizer, batch, dtype, precision, seed)
+    return Network(tuple(sizes), names, *given, label_smoothing, weight_decay, settings)
 
 
 class Network:
@@ -125,6 +127,7 @@ class Network:
         optimizer,
         batch,
         dtype,
+        precision,
         seed,
         label_smoothing,
         weight_decay,
@@ -133,6 +136,7 @@ class Network:
         self.sizes, self.activations, self.batch = sizes, activations, batch
         self.loss, self.label_smoothing = loss, label_smoothing
         self.optimizer, self.settings, self.weight_decay = optimizer, settings, weight_decay
+        self.precision = precision
         self.parameters = initial(sizes, activations, dtype, seed)
         self.states = {
             f"{name}.{state}": np.zeros_like(array)
@@ -154,7 +158,7 @@ class Network:
         for layer in range(len(self.activations)):
             weight, bias, name, alpha = self._layer(layer)
             inputs.append(x)
-            sums.append(dense_forward(x, weight, bias))
+            sums.append(dense_forward(x, weight, bias, precision=self.precision))
             x = activation_forward(sums[-1], name, alpha)
         return inputs, sums, x
 
@@ -170,7 +174,8 @@ class Network:
             weight, _, name, alpha = self._layer(layer)
             after = inputs[layer + 1] if layer + 1 < len(inputs) else logits
             saved = sums[layer] if ACTIVATIONS[name].saves_input else after
-            dy, *of_layer = dense_backward(dy, inputs[layer], weight, saved, name, alpha)
+            given = dy, inputs[layer], weight, saved, name, alpha
+            dy, *of_layer = dense_backward(*given, precision=self.precision)
             for part, gradient in zip(("weight", "bias", "slope"), of_layer, strict=False):
                 gradients[f"layer{layer}.{part}"] = gradient
         return float(loss), gradients

@@ -47,7 +47,8 @@ def forward_bounds(network, x, dtype):
     for layer, z in enumerate(sums):
         weight, bias, name, alpha = network._layer(layer)
         y = activation_forward(z, name, alpha)
-        of_sums.append(linear_bound(inputs[layer], weight, bias, z, dtype, of_inputs[-1]))
+        given = inputs[layer], weight, bias, z, dtype, of_inputs[-1]
+        of_sums.append(linear_bound(*given, network.precision))
         of_inputs.append(forward_bound(z, y, name, alpha, dtype, of_sums[-1]))
     return inputs, sums, logits, of_inputs[:-1], of_sums, of_inputs[-1]
 
@@ -74,7 +75,7 @@ def step_bound(network, x, labels, dtype):
         dz = activation_backward(dy, saved, name, alpha)
         dz, *dalpha = dz if name == "prelu" else (dz,)
         of_dz = backward_bound(dy, saved, name, alpha, dtype, of_dy, of_saved)
-        of_dx, *bounds = gradient_bounds(dz, x, weight, dtype, of_dz, of_x)
+        of_dx, *bounds = gradient_bounds(dz, x, weight, dtype, of_dz, of_x, network.precision)
         if dalpha:
             bounds.append(slope_bound(dy, saved, dtype, of_dy, of_saved))
         parts = zip(("weight", "bias", "slope"), (x.T @ dz, dz.sum(axis=0), *dalpha), strict=False)

@@ -66,6 +66,7 @@ class Operation:
     error_bound(inputs, dtype)  a Bound for each of the results in `dtype` against this function in
                                 float64; of integers and masks it is EXACT
     special(dtype)              (description, inputs) with values at the borders
+    precision                   "tf32" where its inputs permit products of rounded factors
     """
 
     name: str
@@ -79,6 +80,7 @@ class Operation:
     special: Callable[[Any], Iterator[tuple[str, Inputs]]]
     variant: str = ""
     other_bytes: Callable[..., float] = lambda **sizes: 0
+    precision: str | None = None
 
     def __str__(self) -> str:
         return f"{self.name}[{self.variant}]" if self.variant else self.name

@@ -39,7 +39,8 @@ def draw(folder, machine=None):
                 if roof:
                     device = "CPU" if column in cpus else column.label
                     floor = [roof.seconds(cell) for cell in cells]
-                    panel.plot([c.batch for c in cells], floor, "--", label=f"roof, {device}")
+                    if None not in floor:
+                        panel.plot([c.batch for c in cells], floor, "--", label=f"roof, {device}")
             panel.set(xscale="log", yscale="log", title=layer, xlabel="batch")
         panels[0][0].set_ylabel("median time [s]")
         panels[0][-1].legend()

@@ -152,6 +152,11 @@ def head(run, cpus, gpus, missing):
                     f"roof      {device}, {dtype}: {formats.number(speed / 1e9)} GFLOP/s "
                     f"({how}), {formats.streams(roof)}"
                 )
+                if roof.tf32:
+                    speed, how = roof.tf32
+                    lines.append(
+                        f"roof      {device}, tf32: {formats.number(speed / 1e9)} GFLOP/s ({how})"
+                    )
     if any(g.run is run for g in gpus):
         lines.append(f"GPU       {settings.get('GPU', 'unknown')}")
     lines += [f"n/a       {why}" for why in missing.values()]

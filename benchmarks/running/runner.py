@@ -105,12 +105,17 @@ def selection(family, modules):
             continue
         for variant, layer in itertools.product(axes.get("variant", [""]), axes["layer"]):
             batches = cls.batches(cls.layers[layer]) if "batch" in axes else ()
-            values = [_either(v) for v in ([variant], [layer], axes["dtype"], batches, backends)]
+            pairs = itertools.product(axes["dtype"], backends)
+            timed = [(d, b) for d, b in pairs if cls.times(variant, d, modules[b])]
+            if not timed:
+                continue
+            dtypes, chosen = (list(dict.fromkeys(part)) for part in zip(*timed, strict=True))
+            values = [_either(v) for v in ([variant], [layer], dtypes, batches, chosen)]
             yield Group(
                 family,
                 frozenset((family, function, variant, layer, layer.partition("-")[0])) - {""},
                 rf"^bench_{family}\.{function}\.time_call\({', '.join(filter(None, values))}\)$",
-                len(axes["dtype"]) * (len(batches) or 1) * len(backends),
+                len(dtypes) * (len(batches) or 1) * len(chosen),
             )
 
 

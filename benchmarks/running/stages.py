@@ -70,6 +70,8 @@ def _cells(bench, *families):
             cell, _ = results.key_of(function, values)
             if cell.batch and cell.batch not in cls.batches(cls.layers[cell.layer]):
                 continue  # the full batch of another workload
+            if not cls.times(cell.variant, cell.dtype, bench.module):
+                continue
             key = " ".join(map(str, (function, *values[:-1])))
             names = {"cell": dataclasses.asdict(cell), "cold": None, "queued": None}
             names |= {"samples": None, "number": None}

@@ -11,8 +11,9 @@ import kernels
 from . import workloads
 
 # The core grid, in float32 and at all five batch sizes. An elementwise function knows only fan_out;
-# in a dense layer one cheap and one transcendental activation stand for all. The losses are
-# timed on the output layers, where they are used, and on one with many classes.
+# in a dense layer one cheap and one transcendental activation stand for all, and the first in TF32
+# where there are tensor cores. The losses are timed on the output layers, where they are used, and
+# on one with many classes.
 CORE = {
     "activations": {"layers": ("digits-64x128", "mnist-512x512")},
     "dense": {
@@ -23,7 +24,7 @@ CORE = {
             "mnist-512x512",
             "wide-2048x2048",
         ),
-        "variants": ("relu", "tanh"),
+        "variants": ("relu", "tanh", "relu tf32"),
     },
     "losses": {"layers": ("moons-16x2", "digits-32x10", "mnist-512x10", "wide-2048x2048")},
     "optimizers": {

@@ -10,6 +10,7 @@ import contextlib
 import functools
 import importlib
 import importlib.util
+import inspect
 import zlib
 
 import numba
@@ -50,6 +51,17 @@ class _Suite:
     def runs_on(cls, module):
         """Whether a backend has what is timed."""
         return all(hasattr(module, operation.name) for operation in cls.operations.values())
+
+    @classmethod
+    def times(cls, variant, dtype, module):
+        """Whether a variant is timed on a backend: one that permits TF32 where that may make a
+        difference, in float32, elsewhere than on the host, by a function that knows of it.
+        """
+        operation = cls.operations[variant]
+        if not getattr(operation, "precision", None):
+            return True
+        known = inspect.signature(getattr(module, operation.name)).parameters
+        return dtype == "float32" and transfers(module) and "precision" in known
 
     def setup(self, *values):
         """Prepares `call` and `timer`; raises Wrong where the kernel disagrees with the oracle."""
@@ -95,6 +107,8 @@ class _Suite:
         if batch and batch not in self.batches(layer):
             raise NotImplementedError(f"{batch} is not a batch size of {layer.name}")
         module = self.load(backend, operation.function.__name__)
+        if not self.times(variant, dtype, module):
+            raise NotImplementedError(f"{backend} has no TF32 for {dtype}")
         check_borders(operation, module, dtype)
         self.call = checked(operation, module, sampled(operation, layer, dtype, batch))
 

@@ -2,7 +2,7 @@
 
 Importing it touches no GPU: kernels are compiled at their first use. Functions return when their
 work is queued; `synchronize` waits for it. Products are taken in full float32, whatever CUPY_TF32
-says.
+says, unless precision="tf32" permits less.
 """
 
 from . import network, optimizers

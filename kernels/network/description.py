@@ -29,6 +29,7 @@ class Network:
     settings: dict
     batch: int
     dtype: np.dtype
+    precision: str | None
     seed: int
     label_smoothing: float
     weight_decay: float
@@ -140,6 +141,7 @@ def checked(
     batch,
     lr,
     dtype,
+    precision,
     seed,
     label_smoothing,
     weight_decay,
@@ -174,6 +176,7 @@ def checked(
     }
     if dtype not in arguments.FLOATS:  # NumPy compares names, types and dtypes alike
         raise ValueError(f"dtype must be float32 or float64, got {dtype!r}")
+    precision = arguments.precision(precision, np.dtype(dtype))
     if isinstance(seed, bool) or not hasattr(seed, "__index__") or seed < 0:
         raise ValueError(f"seed must be an integer from 0 on, got {seed!r}")
     smoothing = arguments.number("label_smoothing", label_smoothing, FRACTION)
@@ -191,6 +194,7 @@ def checked(
         settings,
         arguments.step("batch", batch),
         dtype,
+        precision,
         int(seed),
         smoothing,
         decay,

@@ -79,8 +79,10 @@ def _prelu_backward(dy, x, weight, z, alpha, dx, dweight, dbias, dalpha):
     return fits
 
 
-def dense_forward(x, weight, bias, activation="identity", alpha=None, *, out=None):
-    """y = act(x W + b); see reference.dense_forward."""
+def dense_forward(x, weight, bias, activation="identity", alpha=None, *, precision=None, out=None):
+    """y = act(x W + b); see reference.dense_forward. The product is in full precision always."""
+    if precision is not None:
+        arguments.precision(precision)
     plain = arguments.plain(activation, alpha)
     if plain and out is not None and _forward.accepts(x, weight, bias, *plain, out):
         return out
@@ -108,8 +110,14 @@ def dense_forward(x, weight, bias, activation="identity", alpha=None, *, out=Non
     return out
 
 
-def dense_backward(dy, x, weight, saved, activation="identity", alpha=None, *, out=None):
-    """(dx, dweight, dbias), for prelu dalpha as well; see reference.dense_backward."""
+def dense_backward(
+    dy, x, weight, saved, activation="identity", alpha=None, *, precision=None, out=None
+):
+    """(dx, dweight, dbias), for prelu dalpha as well; see reference.dense_backward. The products
+    are in full precision always.
+    """
+    if precision is not None:
+        arguments.precision(precision)
     plain = arguments.plain(activation, alpha)
     if plain and type(out) is tuple and _backward.accepts(dy, x, weight, saved, *plain, *out):
         return out

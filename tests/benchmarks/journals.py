@@ -44,7 +44,7 @@ def record(machine, commit="0123456789abcdef", started=1_700_000_000, **entries)
     """
     rows = {}
     for name, chosen in entries.items():
-        family = {"product": "roofline", "triad": "roofline"}.get(name)
+        family = "roofline" if name in roofline.CEILINGS else None
         family = family or results.FAMILY_OF.get(name, "network")
         params = [list(dict.fromkeys(map(repr, axis))) for axis in zip(*chosen, strict=True)]
         by_repr = {tuple(map(repr, values)): seconds for values, seconds in chosen.items()}

@@ -34,7 +34,8 @@ def quickly():
 def small():
     """(module, name, value) of what makes the grid small."""
     core = {family: {"layers": (LAYER,)} for family in FAMILIES}
-    core["dense"]["variants"] = core["activations"]["variants"] = ("relu",)
+    core["activations"]["variants"] = ("relu",)
+    core["dense"]["variants"] = ("relu", "relu tf32")
     yield grid, "CORE", core
     yield runner, "suites", small_suites
     yield crossings, "SIDES", (32,)
@@ -68,9 +69,13 @@ def small_suites(family):
     axes = {"layer": list(arrays), "dtype": ["float32"], "backend": ["cupy"]}
     of_product = {"layer": ["32x32"], "dtype": ["float32"], "batch": [32], "backend": ["cupy"]}
     operations, product = bench_roofline._operations, {"32x32": square}
-    forward = {"": operations["dense_forward[identity]"]}
+    products = {"product": "identity", "product_tf32": "relu tf32"}
+    forward = {name: {"": operations[f"dense_forward[{v}]"]} for name, v in products.items()}
     return [
-        ("product", suite.suite("product", forward, of_product, product, lambda layer: (32,))),
+        *(
+            (name, suite.suite(name, forward[name], of_product, product, lambda layer: (32,)))
+            for name in products
+        ),
         ("triad", suite.suite("triad", {"": operations["sgd"]}, axes, arrays)),
     ]
 

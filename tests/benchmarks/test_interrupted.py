@@ -217,7 +217,7 @@ def test_when_time_is_over_a_later_call_goes_on(capsys, card, monkeypatch, tmp_p
     go(card)
     found, run = kept(tmp_path)
     assert found["finished"]
-    assert len(run.times) == 7
+    assert len(run.times) == 8
     assert len(found["clocks"]) == 4
 
 

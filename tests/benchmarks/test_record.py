@@ -85,9 +85,10 @@ def test_session(capsys, borders):
     assert "Every operation agrees with the float64 reference, borders included." in text
     assert "not measured: jax.jit: no JAX with CUDA here" in text
     session, run = session_of(path), results.read(path)
-    # A batch: relu twice, dense twice, four losses. Six update rules, the roofline; two steps, and
-    # their transfers.
-    assert len(session["cells"]) == len(run.times) == 8 * len(batches()) + 6 + 3 + 4
+    # A batch: relu twice, dense twice and in TF32, four losses. The update rules, the roofline; two
+    # steps, and their transfers.
+    rules = len(FAMILIES["optimizers"])
+    assert len(session["cells"]) == len(run.times) == 10 * len(batches()) + rules + 4 + 4
     assert [e["cell"]["function"] for e in session["cells"][:2]] == ["network_step"] * 2
     assert len(session["borders"]) == 2 * len([*sum(FAMILIES.values(), ())])
     for entry in (*session["cells"], *session["borders"]):
@@ -179,7 +180,8 @@ def test_simulated_kernels(capsys, monkeypatch, place):
     path = record.record(module=simulated, card=lambda: CARD)
     session = session_of(path)
     verdicts = [entry["verdict"] for entry in (*session["cells"], *session["crossings"])]
-    assert verdicts == [journal.CORRECT] * (4 * len(batches()) + 6 + 3 + 4 + 8)
+    rules = len(FAMILIES["optimizers"])
+    assert verdicts == [journal.CORRECT] * (4 * len(batches()) + rules + 4 + 4 + 8)
     limits = json.loads((path.parent / crossings.LIMITS).read_text())
     assert set(limits["Fake Card 1"]) == {*crossings.PRODUCTS, *crossings.STEPS}
     assert "and for large: reckoned." in capsys.readouterr().out

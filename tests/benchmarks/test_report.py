@@ -75,6 +75,30 @@ def test_columns_are_told_apart_by_where_the_arrays_lie(house):
     assert missing["numba"] == "backend numba: it was not timed in this run"
 
 
+@pytest.mark.parametrize("timed", [True, False])
+def test_tf32_is_held_against_a_product_in_tf32(monkeypatch, house, timed):
+    """Never against float32's: without such a product there is no share."""
+    monkeypatch.setattr(workloads, "_mnist_files", tuple)
+    begin()
+    square = ("2048x2048", "float32", 2048, "far")
+    cells = {(v, LAYER, "float32", 3500, "far"): 1e-4 for v in ("relu", "relu tf32")}
+    note("dense_forward", cells, elsewhere=True)
+    note("product", {square: 2 * 2048**3 / 45e12}, elsewhere=True)
+    note("triad", {("16777216", "float32", "far"): 3 * 4 * 16777216 / 1.8e12}, elsewhere=True)
+    if timed:
+        note("product_tf32", {square: 2 * 2048**3 / 180e12}, elsewhere=True)
+    text = report.render()
+    line = "roof      far, tf32: 200000 GFLOP/s (product by far, not the peak)"
+    assert (line in text.splitlines()) == timed
+    rows = {" ".join(row.split()[:2]): row for row in text.splitlines() if LAYER in row}
+    assert "28134 GFLOP/s 56%" in " ".join(rows[f"relu {LAYER}"].split())
+    in_tf32 = " ".join(rows["relu tf32"].split())
+    assert ("28134 GFLOP/s 14%" in in_tf32) == timed
+    assert ("%" in in_tf32) == timed
+    (path,) = (p for p in plots.draw(house / "plots") if "tf32" in p.name)
+    assert path.name == "dense_forward-relu tf32-float32.png"
+
+
 def test_report_takes_recorded_gpu_results(monkeypatch, house):
     monkeypatch.setattr(workloads, "_mnist_files", tuple)
     cpu = {1: 20e-6, 16: 80e-6, 3500: 60e-3}

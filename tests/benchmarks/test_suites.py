@@ -127,6 +127,35 @@ def test_transfers_are_timed_where_there_are_any():
         bench_network.transfer(near, "moons-2-32-16-2", "float32", 16)
 
 
+def test_tf32_is_timed_elsewhere_in_float32_by_what_knows_of_it(monkeypatch):
+    """And where it is, so is the product that it is held against."""
+    monkeypatch.setenv("FUSEBENCH_ALL", "1")
+    far, near, ignorant = Elsewhere(), kernels.load("numpy"), Elsewhere()
+    far.dense_forward = reference.dense_forward
+    ignorant.dense_forward = lambda x, weight, bias, activation="identity", *, out=None: None
+    cls = suite.suites("dense")["dense_forward"]
+    for dtype, expected in (("float32", True), ("float64", False)):
+        assert cls.times("relu tf32", dtype, far) == expected
+        assert cls.times("relu", dtype, ignorant)
+        for module in (near, ignorant):
+            assert not cls.times("relu tf32", dtype, module)
+    with pytest.raises(NotImplementedError, match="numpy has no TF32 for float32"):
+        cls().setup("relu tf32", "moons-2x32", "float32", 16, "numpy")
+
+    def chosen(family, module):
+        groups = runner.selection(family, {"cupy": module})
+        return [group for group in groups if group.names & {"relu tf32", "product_tf32"}]
+
+    assert chosen("dense", near) == chosen("dense", ignorant) == []
+    (group,) = (g for g in chosen("dense", far) if "wide" in g.names)
+    assert group.cells == len(workloads.batches("wide"))
+    assert "'relu tf32'" in re.sub(r"\\", "", group.pattern)
+    assert "float64" not in group.pattern
+    far.sgd, ignorant.sgd = reference.sgd, reference.sgd
+    assert [g.cells for g in chosen("roofline", far)] == [1]
+    assert chosen("roofline", ignorant) == chosen("roofline", near) == []
+
+
 def test_a_cell_of_a_transfer(monkeypatch):
     far = Elsewhere()
     far.synchronize, far.timer = lambda: None, lambda: 7.0

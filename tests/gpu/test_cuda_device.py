@@ -92,10 +92,16 @@ class Cublas:
     """gemmEx by NumPy, as the cuBLAS manual states it: matrices lie column by column."""
 
     CUBLAS_GEMM_DEFAULT, CUBLAS_COMPUTE_32F, CUBLAS_COMPUTE_64F = -1, 68, 70
+    CUBLAS_COMPUTE_32F_FAST_TF32 = 77
+
+    def __init__(self):
+        self.computed = []
 
     def gemmEx(self, handle, a_form, b_form, m, n, k, one, a, a_type, a_step, *others):
         b, b_type, b_step, zero, c, c_type, c_step, compute, algo = others
-        kind, self.element = {68: (0, ctypes.c_float), 70: (1, ctypes.c_double)}[compute]
+        single, double = (0, ctypes.c_float), (1, ctypes.c_double)
+        kind, self.element = {68: single, 77: single, 70: double}[compute]
+        self.computed.append(compute)
         assert (handle, algo, a_type, b_type, c_type) == ("handle", -1, kind, kind, kind)
         assert (self.matrix(one, 1, 1, 1), self.matrix(zero, 1, 1, 1)) == (1, 0)
         left = self.matrix(a, k, m, a_step).T if a_form else self.matrix(a, m, k, a_step)
@@ -111,10 +117,14 @@ class Cublas:
 @pytest.mark.parametrize(
     "shape", [(3, 5, 7), (1, 5, 7), (3, 5, 1), (3, 1, 7), (1, 1, 1), (1, 9, 1)]
 )
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_matmul_hands_cublas_every_layout(shape, dtype, monkeypatch):
+@pytest.mark.parametrize(
+    ("dtype", "precision", "computed"),
+    [("float32", None, 68), ("float32", "tf32", 77), ("float64", None, 70)],
+)
+def test_matmul_hands_cublas_every_layout(shape, dtype, precision, computed, monkeypatch):
     """Each factor as it lies or transposed, the three products of a dense layer among them."""
-    monkeypatch.setitem(vars(cupy.cuda), "cublas", Cublas())
+    cublas = Cublas()
+    monkeypatch.setitem(vars(cupy.cuda), "cublas", cublas)
     monkeypatch.setattr(cupy.cuda, "get_cublas_handle", lambda: "handle")
     device._gemm_constants.cache_clear()
     (rows, depth, columns), rng = shape, np.random.default_rng(0)
@@ -123,8 +133,9 @@ def test_matmul_hands_cublas_every_layout(shape, dtype, monkeypatch):
     for left in (on_host(a), on_host(a.T).T):
         for right in (on_host(b), on_host(b.T).T):
             out = on_host(np.full((rows, columns), np.nan, dtype))
-            device.matmul(left, right, out=out)
+            device.matmul(left, right, out=out, precision=precision)
             np.testing.assert_array_equal(values(out), a @ b)
+    assert cublas.computed == [computed] * 4
     device._gemm_constants.cache_clear()
 
 

@@ -21,6 +21,7 @@ NUMBERS = {
     "eps": (0.0, -1e-8, np.nan, "small", None),
     "step": (0, -1, 1.5, "first", True, None),
     "activation": ("relu6", "", None, 3),
+    "precision": ("tf16", "", "TF32", 32, True, ("tf32",), np.array("tf32")),
 }
 
 

@@ -178,6 +178,20 @@ def test_steps_are_the_references(backend, network, loss, optimizer, dtype):
         assert ours.state()["steps"] == steps + 2
 
 
+@over_dtypes
+@pytest.mark.parametrize("network", [SMALL, LARGE, OTHERS], ids=["small", "large", "others"])
+def test_steps_with_products_in_tf32(backend, network, dtype):
+    """Within the bound of the permission, whether a backend makes use of it or not."""
+    options = {"precision": "tf32", "optimizer": "momentum"}
+    ours, oracle = (
+        make(backend, network, dtype=dtype, **options),
+        make(reference, network, **options),
+    )
+    ours.load_state(trained(ours.state()))
+    for rows in (16, 13):
+        hold(backend, ours, oracle, *sample(network, rows, dtype=dtype), dtype)
+
+
 @pytest.mark.parametrize("optimizer", STATES)
 @pytest.mark.parametrize("loss", LOSSES)
 def test_bounds_of_a_step_bind(loss, optimizer):

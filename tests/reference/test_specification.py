@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 import pytest
-from conftest import NATIVE, call, case, verify
+from conftest import NATIVE, SIMULATED, backend_or_skip, call, case, verify
 
 import kernels
 import reference
@@ -134,7 +134,7 @@ def test_hyperparameters_vary_and_defaults_are_one_sample(operation):
             if isinstance(value, float | int):
                 drawn.setdefault(name, set()).add(value)
     parameters = inspect.signature(operation.function).parameters.values()
-    settings = {p.name for p in parameters if p.kind is p.KEYWORD_ONLY} - {"out"}
+    settings = {p.name for p in parameters if p.kind is p.KEYWORD_ONLY} - {"out", "precision"}
     settings |= {"alpha"} if operation.variant in ("leaky_relu", "elu") else set()
     hard = operation.variant == "hard"  # labels that are not smoothed
     assert all(len(drawn[name]) > 1 for name in settings if not hard)
@@ -195,6 +195,8 @@ for name, (forward, backward, alphas) in ACTIVATIONS.items():
     WORK["dense_forward"][name] = 70 + 10 * forward, 36 + alphas
     # 4 * 30 for two products, 10 for dbias; x, dx, W, dW, dbias, dy, and saved where it is read.
     WORK["dense_backward"][name] = 130 + 10 * backward, 57 + read + written
+for name in ("dense_forward", "dense_backward"):
+    WORK[name]["relu tf32"] = WORK[name]["relu"]
 
 
 @over_operations
@@ -286,6 +288,36 @@ def test_products_of_rounded_inputs_are_rejected(depth, bits):
                 assert complaint is not None, (result.name, depth)
 
 
+@pytest.mark.parametrize("depth", DEPTHS)
+def test_where_tf32_is_permitted_bfloat16_is_rejected(depth):
+    """And float32 is accepted, as are factors of TF32, of which there may be one alone."""
+    for operation, inputs in _product(depth):
+        inputs["precision"] = "tf32"
+        factors = [name for name in ("dy", "x", "weight") if name in inputs]
+        exact = operation.oracle(inputs)
+        for chosen in ((), *((name,) for name in factors), factors):
+            spoilt = {name: rounded(inputs[name], 10) for name in chosen}
+            results = operation.oracle({**inputs, **spoilt})
+            results = [r.astype(np.float32) for r in results[:2]]  # dbias is of no product
+            results = *results, *(r.astype(np.float32) for r in exact[2:])
+            assert operation.disagreement(inputs, results) is None, chosen
+        spoilt = {name: rounded(inputs[name], 7) for name in factors}
+        for k, result in enumerate(operation.oracle({**inputs, **spoilt})[:2]):
+            wrong = [r.astype(np.float32) for r in exact]
+            wrong[k] = result.astype(np.float32)
+            name = operation.results[k].name
+            assert f", {name}: " in str(operation.disagreement(inputs, tuple(wrong))), name
+
+
+def test_the_bound_of_tf32_is_float32s_alone():
+    """In float64 nothing is rounded to TF32, whatever is permitted."""
+    for operation in (BY_NAME["dense_forward[relu tf32]"], BY_NAME["dense_backward[relu tf32]"]):
+        inputs = operation.sample(np.random.default_rng(0), case(9, 8, 7, "float64"))
+        plain = {name: value for name, value in inputs.items() if name != "precision"}
+        for bound, narrow in zip(operation.bounds(inputs), operation.bounds(plain), strict=True):
+            np.testing.assert_array_equal(bound.each, narrow.each)
+
+
 def _one_after_another(terms):
     total = np.zeros(terms.shape[1:], np.float32)
     for term in terms:
@@ -350,9 +382,11 @@ def drawn(operation):
 def test_bounds_bind(operation):
     """The worst error of the CPU's kernels comes near to every bound at some size, and so do the
     errors' root mean squares where they have a bound of their own. `pytest -s` shows by how much.
+    Of products in TF32 it is the simulated GPU that takes them.
     """
     worst, exact, alike = {}, {}, {}
-    for backend in map(kernels.load, NATIVE[:2]):
+    backends = map(kernels.load, NATIVE[:2])
+    for backend in [backend_or_skip(SIMULATED[0])] if operation.precision else backends:
         for zero, inputs in drawn(operation):
             _, results, _ = call(backend, operation, inputs)
             expected, limits = operation.oracle(inputs), operation.bounds(inputs)

@@ -28,13 +28,14 @@ def create(
     batch,
     lr,
     dtype="float32",
+    precision=None,
     seed=0,
     label_smoothing=0.0,
     weight_decay=None,
     **settings,
 ):
     """A dense network with its optimizer; see reference.network.create."""
-    given = (sizes, activations, loss, optimizer, batch, lr, dtype, seed)
+    given = (sizes, activations, loss, optimizer, batch, lr, dtype, precision, seed)
     return Network(description.checked(*given, label_smoothing, weight_decay, settings))
 
 
@@ -92,7 +93,8 @@ class Network:
         self._spec.rows(x, device.ndarray)
         for weight, bias, activation_id, slope, slopes in layers_of(self._spec, self.parameters):
             y = device.empty((len(x), weight.shape[1]), x.dtype)
-            dense.forward(x, weight, bias, activation_id, slope, slopes, y)
+            layer = weight, bias, activation_id, slope, slopes
+            dense.forward(x, *layer, y, self._spec.precision)
             x = y
         return x
 

@@ -9,7 +9,8 @@
   GPU to compute it: such a step is captured once as a CUDA graph, all of its products by tiles, and
   launched at once.
 
-limits.py says up to which sizes.
+limits.py says up to which sizes. With precision="tf32" a network of any size is a chain that is not
+captured: its products are cuBLAS's.
 """
 
 import itertools
@@ -123,7 +124,8 @@ class Chain:
         self._outcome = device.asarray(np.zeros(2, spec.dtype))
         self._fault = device.asarray(np.ones(1, np.int32))  # so that capturing changes nothing
         weights = sum(fan_in * fan_out for fan_in, fan_out in itertools.pairwise(spec.sizes))
-        captured = 6 * spec.batch * weights <= limits.current().most_captured
+        few = 6 * spec.batch * weights <= limits.current().most_captured
+        captured = few and not spec.precision
         self._graph = device.capture(lambda: self._queue(spec.batch)) if captured else None
 
     def train(self, x, labels, order, count, steps):
@@ -153,10 +155,11 @@ class Chain:
         for n, (weight, bias, activation_id, slope, slopes) in enumerate(self._layers):
             z, y = self._z[n][:rows], inputs[n + 1]
             if self._z[n] is not self._y[n]:
-                dense.forward(inputs[n], weight, bias, IDENTITY, 0.0, None, z)
+                dense.forward(inputs[n], weight, bias, IDENTITY, 0.0, None, z, spec.precision)
                 activation_forward(z, activation_id, slope, slopes, y)
             else:
-                dense.forward(inputs[n], weight, bias, activation_id, slope, slopes, y)
+                layer = weight, bias, activation_id, slope, slopes
+                dense.forward(inputs[n], *layer, y, spec.precision)
         softmax = spec.loss == "softmax_cross_entropy"
         labels = (self._chosen if softmax else self._targets)[:rows]
         queue_loss(spec, inputs[-1], labels, self._loss, self._dy[-1][:rows])
@@ -165,18 +168,18 @@ class Chain:
             dweight, *sums = self._gradients[n]
             dy, saved = self._dy[n][:rows], self._z[n][:rows]
             dz = dense.sums_gradient(dy, saved, activation_id, slope, slopes, *sums)
-            dense.weight_gradient(inputs[n], dz, dweight)
+            dense.weight_gradient(inputs[n], dz, dweight, spec.precision)
             if n > 0:
-                dense.input_gradient(dz, weight, self._dy[n - 1][:rows])
+                dense.input_gradient(dz, weight, self._dy[n - 1][:rows], spec.precision)
         given = _rule_and_loss(spec)[0], self._settings, self._clock, self._fault, self._memory
         device.launch("update_all", (spec.size,), *given, spec.size, self._loss, self._outcome)
 
 
 def chunk_of(spec):
-    """The rows that one block takes at a time, or 0 where the network is too large for it."""
+    """The rows that one block takes at a time, or 0 where the network is no case for it."""
     weights = sum(fan_in * fan_out for fan_in, fan_out in itertools.pairwise(spec.sizes))
     few = weights * spec.batch <= limits.current().most_products
-    if not few or len(spec.sizes) - 1 > MOST_LAYERS:
+    if spec.precision or not few or len(spec.sizes) - 1 > MOST_LAYERS:
         return 0
     declared = (ACTIVATIONS[name] for name in spec.activations)
     copies = (2 + each.saves_input + each.learned for each in declared)

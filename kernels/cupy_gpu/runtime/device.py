@@ -63,13 +63,16 @@ class Instant:
         return cupy.cuda.get_elapsed_time(earlier.event, self.event) * 1e-3  # ms
 
 
-def matmul(a, b, *, out):
+def matmul(a, b, *, out, precision=None):
     """out = a b by cuBLAS; arrays are C-contiguous, a and b may be transposes of such.
+
+    precision: "tf32" lets cuBLAS round the factors, of float32, to TF32; where the card has no
+    tensor cores for it, cuBLAS takes full precision.
 
     cupy.matmul ends at the same call. On the way it costs several microseconds more, and takes a
     product of one element to kernels of CuPy's own, which must be compiled first.
     """
-    kind, compute, one, zero, _ = _gemm_constants(out.dtype)
+    kind, compute, one, zero, _ = _gemm_constants(out.dtype, precision)
     # cuBLAS sees every matrix transposed, for it counts along columns: out^T = b^T a^T.
     (rows, columns), (b_form, b_step), (a_form, a_step) = out.shape, _form(b), _form(a)
     cupy.cuda.cublas.gemmEx(
@@ -86,13 +89,14 @@ def _form(matrix):
 
 
 @cache
-def _gemm_constants(dtype):
+def _gemm_constants(dtype, precision):
     """Data type, type of computation, addresses of 1 and of 0, and the memory where these lie."""
     cublas, runtime = cupy.cuda.cublas, cupy.cuda.runtime
     kind, compute = {
-        "float32": (runtime.CUDA_R_32F, cublas.CUBLAS_COMPUTE_32F),
-        "float64": (runtime.CUDA_R_64F, cublas.CUBLAS_COMPUTE_64F),
-    }[dtype.name]
+        ("float32", None): (runtime.CUDA_R_32F, cublas.CUBLAS_COMPUTE_32F),
+        ("float32", "tf32"): (runtime.CUDA_R_32F, cublas.CUBLAS_COMPUTE_32F_FAST_TF32),
+        ("float64", None): (runtime.CUDA_R_64F, cublas.CUBLAS_COMPUTE_64F),
+    }[dtype.name, precision]
     scalars = np.array([1, 0], dtype)
     one = scalars.ctypes.data
     return kind, compute, one, one + dtype.itemsize, scalars

@@ -3,7 +3,8 @@
 It stands in for device.py: g++ compiles the text of the .cu files against cuda.h, one fiber runs
 for every CUDA thread (scheduler.cpp), and the launches come from the same table. So the backend is
 executed as a whole, its Python code, grids, argument types and shared memory included; only NumPy's
-product takes the place of cuBLAS. It shows what the kernels compute, not how fast.
+product takes the place of cuBLAS, of factors rounded to TF32 where that is asked for. It shows what
+the kernels compute, not how fast.
 
 Arrays are NumPy's, for which no CuPy is needed, or CuPy's over host memory (host_arrays.py): then
 the Python code sees the very types that it sees on a GPU.
@@ -105,11 +106,12 @@ class Device:
         if classes:
             raise label_out_of_range("labels", classes)
 
-    def matmul(self, a, b, *, out):
+    def matmul(self, a, b, *, out, precision=None):
         """NumPy's product; forbidden, as cuBLAS is, while a graph is captured."""
         if self.capturing():
             raise RuntimeError("a product by cuBLAS while a graph is captured")
-        np.matmul(*map(self.as_numpy, (a, b)), out=self.as_numpy(out))
+        factors = map(self.as_numpy, (a, b))
+        np.matmul(*(map(as_tf32, factors) if precision else factors), out=self.as_numpy(out))
 
     def capture(self, work):
         """A graph of the kernels that work() launches; as on a GPU, work() runs twice."""
@@ -172,6 +174,13 @@ class Device:
         if not isinstance(argument, np.generic):  # whose size CuPy would guess, or not take at all
             raise TypeError(f"a kernel cannot take a {type_name(type(argument))}")
         return np.array(argument)
+
+
+def as_tf32(array):
+    """float32 numbers rounded to TF32: to nearest even, 13 of 23 bits of mantissa being dropped."""
+    bits = array.view(np.uint32)
+    nearest = bits + np.uint32(0xFFF) + (bits >> np.uint32(13) & np.uint32(1))
+    return np.where(np.isfinite(array), (nearest & np.uint32(0xFFFFE000)).view(np.float32), array)
 
 
 class _Captured(threading.local):

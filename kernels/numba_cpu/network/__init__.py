@@ -164,13 +164,14 @@ def create(
     batch,
     lr,
     dtype="float32",
+    precision=None,
     seed=0,
     label_smoothing=0.0,
     weight_decay=None,
     **settings,
 ):
     """A dense network with its optimizer; see reference.network.create."""
-    given = (sizes, activations, loss, optimizer, batch, lr, dtype, seed)
+    given = (sizes, activations, loss, optimizer, batch, lr, dtype, precision, seed)
     return Network(description.checked(*given, label_smoothing, weight_decay, settings))
 
 
