@@ -8,7 +8,7 @@ import time
 
 import numpy as np
 
-from . import activation_spec, dense, losses, network, optimizers
+from . import activation_spec, dense, losses, network, optimizer_spec, optimizers
 from .activations import activation_backward, activation_forward
 from .dense import dense_backward, dense_forward
 from .losses import softmax, softmax_cross_entropy, sparse_categorical_cross_entropy
@@ -19,7 +19,7 @@ FAMILIES = {
     "activations": activation_spec.OPERATIONS,
     "dense": dense.OPERATIONS,
     "losses": losses.OPERATIONS,
-    "optimizers": optimizers.OPERATIONS,
+    "optimizers": optimizer_spec.OPERATIONS,
 }
 
 

@@ -10,13 +10,13 @@ import itertools
 
 import numpy as np
 
-from . import optimizers
+from . import optimizer_spec, optimizers
 from .activations import ACTIVATIONS, activation_forward
 from .dense import dense_backward, dense_forward
 from .losses import softmax_cross_entropy
 
 # rule -> the names of its state arrays. Settings not given are the rule's own defaults.
-STATES = {rule.name: rule.in_place[1:] for rule in optimizers.OPERATIONS}
+STATES = {rule.name: rule.in_place[1:] for rule in optimizer_spec.OPERATIONS}
 PRELU_SLOPE = 0.25  # at the start: He et al., Delving Deep into Rectifiers, ICCV 2015
 
 
@@ -108,7 +108,7 @@ def create(
     names = (activations,) * hidden if isinstance(activations, str) else tuple(activations)
     names = (*names, "identity")
     settings = {"lr": lr, **settings}
-    own = optimizers.parts(getattr(optimizers, optimizer))[1]
+    own = optimizer_spec.parts(getattr(optimizers, optimizer))[1]
     if weight_decay is not None and "weight_decay" in own:
         settings["weight_decay"], weight_decay = weight_decay, 0.0
     weight_decay = weight_decay or 0.0
@@ -185,7 +185,7 @@ class Network:
         loss, self._gradients = self.loss_and_gradients(x, labels)
         self.steps += 1
         rule = getattr(optimizers, self.optimizer)
-        count = {"step": self.steps} if optimizers.counts(rule) else {}
+        count = {"step": self.steps} if optimizer_spec.counts(rule) else {}
         for name, param in self.parameters.items():
             states = [self.states[f"{name}.{state}"] for state in STATES[self.optimizer]]
             param -= self.settings["lr"] * self.weight_decay * param

@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 
-from . import optimizers
+from . import optimizer_spec
 from .activation_spec import backward_bound, forward_bound, slope_bound
 from .activations import ACTIVATIONS, activation_backward, activation_forward
 from .bounds import ELEMENTARY, EXACT, Bound, smallest_normal, unit_roundoff
@@ -14,7 +14,7 @@ from .losses import OPERATIONS as LOSS_OPERATIONS
 from .network import STATES
 from .spec import compare, oracles_share
 
-RULES = {operation.name: operation for operation in optimizers.OPERATIONS}
+RULES = {operation.name: operation for operation in optimizer_spec.OPERATIONS}
 
 
 def flops(network, rows):
@@ -155,8 +155,8 @@ def _update_bound(network, name, gradient, of_gradient, dtype):
     states = {s: network.states[f"{name}.{s}"] for s in STATES[network.optimizer]}
     inputs = {"param": param - lr * network.weight_decay * param, "grad": gradient, **states}
     rule = RULES[network.optimizer].function
-    settings = {**optimizers.parts(rule)[1], **network.settings}
-    if optimizers.counts(rule):
+    settings = {**optimizer_spec.parts(rule)[1], **network.settings}
+    if optimizer_spec.counts(rule):
         settings["step"] = network.steps + 1
     of_param = Bound.of(3 * unit_roundoff(dtype) * np.abs(param) * (network.weight_decay > 0))
     carried = of_param, *[EXACT] * len(states)

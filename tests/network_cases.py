@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from reference import network as reference
-from reference import optimizers
+from reference import optimizer_spec
 from reference.activations import ACTIVATIONS
 from reference.network_spec import step_disagreement
 
@@ -64,7 +64,7 @@ def trained(state, seed=0):
     rng, found = np.random.default_rng(seed), {"steps": state["steps"]}
     for name, array in state.items():
         last, values = name.rpartition(".")[2], rng.standard_normal(array.shape)
-        if last in optimizers.SQUARES:
+        if last in optimizer_spec.SQUARES:
             values = 0.01 * values**2
         elif last in ("velocity", "mean"):
             values = 0.1 * values

@@ -5,7 +5,7 @@ import pytest
 from conftest import case
 
 import reference
-from reference import optimizers
+from reference import optimizer_spec
 from reference.bounds import unit_roundoff
 from reference.spec import compare, oracles_share
 
@@ -25,7 +25,7 @@ def test_trajectory_of_fifty_steps(backend, name, dtype, vary):
     updated = {name: inputs[name] for name in operation.in_place}
     ours = {**inputs, **{k: backend.asarray(v.copy()) for k, v in updated.items()}}
     oracle = {**inputs, **{k: v.astype(np.float64) for k, v in updated.items()}}
-    defaults = optimizers.parts(operation.function)[1]
+    defaults = optimizer_spec.parts(operation.function)[1]
     carried, factor = None, oracles_share(dtype)
     for step in range(1, STEPS + 1):
         grad = rng.standard_normal(inputs["grad"].shape).astype(dtype)

@@ -19,7 +19,7 @@ from network_cases import (
 
 import reference
 from benchmarks.suites import suite
-from reference import optimizers
+from reference import optimizer_spec
 from reference.network import LOSSES, STATES, initial
 from reference.network_spec import forward_bounds, loss_bound, step_bound
 from reference.spec import compare, oracles_share
@@ -125,9 +125,9 @@ def test_the_first_parameters_are_the_same_everywhere(backend, dtype):
 
 def drawn(rng, loss, optimizer):
     """Options of a network, all its hyperparameters at other values than the defaults."""
-    _, settings = optimizers.parts(getattr(reference, optimizer))
+    _, settings = optimizer_spec.parts(getattr(reference, optimizer))
     return {
-        **{name: optimizers.draw(name, rng) for name in settings},
+        **{name: optimizer_spec.draw(name, rng) for name in settings},
         "loss": loss,
         "optimizer": optimizer,
         "label_smoothing": 0.0 if loss == "mean_squared_error" else rng.uniform(0.1, 0.9),
