@@ -19,7 +19,9 @@ from benchmarks.suites import workloads
 DRIVER = """
 import sys
 from pathlib import Path
-from benchmarks import __main__, journal, results, runner
+from benchmarks import __main__
+from benchmarks.reports import results
+from benchmarks.running import journal, runner
 
 place = Path(sys.argv[1])
 journal.FOLDER, results.RECORDED = place / "journal", place / "recorded"
