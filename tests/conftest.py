@@ -1,9 +1,17 @@
 """Which backends a test runs over, and how one operation is run and compared with the oracle."""
 
+import os
+import shutil
+from pathlib import Path
 from textwrap import dedent
 
 import numpy as np
 import pytest
+
+# Of two processes that compile at once each has a cache of its own: Numba's takes one writer.
+if worker := os.environ.get("PYTEST_XDIST_WORKER"):
+    own = Path(__file__).resolve().parents[1] / ".cache" / worker
+    os.environ["NUMBA_CACHE_DIR"] = str(own)
 
 import kernels
 from reference import Case
@@ -41,6 +49,22 @@ FIGURES = pytest.StashKey()
 def figures(request):
     """Lines for the end of the tests' report: what was measured, and is neither right nor wrong."""
     return request.config.stash.setdefault(FIGURES, [])
+
+
+def pytest_sessionfinish(session):
+    """What a process of several has to say reaches the one that reports."""
+    if worker:
+        session.config.workeroutput["figures"] = session.config.stash.get(FIGURES, [])
+        for folder in own.glob("*"):  # of code that has changed since
+            if str(folder) != os.environ["NUMBA_CACHE_DIR"]:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node):
+    node.config.stash.setdefault(FIGURES, []).extend(
+        getattr(node, "workeroutput", {}).get("figures", [])
+    )
 
 
 def pytest_terminal_summary(terminalreporter, config):

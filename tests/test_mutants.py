@@ -72,6 +72,7 @@ def run(tests, folder, cache):
     """The tests in the copy, with Numba's code kept in the folder `cache`."""
     command = f"{sys.executable} -m pytest -x -q -p no:cacheprovider {tests}"
     environment = os.environ | {"NUMBA_CACHE_DIR": str(cache)}
+    environment.pop("PYTEST_XDIST_WORKER", None)
     return subprocess.run(
         command, shell=True, cwd=folder, env=environment, capture_output=True, text=True
     )

@@ -262,11 +262,13 @@ def test_passes_the_other_arguments_on(monkeypatch, run, asked):
     monkeypatch.setattr(run, "check_checkout", lambda: None)
     monkeypatch.setattr(run, "driver_version", lambda: 12)
     run.main(["test", "-k", "dense"])
+    run.main(["test", "--all"])
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "0"
     run.main(["bench", "--no-gpu", "--only", "dense"])
     assert os.environ["CUDA_VISIBLE_DEVICES"] == ""
     assert executed == [
         ["-m", "pytest", "-k", "dense"],
+        ["-m", "pytest", *run.HALVES, "--all"],
         ["-m", "benchmarks", "run", "--only", "dense"],
     ]
     assert asked == ["created", installs(run, "gpu12,test")]
