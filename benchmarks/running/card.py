@@ -29,7 +29,7 @@ PASSED = "passed"
 TOOLS = ("memcheck", "racecheck", "initcheck", "synccheck")
 SANITIZER = "compute-sanitizer"
 EXERCISE = ("tests/exercise_cuda.py", "gpu", "float32")
-TESTS = ("-m", "pytest", "-q", "-m", "gpu", "tests", "--ignore-glob=*test_benchmarks*")
+TESTS = ("-m", "pytest", "-q", "-m", "gpu", "tests", "--ignore=tests/benchmarks")
 
 
 @dataclass(frozen=True)
