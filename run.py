@@ -23,7 +23,7 @@ PYTHON = os.path.join(VENV, "bin", "python")
 STAMP = os.path.join(VENV, "installed")  # of which setup.cfg, and which extras
 BEGUN = "begun"  # stands there while pip writes
 OLDEST = (3, 11)
-HALVES = ("-n", "2", "--dist", "loadfile")  # all tests: the files are shared by two processes
+HALVES = ("-n", "2", "--dist", "loadgroup")  # all tests, by two processes: see tests/conftest.py
 
 
 class Problem(Exception):

@@ -72,8 +72,17 @@ def pytest_terminal_summary(terminalreporter, config):
         terminalreporter.write_line(line)
 
 
+COMPILING = {"kernels", "network", "numba"}  # the rooms whose tests compile Numba's kernels
+
+
 def pytest_collection_modifyitems(config, items):
-    """What is slow stands behind --all; how many tests were left out shows as deselected."""
+    """What is slow stands behind --all; how many tests were left out shows as deselected.
+
+    Of two processes one takes what compiles most, in order, so that little is compiled twice.
+    """
+    for item in items:
+        group = "compiling" if item.path.parent.name in COMPILING else "others"
+        item.add_marker(pytest.mark.xdist_group(group))
     if config.getoption("--all"):
         return
     slow = [item for item in items if item.get_closest_marker("slow")]

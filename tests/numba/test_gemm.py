@@ -334,7 +334,7 @@ def print_results_by_threads():
 def in_child(function, **environment):
     """Output of one of the functions above in a process of its own."""
     child = subprocess.run(
-        [sys.executable, "-c", f"from tests.test_gemm import {function} as run; run()"],
+        [sys.executable, "-c", f"from tests.numba.test_gemm import {function} as run; run()"],
         cwd=Path(__file__).parents[2],
         env=os.environ | environment,
         capture_output=True,
