@@ -58,14 +58,20 @@ def choice(cases, ids):
     if set(cases) != set(ids):
         raise ValueError(f"cases must be those of {sorted(ids)}, got {sorted(cases)}")
 
-    def link(number, case, others):
-        def choose(action, which, *arguments):
-            if which == number:
-                action(case, *arguments)
-            else:
-                others(action, which, *arguments)
+    def between(numbers):
+        if len(numbers) == 1:
+            return last(cases[numbers[0]])
+        middle = len(numbers) // 2
+        pivot, low, high = numbers[middle], between(numbers[:middle]), between(numbers[middle:])
 
-        return register_jitable(named(choose, case.__name__))
+        def choose(action, which, *arguments):
+            if which < pivot:
+                low(action, which, *arguments)
+            else:
+                high(action, which, *arguments)
+
+        names = "_".join(cases[number].__name__ for number in numbers)
+        return register_jitable(named(choose, names))
 
     def last(case):
         def choose(action, which, *arguments):
@@ -73,11 +79,7 @@ def choice(cases, ids):
 
         return register_jitable(named(choose, case.__name__))
 
-    (_, case), *rest = cases.items()
-    chosen = last(case)
-    for number, case in rest:
-        chosen = link(number, case, chosen)
-    return chosen
+    return between(sorted(cases))
 
 
 @register_jitable
