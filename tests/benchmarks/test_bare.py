@@ -167,7 +167,7 @@ def test_the_whole_session(elsewhere):
     assert found["finished"]
     seconds = int(re.search(r"(\d+) s of the CPU", done.stdout)[1])  # whatever else runs here
     assert seconds < 600
-    assert len(run.times) > 400
+    assert len(run.times) > 300
     assert {entry["verdict"] for entry in found["cells"]} == {journal.CORRECT}
     assert "cupy fake-card-1" in reported()
 
