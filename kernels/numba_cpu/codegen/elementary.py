@@ -89,6 +89,23 @@ def _scaled_expm1(f):
     return reduce
 
 
+def polynomial(first, *others):
+    """x -> first + others[0] x + others[1] x^2 + ..., by even and odd powers: functions in
+    functions, since LLVM unrolls no long loop over coefficients, and vectorises no loop around one.
+    Source: Estrin, Organization of Computer Systems, WJCC 1960.
+    """
+    if not others:
+        return register_jitable(lambda x: first)
+    even, odd = polynomial(first, *others[1::2]), polynomial(*others[::2])
+
+    @register_jitable(**FMA)
+    def value(x):
+        square = x * x
+        return odd(square) * x + even(square)
+
+    return value
+
+
 def exp(x):
     """exp(x); 0 below the normal numbers, infinity above two thirds of the largest."""
     return np.exp(x)
