@@ -86,7 +86,7 @@ def _sgd_call(param, grad, lr):
 def sgd(param, grad, *, lr):
     """p -= lr g."""
     if not _sgd_call.accepts(param, grad, lr):
-        checked(_sgd_call, "sgd", (param, grad), (), {"lr": lr})
+        checked(_sgd_call, "sgd", param, grad, lr)
 
 
 @shortcut(*argument_types(MOMENTUM))
@@ -97,8 +97,7 @@ def _momentum_call(param, grad, velocity, lr, beta):
 def momentum(param, grad, velocity, *, lr, beta=0.9):
     """v = beta v + lr g; p -= v."""
     if not _momentum_call.accepts(param, grad, velocity, lr, beta):
-        arrays, settings = (param, grad, velocity), {"lr": lr, "beta": beta}
-        checked(_momentum_call, "momentum", arrays, (), settings)
+        checked(_momentum_call, "momentum", param, grad, velocity, lr, beta)
 
 
 @shortcut(*argument_types(NESTEROV))
@@ -109,8 +108,7 @@ def _nesterov_call(param, grad, velocity, lr, beta):
 def nesterov(param, grad, velocity, *, lr, beta=0.9):
     """v = beta v + lr g; q -= beta v + lr g, where param holds the lookahead q = p - beta v."""
     if not _nesterov_call.accepts(param, grad, velocity, lr, beta):
-        arrays, settings = (param, grad, velocity), {"lr": lr, "beta": beta}
-        checked(_nesterov_call, "nesterov", arrays, (), settings)
+        checked(_nesterov_call, "nesterov", param, grad, velocity, lr, beta)
 
 
 @shortcut(*argument_types(ADAGRAD))
@@ -121,8 +119,7 @@ def _adagrad_call(param, grad, accumulator, lr, eps):
 def adagrad(param, grad, accumulator, *, lr, eps=1e-8):
     """G += g^2; p -= lr g / (sqrt(G) + eps)."""
     if not _adagrad_call.accepts(param, grad, accumulator, lr, eps):
-        arrays, settings = (param, grad, accumulator), {"lr": lr, "eps": eps}
-        checked(_adagrad_call, "adagrad", arrays, (), settings)
+        checked(_adagrad_call, "adagrad", param, grad, accumulator, lr, eps)
 
 
 @shortcut(*argument_types(RMSPROP))
@@ -133,8 +130,7 @@ def _rmsprop_call(param, grad, mean_square, lr, rho, eps):
 def rmsprop(param, grad, mean_square, *, lr, rho=0.9, eps=1e-8):
     """E = rho E + (1 - rho) g^2; p -= lr g / (sqrt(E) + eps)."""
     if not _rmsprop_call.accepts(param, grad, mean_square, lr, rho, eps):
-        arrays, settings = (param, grad, mean_square), {"lr": lr, "rho": rho, "eps": eps}
-        checked(_rmsprop_call, "rmsprop", arrays, (), settings)
+        checked(_rmsprop_call, "rmsprop", param, grad, mean_square, lr, rho, eps)
 
 
 @shortcut(*argument_types(ADAM))
@@ -144,10 +140,9 @@ def _adam_call(param, grad, mean, variance, step, lr, beta1, beta2, eps):
 
 def adam(param, grad, mean, variance, step, *, lr=0.001, beta1=0.9, beta2=0.999, eps=1e-8):
     """m = beta1 m + (1 - beta1) g; v = beta2 v + (1 - beta2) g^2; p -= lr m^ / (sqrt(v^) + eps)."""
-    step = arguments.step("step", step)
-    if not _adam_call.accepts(param, grad, mean, variance, step, lr, beta1, beta2, eps):
-        settings = {"lr": lr, "beta1": beta1, "beta2": beta2, "eps": eps}
-        checked(_adam_call, "adam", (param, grad, mean, variance), (step,), settings)
+    given = param, grad, mean, variance, arguments.step("step", step), lr, beta1, beta2, eps
+    if not _adam_call.accepts(*given):
+        checked(_adam_call, "adam", *given)
 
 
 @shortcut(*argument_types(ADAMW))
@@ -161,10 +156,10 @@ def adamw(
     weight_decay=0.01,
 ):  # fmt: skip
     """p -= lr weight_decay p, then adam."""
-    step, given = arguments.step("step", step), (lr, beta1, beta2, eps, weight_decay)
-    if not _adamw_call.accepts(param, grad, mean, variance, step, *given):
-        settings = dict(zip(RULES["adamw"].settings, given, strict=True))
-        checked(_adamw_call, "adamw", (param, grad, mean, variance), (step,), settings)
+    step = arguments.step("step", step)
+    given = param, grad, mean, variance, step, lr, beta1, beta2, eps, weight_decay
+    if not _adamw_call.accepts(*given):
+        checked(_adamw_call, "adamw", *given)
 
 
 @shortcut(*argument_types(ADADELTA))
@@ -175,6 +170,6 @@ def _adadelta_call(param, grad, mean_square, mean_square_change, lr, rho, eps):
 
 def adadelta(param, grad, mean_square, mean_square_change, *, lr=1.0, rho=0.9, eps=1e-6):
     """E = rho E + (1 - rho) g^2; d = sqrt(D + eps) / sqrt(E + eps) g; D like E of d; p -= lr d."""
-    arrays = param, grad, mean_square, mean_square_change
-    if not _adadelta_call.accepts(*arrays, lr, rho, eps):
-        checked(_adadelta_call, "adadelta", arrays, (), {"lr": lr, "rho": rho, "eps": eps})
+    given = param, grad, mean_square, mean_square_change, lr, rho, eps
+    if not _adadelta_call.accepts(*given):
+        checked(_adadelta_call, "adadelta", *given)

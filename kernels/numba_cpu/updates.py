@@ -191,17 +191,15 @@ def choices():
     )
 
 
-def checked(call, name, arrays, step, settings):
-    """Runs a rule's shortcut once every argument has passed its check.
-
-    arrays: param, grad and the states; settings by name, in the catalogue's order.
-    """
+def checked(call, name, param, grad, *others):
+    """Runs a rule's shortcut on these, its own arguments, once each has passed its check."""
     declared = RULES[name]
-    numbers = [
-        arguments.number(key, value, declared.settings[key]) for key, value in settings.items()
-    ]
-    param, grad, *states = arrays
-    named = dict(zip(declared.states, states, strict=True))
-    arguments.updated(param, grad, named, np.ndarray)
+    first = len(declared.states)
+    last = first + declared.counts
+    states = dict(zip(declared.states, others[:first], strict=True))
+    arguments.updated(param, grad, states, np.ndarray)
+    settings = zip(declared.settings.items(), others[last:], strict=True)
+    numbers = [arguments.number(key, value, allowed) for (key, allowed), value in settings]
     call.ready(param.dtype)
-    call(*(array.reshape(-1) for array in arrays), *step, *numbers)
+    arrays = [array.reshape(-1) for array in (param, grad, *states.values())]
+    call(*arrays, *others[first:last], *numbers)
