@@ -2,15 +2,18 @@
 
 import os
 import shutil
+import sys
 from pathlib import Path
 from textwrap import dedent
 
 import numpy as np
 import pytest
 
-# Of two processes that compile at once each has a cache of its own: Numba's takes one writer.
-if worker := os.environ.get("PYTEST_XDIST_WORKER"):
-    own = Path(__file__).resolve().parents[1] / ".cache" / worker
+# Of two processes that compile at once each has a cache of its own: Numba's takes one writer. Their
+# children, which may have loaded the kernels before this file, find it.
+worker = os.environ.get("PYTEST_XDIST_WORKER")
+own = Path(__file__).resolve().parents[1] / ".cache" / str(worker)
+if worker and "kernels" not in sys.modules:
     os.environ["NUMBA_CACHE_DIR"] = str(own)
 
 import kernels
@@ -72,7 +75,7 @@ def pytest_terminal_summary(terminalreporter, config):
         terminalreporter.write_line(line)
 
 
-COMPILING = {"kernels", "network", "numba"}  # the rooms whose tests compile Numba's kernels
+COMPILING = {"kernels", "network", "numba", "reference"}  # rooms whose tests compile for Numba
 
 
 def pytest_collection_modifyitems(config, items):
@@ -81,7 +84,8 @@ def pytest_collection_modifyitems(config, items):
     Of two processes one takes what compiles most, in order, so that little is compiled twice.
     """
     for item in items:
-        group = "compiling" if item.path.parent.name in COMPILING else "others"
+        compiles = item.path.parent.name in COMPILING or "numba" in item.nodeid.partition("[")[2]
+        group = "compiling" if compiles else "others"
         item.add_marker(pytest.mark.xdist_group(group))
     if config.getoption("--all"):
         return
