@@ -76,6 +76,13 @@ ACTIVATIONS = {
         saves_input=True,
         gated=True,
     ),
+    "softplus": Activation((2 * ELEMENTARY + 1, ELEMENTARY + 1), (4, 3)),
+    "softsign": Activation((2, 5), (3, 4)),
+    # Of mish the largest at any z: where one function's roundings count, the others' do not.
+    "mish": Activation(
+        (3 * ELEMENTARY + 3, 2 * ELEMENTARY + 12), (6, 12), saves_input=True, gated=True
+    ),
+    "celu": Activation((ELEMENTARY + 4, 2), (4, 3), alpha=1.0, alphas=(0.1, 2.0)),
     "rectifier": Activation((2, 2), (2, 2), saves_input=True),
 }
 
@@ -94,12 +101,18 @@ def activation_forward(z, activation, alpha=None, *, out=None):
     tanh        tanh(z)
     silu        z / (1 + exp(-z))
     gelu        z P(Z <= z), Z standard normal
+    softplus    log(1 + exp(z))
+    softsign    z / (1 + |z|)
+    mish        z tanh(log(1 + exp(z)))
+    celu        z if z > 0 else alpha (exp(z / alpha) - 1)         alpha > 0, 1 unless given
     gelu_tanh   z / (1 + exp(-2 t)), t = sqrt(2 / pi) (z + 0.044715 z^3)
 
     z, out: (batch, units). Raises ValueError for an unknown activation.
     Sources: Nair and Hinton 2010 (relu), Maas et al. 2013 (leaky_relu), He et al. 2015 (prelu),
     Clevert et al. 2016 (elu), Klambauer et al. 2017 (selu), Elfwing et al. 2018 (silu),
-    Hendrycks and Gimpel 2016 (gelu, gelu_tanh).
+    Hendrycks and Gimpel 2016 (gelu, gelu_tanh),
+    Dugas et al. 2001 (softplus), Bergstra et al. 2009 (softsign), Misra 2019 (mish), Barron 2017
+    (celu).
     """
     alpha = default_alpha(activation, alpha)
     match activation:
@@ -126,6 +139,14 @@ def activation_forward(z, activation, alpha=None, *, out=None):
             y = z * normal(z)[0]
         case "gelu_tanh":
             y = z * activation_forward(_gelu_argument(z)[0], "sigmoid")
+        case "softplus":
+            y = np.maximum(z, 0) + np.log1p(np.exp(-np.abs(z)))
+        case "softsign":
+            y = z / (1 + np.abs(z))
+        case "mish":
+            y = z * np.tanh(activation_forward(z, "softplus"))
+        case "celu":
+            y = np.where(z > 0, z, alpha * np.expm1(np.minimum(z, 0) / alpha))
         case _:
             raise _unknown(activation)
     return store(out, y)
@@ -163,7 +184,9 @@ def activation_backward(dy, saved, activation, alpha=None, *, out=None):
     y + lambda alpha, sigmoid y (1 - y), tanh (1 - y)(1 + y); from z: prelu, rectifier 1 or alpha,
     silu s + z s (1 - s) with s = 1 / (1 + exp(-z)),
     gelu P(Z <= z) + z exp(-z^2 / 2) / sqrt(2 pi),
-    gelu_tanh s + z s (1 - s) 2 t' with s = 1 / (1 + exp(-2 t)).
+    gelu_tanh s + z s (1 - s) 2 t' with s = 1 / (1 + exp(-2 t)),
+    mish t + z (1 - t^2) / (1 + exp(-z)) with t = tanh(log(1 + exp(z)));
+    from y: softplus 1 - exp(-y), softsign (1 - |y|)^2, celu 1 or y / alpha + 1.
 
     dy, saved: (batch, units); dalpha: (units,). out: dz, or (dz, dalpha) for prelu.
     Raises ValueError for an unknown activation.
@@ -195,6 +218,16 @@ def activation_backward(dy, saved, activation, alpha=None, *, out=None):
             argument, slope = _gelu_argument(z)
             s = activation_forward(argument, "sigmoid")
             dz = (s + z * s * (1 - s) * slope) * dy
+        case "softplus":
+            dz = -np.expm1(-saved) * dy
+        case "softsign":
+            dz = (1 - np.abs(saved)) ** 2 * dy
+        case "mish":
+            t = np.tanh(activation_forward(saved, "softplus"))
+            rest = 2 / ((1 + np.exp(saved)) ** 2 + 1)  # 1 - t without cancellation
+            dz = (t + saved * rest * (1 + t) * activation_forward(saved, "sigmoid")) * dy
+        case "celu":
+            dz = np.where(saved > 0, dy, (saved / alpha + 1) * dy)
         case _:
             raise _unknown(activation)
     if activation != "prelu":

@@ -7,25 +7,9 @@ import math
 
 from numba.extending import register_jitable
 
-from ..catalog import (
-    ACTIVATIONS,
-    ELU,
-    GELU,
-    GELU_CUBE,
-    GELU_SCALE,
-    GELU_TANH,
-    IDENTITY,
-    RELU,
-    SELU,
-    SELU_ALPHA,
-    SELU_LAMBDA,
-    SIGMOID,
-    SILU,
-    SLOPE,
-    SLOPES,
-    TANH,
-)
-from .codegen.elementary import exp, expm1, tanh
+from .. import catalog
+from ..catalog import GELU_CUBE, GELU_SCALE, SELU_ALPHA, SELU_LAMBDA
+from .codegen.elementary import exp, expm1, log1p, tanh
 from .codegen.jit import choice
 from .codegen.normal import normal
 
@@ -148,20 +132,75 @@ def _d_gelu_tanh(dy, s, a):
     return (gate + z * gate * (real(1) - gate) * slope) * dy
 
 
+@register_jitable(forceinline=True)
+def _softplus(z, a):
+    return (z if z > 0 else type(z)(0)) + log1p(exp(-abs(z)))
+
+
+@register_jitable
+def _d_softplus(dy, s, a):
+    return -expm1(-s) * dy
+
+
+@register_jitable
+def _softsign(z, a):
+    return z / (type(z)(1) + abs(z))
+
+
+@register_jitable
+def _d_softsign(dy, s, a):
+    rest = type(s)(1) - abs(s)
+    return rest * rest * dy
+
+
+@register_jitable
+def _mish_gate(z):
+    """t = tanh(softplus(z)), and 1 - t without cancellation: with e = exp(-|z|), n / (n + r)."""
+    one, two, e = type(z)(1), type(z)(2), exp(-abs(z))
+    n = e * (e + two) if z < 0 else one + two * e
+    r = two if z < 0 else two * e * e
+    return n / (n + r), r / (n + r)
+
+
+@register_jitable
+def _mish(z, a):
+    return z * _mish_gate(z)[0]
+
+
+@register_jitable
+def _d_mish(dy, s, a):
+    t, rest = _mish_gate(s)
+    return (t + s * rest * (type(s)(1) + t) * _sigmoid(s, a)) * dy
+
+
+@register_jitable
+def _celu(z, a):
+    return z if z > 0 else a * expm1(z / a)
+
+
+@register_jitable
+def _d_celu(dy, s, a):
+    return dy if s > 0 else (s / a + type(s)(1)) * dy
+
+
 # Of one alpha for all units; SLOPES, with one for each, has loops of its own below.
 _FUNCTIONS = {
-    IDENTITY: (_identity, _d_identity),
-    RELU: (_relu, _d_relu),
-    SLOPE: (slope, d_slope),
-    ELU: (_elu, _d_elu),
-    SELU: (_selu, _d_selu),
-    SIGMOID: (_sigmoid, _d_sigmoid),
-    TANH: (_tanh, _d_tanh),
-    SILU: (_silu, _d_silu),
-    GELU: (_gelu, _d_gelu),
-    GELU_TANH: (_gelu_tanh, _d_gelu_tanh),
+    catalog.IDENTITY: (_identity, _d_identity),
+    catalog.RELU: (_relu, _d_relu),
+    catalog.SLOPE: (slope, d_slope),
+    catalog.ELU: (_elu, _d_elu),
+    catalog.SELU: (_selu, _d_selu),
+    catalog.SIGMOID: (_sigmoid, _d_sigmoid),
+    catalog.TANH: (_tanh, _d_tanh),
+    catalog.SILU: (_silu, _d_silu),
+    catalog.GELU: (_gelu, _d_gelu),
+    catalog.GELU_TANH: (_gelu_tanh, _d_gelu_tanh),
+    catalog.SOFTPLUS: (_softplus, _d_softplus),
+    catalog.SOFTSIGN: (_softsign, _d_softsign),
+    catalog.MISH: (_mish, _d_mish),
+    catalog.CELU: (_celu, _d_celu),
 }
-_IDS = {declared.id for declared in ACTIVATIONS.values()} - {SLOPES}
+_IDS = {declared.id for declared in catalog.ACTIVATIONS.values()} - {catalog.SLOPES}
 # with_forward(loop, activation_id, *arguments): loop(act, *arguments); with_derivative alike.
 with_forward, with_derivative = (
     choice({activation_id: functions[k] for activation_id, functions in _FUNCTIONS.items()}, _IDS)

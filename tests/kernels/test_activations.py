@@ -88,7 +88,7 @@ def test_exponentials_end_in_zero_and_infinity(dtype, highest):
 
 
 def test_elementary_functions_are_as_accurate_as_stated():
-    """Against longdouble: exp and expm1 below 2 ulp, tanh below 3."""
+    """Against longdouble: exp and expm1 below 2 ulp, tanh and log1p below 3."""
     from numba import njit
 
     from kernels.numba_cpu.codegen import elementary
@@ -112,6 +112,8 @@ def test_elementary_functions_are_as_accurate_as_stated():
         assert errors(elementary.expm1, np.expm1, -wide) < 2
         assert errors(elementary.expm1, np.expm1, wide) < 2
         assert errors(elementary.expm1, np.expm1, near) < 2
+        assert errors(elementary.log1p, np.log1p, -wide / -lowest) < 3
+        assert errors(elementary.log1p, np.log1p, np.abs(near)) < 3
         assert errors(elementary.tanh, np.tanh, wide / 4) < 3
         assert errors(elementary.tanh, np.tanh, near) < 3
 

@@ -2,12 +2,24 @@
 #include "common.cuh"
 
 // How an activation is computed: the numbers are those of kernels/catalog.py.
-enum Activation { IDENTITY, RELU, SLOPE, SLOPES, ELU, SELU, SIGMOID, TANH, SILU, GELU, GELU_TANH };
+enum Activation {
+  IDENTITY, RELU, SLOPE, SLOPES, ELU, SELU, SIGMOID, TANH, SILU, GELU, GELU_TANH,
+  SOFTPLUS, SOFTSIGN, MISH, CELU
+};
 
 constexpr real SELU_LAMBDA = 1.0507009873554804934193349852946;
 constexpr real SELU_ALPHA = 1.6732632423543772848170429916717;
 constexpr real GELU_SCALE = 1.5957691216057307117597842397375;  // 2 sqrt(2 / pi)
 constexpr real GELU_CUBE = 0.044715;
+
+// t = tanh(softplus(z)), and 1 - t without cancellation: with e = exp(-|z|), t is n / (n + r).
+struct Gate {
+  real t, rest;
+};
+__device__ inline Gate mish_gate(real z) {
+  const real e = exp(-fabs(z)), n = z < 0 ? e * (e + 2) : 1 + 2 * e, r = z < 0 ? 2 : 2 * e * e;
+  return {n / (n + r), r / (n + r)};
+}
 
 // act(z). Comparisons are written so that NaN stays NaN.
 template <int ACTIVATION> __device__ real activate(real z, real alpha) {
@@ -24,6 +36,10 @@ template <int ACTIVATION> __device__ real activate(real z, real alpha) {
   if constexpr (ACTIVATION == GELU) return z * normcdf(z);
   if constexpr (ACTIVATION == GELU_TANH)
     return z * activate<SIGMOID>(GELU_SCALE * z * (1 + GELU_CUBE * z * z), alpha);
+  if constexpr (ACTIVATION == SOFTPLUS) return (z > 0 ? z : real(0)) + log1p(exp(-fabs(z)));
+  if constexpr (ACTIVATION == SOFTSIGN) return z / (1 + fabs(z));
+  if constexpr (ACTIVATION == MISH) return z * mish_gate(z).t;
+  if constexpr (ACTIVATION == CELU) return z > 0 ? z : alpha * expm1(z / alpha);
   return z;
 }
 
@@ -49,6 +65,13 @@ template <int ACTIVATION> __device__ real differentiate(real dy, real saved, rea
     const real square = GELU_CUBE * z * z, gate = activate<SIGMOID>(GELU_SCALE * z * (1 + square), 0);
     return (gate + z * gate * (1 - gate) * GELU_SCALE * (1 + 3 * square)) * dy;
   }
+  if constexpr (ACTIVATION == SOFTPLUS) return -expm1(-saved) * dy;
+  if constexpr (ACTIVATION == SOFTSIGN) return (1 - fabs(saved)) * (1 - fabs(saved)) * dy;
+  if constexpr (ACTIVATION == MISH) {
+    const Gate gate = mish_gate(saved);
+    return (gate.t + saved * gate.rest * (1 + gate.t) * activate<SIGMOID>(saved, alpha)) * dy;
+  }
+  if constexpr (ACTIVATION == CELU) return saved > 0 ? dy : (saved / alpha + 1) * dy;
   return dy;
 }
 
@@ -65,6 +88,10 @@ template <class Body> __device__ void with_activation(int activation_id, Body bo
     case SILU: return body(Constant<SILU>());
     case GELU: return body(Constant<GELU>());
     case GELU_TANH: return body(Constant<GELU_TANH>());
+    case SOFTPLUS: return body(Constant<SOFTPLUS>());
+    case SOFTSIGN: return body(Constant<SOFTSIGN>());
+    case MISH: return body(Constant<MISH>());
+    case CELU: return body(Constant<CELU>());
     case IDENTITY: return body(Constant<IDENTITY>());
     default: __trap();
   }
