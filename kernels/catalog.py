@@ -23,6 +23,7 @@ class Number:
 # --- activations ----------------------------------------------------------------------------------
 
 IDENTITY, RELU, SLOPE, SLOPES, ELU, SELU, SIGMOID, TANH, SILU, GELU, GELU_TANH = range(11)
+SOFTPLUS, SOFTSIGN, MISH, CELU = range(11, 15)
 
 # Klambauer et al., Self-Normalizing Neural Networks, NeurIPS 2017, appendix A1.
 SELU_LAMBDA = 1.0507009873554804934193349852946
@@ -67,6 +68,10 @@ ACTIVATIONS = {
     "silu": Activation(SILU, saves_input=True, exponentials=True),
     "gelu": Activation(GELU, saves_input=True, exponentials=True),
     "gelu_tanh": Activation(GELU_TANH, saves_input=True, exponentials=True),
+    "softplus": Activation(SOFTPLUS, exponentials=True),
+    "softsign": Activation(SOFTSIGN),
+    "mish": Activation(MISH, saves_input=True, exponentials=True),
+    "celu": Activation(CELU, alpha=Number(1.0, low=ABOVE_ZERO), exponentials=True),
     "rectifier": Activation(SLOPE, Number(low=-math.inf), per_unit=True, saves_input=True),
 }
 PRELU_SLOPE = 0.25  # at the start: He et al., Delving Deep into Rectifiers, ICCV 2015
@@ -85,6 +90,7 @@ LOSSES = {
 # --- update rules ---------------------------------------------------------------------------------
 
 SGD, MOMENTUM, NESTEROV, ADAGRAD, RMSPROP, ADAM, ADAMW, ADADELTA = range(8)
+ADAMAX, AMSGRAD, LION = range(8, 11)
 FRACTION = Number(high=1)
 
 
@@ -131,35 +137,33 @@ def _of_adamw(step, lr, beta1, beta2, eps, weight_decay):
     return *_of_adam(step, lr, beta1, beta2, eps), lr * weight_decay
 
 
+def _of_adamax(step, lr, beta1, beta2, eps):
+    return lr / (1 - beta1**step), beta1, 1 - beta1, beta2, eps
+
+
+def _of_lion(step, lr, beta1, beta2, weight_decay):
+    return lr, beta1, 1 - beta1, beta2, 1 - beta2, lr * weight_decay
+
+
 def _settings(**others):
     return {"lr": Number(), **others}
 
 
 _BETA, _EPS = Number(0.9, high=1), Number(1e-8, low=ABOVE_ZERO)
+_ADAM = _settings(beta1=_BETA, beta2=Number(0.999, high=1), eps=_EPS)
+_MOMENTS = "mean", "variance"
+_LION = _settings(beta1=_BETA, beta2=Number(0.99, high=1), weight_decay=Number(0.0))
+_ADADELTA = {"lr": Number(1.0), "rho": _BETA, "eps": Number(1e-6, low=ABOVE_ZERO)}
 RULES = {
     "sgd": Rule(SGD, (), _settings(), _rate),
     "momentum": Rule(MOMENTUM, ("velocity",), _settings(beta=_BETA), _rate_and_beta),
     "nesterov": Rule(NESTEROV, ("velocity",), _settings(beta=_BETA), _rate_and_beta),
     "adagrad": Rule(ADAGRAD, ("accumulator",), _settings(eps=_EPS), _rate_and_eps),
     "rmsprop": Rule(RMSPROP, ("mean_square",), _settings(rho=_BETA, eps=_EPS), _of_rmsprop),
-    "adam": Rule(
-        ADAM,
-        ("mean", "variance"),
-        _settings(beta1=_BETA, beta2=Number(0.999, high=1), eps=_EPS),
-        _of_adam,
-        counts=True,
-    ),
-    "adamw": Rule(
-        ADAMW,
-        ("mean", "variance"),
-        _settings(beta1=_BETA, beta2=Number(0.999, high=1), eps=_EPS, weight_decay=Number(0.01)),
-        _of_adamw,
-        counts=True,
-    ),
-    "adadelta": Rule(
-        ADADELTA,
-        ("mean_square", "mean_square_change"),
-        {"lr": Number(1.0), "rho": _BETA, "eps": Number(1e-6, low=ABOVE_ZERO)},
-        _of_rmsprop,
-    ),
+    "adam": Rule(ADAM, _MOMENTS, _ADAM, _of_adam, counts=True),
+    "adamw": Rule(ADAMW, _MOMENTS, {**_ADAM, "weight_decay": Number(0.01)}, _of_adamw, counts=True),
+    "adadelta": Rule(ADADELTA, ("mean_square", "mean_square_change"), _ADADELTA, _of_rmsprop),
+    "adamax": Rule(ADAMAX, ("mean", "largest"), _ADAM, _of_adamax, counts=True),
+    "amsgrad": Rule(AMSGRAD, (*_MOMENTS, "largest"), _ADAM, _of_adam, counts=True),
+    "lion": Rule(LION, ("mean",), _LION, _of_lion),
 }

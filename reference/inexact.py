@@ -47,6 +47,10 @@ class Inexact(NDArrayOperatorsMixin):
         result.value, result.dtype = value, dtype
         result.below, result.above = -reduce(np.minimum, changes), reduce(np.maximum, changes)
         result._round(_ROUNDINGS.get(ufunc, 1))
+        if not (finite := np.isfinite(value)).all():  # infinity is no less exact than a number
+            result.below, result.above = (
+                np.where(finite, end, 0.0) for end in (result.below, result.above)
+            )
         return result
 
     def _ends(self):
@@ -72,8 +76,17 @@ class Inexact(NDArrayOperatorsMixin):
 
 def _of_root(root, x):
     error = np.maximum(x[1], -x[0])
-    total = np.sqrt(x[0] + error) + root
-    return np.divide(error, total, out=np.zeros_like(total), where=total > 0)
+    return _ratio(error, np.sqrt(x[0] + error) + root)
+
+
+def _of_magnitude(size, x):
+    return _ratio(x[1] * (2 * x[0] + x[1]), np.abs(x[0] + x[1]) + size)
+
+
+def _ratio(part, whole):
+    """0 where both are."""
+    whole = np.asarray(whole)
+    return np.divide(part, whole, out=np.zeros(whole.shape), where=whole > 0)
 
 
 # What becomes of a result by the operands' errors, each given as (value, error).
@@ -85,5 +98,8 @@ _CHANGES = {
     np.square: lambda y, a: a[1] * (2 * a[0] + a[1]),
     np.power: lambda y, a, n: (a[0] + a[1]) ** n[0] - y,
     np.sqrt: _of_root,
+    np.abs: _of_magnitude,
+    np.sign: lambda y, a: np.sign(a[0] + a[1]) - y,
+    np.maximum: lambda y, a, b: np.maximum(a[0] - y + a[1], b[0] - y + b[1]),
 }
-_ROUNDINGS = {np.power: 2}  # good to an ulp
+_ROUNDINGS = {np.power: 2, np.abs: 0, np.sign: 0, np.maximum: 0}  # a power is good to an ulp

@@ -41,8 +41,8 @@ def draw(name, rng):
     return rng.uniform()
 
 
-# States that are sums or means of squares.
-SQUARES = ("accumulator", "mean_square", "mean_square_change", "variance")
+# States that are not negative: sums, means and maxima of squares, maxima of magnitudes.
+SQUARES = ("accumulator", "mean_square", "mean_square_change", "variance", "largest")
 
 
 def _sample(rule, rng, shape, dtype):

@@ -80,6 +80,47 @@ def adadelta(param, grad, mean_square, mean_square_change, *, lr=1.0, rho=0.9, e
     param -= lr * change
 
 
+def adamax(param, grad, mean, largest, step, *, lr=0.002, beta1=0.9, beta2=0.999, eps=1e-8):
+    """m = beta1 m + (1 - beta1) g; u = max(beta2 u, |g| + eps); p -= lr (m / (1 - beta1^t)) / u.
+
+    Source: Kingma and Ba, Adam, ICLR 2015, algorithm 2; eps as in PyTorch.
+    """
+    mean *= beta1
+    mean += (1 - beta1) * grad
+    np.maximum(beta2 * largest, np.abs(grad) + eps, out=largest)
+    param -= lr * (mean / (1 - beta1**step)) / largest
+
+
+def amsgrad(
+    param, grad, mean, variance, largest, step, *, lr=0.001, beta1=0.9, beta2=0.999, eps=1e-8
+):  # fmt: skip
+    """m and v as in adam; u = max(u, v);
+    p -= lr (m / (1 - beta1^t)) / (sqrt(u / (1 - beta2^t)) + eps).
+
+    Source: Reddi et al., On the Convergence of Adam and Beyond, ICLR 2018; both corrections as in
+    PyTorch.
+    """
+    mean *= beta1
+    mean += (1 - beta1) * grad
+    variance *= beta2
+    variance += (1 - beta2) * grad**2
+    np.maximum(largest, variance, out=largest)
+    corrected = np.sqrt(largest / (1 - beta2**step))
+    param -= lr * (mean / (1 - beta1**step)) / (corrected + eps)
+
+
+def lion(param, grad, mean, *, lr=0.0001, beta1=0.9, beta2=0.99, weight_decay=0.0):
+    """p -= lr (sign(beta1 m + (1 - beta1) g) + weight_decay p); m = beta2 m + (1 - beta2) g.
+
+    Source: Chen et al., Symbolic Discovery of Optimization Algorithms, NeurIPS 2023, algorithm 2.
+    """
+    direction = np.sign(beta1 * mean + (1 - beta1) * grad)
+    param -= lr * weight_decay * param
+    param -= lr * direction
+    mean *= beta2
+    mean += (1 - beta2) * grad
+
+
 # Flops of one parameter, and what samples take where there is no default.
 RULES = {
     sgd: (2, {"lr": 0.01}),
@@ -90,5 +131,8 @@ RULES = {
     adam: (12, {"step": 3}),
     adamw: (14, {"step": 3}),
     adadelta: (15, {}),
+    adamax: (10, {"step": 3}),
+    amsgrad: (13, {"step": 3}),
+    lion: (11, {}),
 }
 __all__ = [rule.__name__ for rule in RULES]

@@ -5,7 +5,7 @@ from ..catalog import RULES
 from .runtime import device
 
 __all__ = [*RULES]
-MOST_STATES, MOST_SCALARS = 2, 8  # as in rules.cuh
+MOST_STATES, MOST_SCALARS = 3, 8  # as in rules.cuh
 
 
 def sgd(param, grad, *, lr):
@@ -37,8 +37,7 @@ def adam(param, grad, mean, variance, step, *, lr=0.001, beta1=0.9, beta2=0.999,
     """m = beta1 m + (1 - beta1) g; v = beta2 v + (1 - beta2) g^2;
     p -= lr (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + eps) with t = step >= 1.
     """
-    states, step = (mean, variance), arguments.step("step", step)
-    _update("adam", param, grad, states, step, lr, beta1, beta2, eps)
+    _update("adam", param, grad, (mean, variance), step, lr, beta1, beta2, eps)
 
 
 def adamw(
@@ -46,8 +45,7 @@ def adamw(
     weight_decay=0.01,
 ):  # fmt: skip
     """p -= lr weight_decay p, then adam."""
-    states, step = (mean, variance), arguments.step("step", step)
-    _update("adamw", param, grad, states, step, lr, beta1, beta2, eps, weight_decay)
+    _update("adamw", param, grad, (mean, variance), step, lr, beta1, beta2, eps, weight_decay)
 
 
 def adadelta(param, grad, mean_square, mean_square_change, *, lr=1.0, rho=0.9, eps=1e-6):
@@ -57,9 +55,28 @@ def adadelta(param, grad, mean_square, mean_square_change, *, lr=1.0, rho=0.9, e
     _update("adadelta", param, grad, (mean_square, mean_square_change), 1, lr, rho, eps)
 
 
+def adamax(param, grad, mean, largest, step, *, lr=0.002, beta1=0.9, beta2=0.999, eps=1e-8):
+    """m = beta1 m + (1 - beta1) g; u = max(beta2 u, |g| + eps); p -= lr (m / (1 - beta1^t)) / u."""
+    _update("adamax", param, grad, (mean, largest), step, lr, beta1, beta2, eps)
+
+
+def amsgrad(
+    param, grad, mean, variance, largest, step, *, lr=0.001, beta1=0.9, beta2=0.999, eps=1e-8
+):  # fmt: skip
+    """m and v as in adam; u = max(u, v);
+    p -= lr (m / (1 - beta1^t)) / (sqrt(u / (1 - beta2^t)) + eps).
+    """
+    _update("amsgrad", param, grad, (mean, variance, largest), step, lr, beta1, beta2, eps)
+
+
+def lion(param, grad, mean, *, lr=0.0001, beta1=0.9, beta2=0.99, weight_decay=0.0):
+    """p -= lr (sign(beta1 m + (1 - beta1) g) + weight_decay p); m = beta2 m + (1 - beta2) g."""
+    _update("lion", param, grad, (mean,), 1, lr, beta1, beta2, weight_decay)
+
+
 def _update(name, param, grad, states, step, *settings):
     """The rule of this name; settings in the catalogue's order."""
-    rule = RULES[name]
+    rule, step = RULES[name], arguments.step("step", step)
     arguments.updated(param, grad, dict(zip(rule.states, states, strict=True)), device.ndarray)
     given = zip(rule.settings.items(), settings, strict=True)
     numbers = [arguments.number(key, value, allowed) for (key, allowed), value in given]

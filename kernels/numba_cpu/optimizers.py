@@ -8,9 +8,8 @@ import numpy as np
 from numba.extending import register_jitable
 
 from .. import arguments
-from ..catalog import ADADELTA, ADAGRAD, ADAM, ADAMW, MOMENTUM, NESTEROV, RMSPROP, RULES, SGD
-from .codegen.shortcut import shortcut, writable
-from .updates import argument_types, checked, choices, update, update_rule
+from ..catalog import RULES
+from .updates import choices, update_rule
 
 __all__ = [*RULES]
 
@@ -75,80 +74,63 @@ def _adadelta(p, g, mean_square, of_change, lr, rho, one_minus_rho, eps):
     return p - lr * change, mean_square, of_change
 
 
+@update_rule("adamax")
+@register_jitable
+def _adamax(p, g, m, largest, rate, beta1, one_minus_beta1, beta2, eps):
+    m = beta1 * m + one_minus_beta1 * g
+    before, now = beta2 * largest, abs(g) + eps
+    largest = now if now > before or now != now else before
+    return p - rate * m / largest, m, largest
+
+
+@update_rule("amsgrad")
+@register_jitable
+def _amsgrad(p, g, m, v, largest, rate, correction, beta1, rest1, beta2, rest2, eps):
+    m = beta1 * m + rest1 * g
+    v = beta2 * v + rest2 * (g * g)
+    largest = v if v > largest or v != v else largest
+    return p - rate * m / (np.sqrt(largest * correction) + eps), m, v, largest
+
+
+@update_rule("lion")
+@register_jitable
+def _lion(p, g, m, lr, beta1, rest1, beta2, rest2, decay):
+    mixed = beta1 * m + rest1 * g
+    step = lr if mixed > 0 else -lr if mixed < 0 else mixed  # 0 or NaN
+    return p - decay * p - step, beta2 * m + rest2 * g
+
+
 with_scalars, with_part = choices()
-
-
-@shortcut(*argument_types(SGD))
-def _sgd_call(param, grad, lr):
-    return update(SGD, (param, writable(grad)), 1, (lr,))
 
 
 def sgd(param, grad, *, lr):
     """p -= lr g."""
-    if not _sgd_call.accepts(param, grad, lr):
-        checked(_sgd_call, "sgd", param, grad, lr)
-
-
-@shortcut(*argument_types(MOMENTUM))
-def _momentum_call(param, grad, velocity, lr, beta):
-    return update(MOMENTUM, (param, writable(grad), velocity), 1, (lr, beta))
+    _sgd.apply(param, grad, lr)
 
 
 def momentum(param, grad, velocity, *, lr, beta=0.9):
     """v = beta v + lr g; p -= v."""
-    if not _momentum_call.accepts(param, grad, velocity, lr, beta):
-        checked(_momentum_call, "momentum", param, grad, velocity, lr, beta)
-
-
-@shortcut(*argument_types(NESTEROV))
-def _nesterov_call(param, grad, velocity, lr, beta):
-    return update(NESTEROV, (param, writable(grad), velocity), 1, (lr, beta))
+    _momentum.apply(param, grad, velocity, lr, beta)
 
 
 def nesterov(param, grad, velocity, *, lr, beta=0.9):
     """v = beta v + lr g; q -= beta v + lr g, where param holds the lookahead q = p - beta v."""
-    if not _nesterov_call.accepts(param, grad, velocity, lr, beta):
-        checked(_nesterov_call, "nesterov", param, grad, velocity, lr, beta)
-
-
-@shortcut(*argument_types(ADAGRAD))
-def _adagrad_call(param, grad, accumulator, lr, eps):
-    return update(ADAGRAD, (param, writable(grad), accumulator), 1, (lr, eps))
+    _nesterov.apply(param, grad, velocity, lr, beta)
 
 
 def adagrad(param, grad, accumulator, *, lr, eps=1e-8):
     """G += g^2; p -= lr g / (sqrt(G) + eps)."""
-    if not _adagrad_call.accepts(param, grad, accumulator, lr, eps):
-        checked(_adagrad_call, "adagrad", param, grad, accumulator, lr, eps)
-
-
-@shortcut(*argument_types(RMSPROP))
-def _rmsprop_call(param, grad, mean_square, lr, rho, eps):
-    return update(RMSPROP, (param, writable(grad), mean_square), 1, (lr, rho, eps))
+    _adagrad.apply(param, grad, accumulator, lr, eps)
 
 
 def rmsprop(param, grad, mean_square, *, lr, rho=0.9, eps=1e-8):
     """E = rho E + (1 - rho) g^2; p -= lr g / (sqrt(E) + eps)."""
-    if not _rmsprop_call.accepts(param, grad, mean_square, lr, rho, eps):
-        checked(_rmsprop_call, "rmsprop", param, grad, mean_square, lr, rho, eps)
-
-
-@shortcut(*argument_types(ADAM))
-def _adam_call(param, grad, mean, variance, step, lr, beta1, beta2, eps):
-    return update(ADAM, (param, writable(grad), mean, variance), step, (lr, beta1, beta2, eps))
+    _rmsprop.apply(param, grad, mean_square, lr, rho, eps)
 
 
 def adam(param, grad, mean, variance, step, *, lr=0.001, beta1=0.9, beta2=0.999, eps=1e-8):
     """m = beta1 m + (1 - beta1) g; v = beta2 v + (1 - beta2) g^2; p -= lr m^ / (sqrt(v^) + eps)."""
-    given = param, grad, mean, variance, arguments.step("step", step), lr, beta1, beta2, eps
-    if not _adam_call.accepts(*given):
-        checked(_adam_call, "adam", *given)
-
-
-@shortcut(*argument_types(ADAMW))
-def _adamw_call(param, grad, mean, variance, step, lr, beta1, beta2, eps, weight_decay):
-    settings = lr, beta1, beta2, eps, weight_decay
-    return update(ADAMW, (param, writable(grad), mean, variance), step, settings)
+    _adam.apply(param, grad, mean, variance, arguments.step("step", step), lr, beta1, beta2, eps)
 
 
 def adamw(
@@ -157,19 +139,27 @@ def adamw(
 ):  # fmt: skip
     """p -= lr weight_decay p, then adam."""
     step = arguments.step("step", step)
-    given = param, grad, mean, variance, step, lr, beta1, beta2, eps, weight_decay
-    if not _adamw_call.accepts(*given):
-        checked(_adamw_call, "adamw", *given)
-
-
-@shortcut(*argument_types(ADADELTA))
-def _adadelta_call(param, grad, mean_square, mean_square_change, lr, rho, eps):
-    arrays = param, writable(grad), mean_square, mean_square_change
-    return update(ADADELTA, arrays, 1, (lr, rho, eps))
+    _adamw.apply(param, grad, mean, variance, step, lr, beta1, beta2, eps, weight_decay)
 
 
 def adadelta(param, grad, mean_square, mean_square_change, *, lr=1.0, rho=0.9, eps=1e-6):
     """E = rho E + (1 - rho) g^2; d = sqrt(D + eps) / sqrt(E + eps) g; D like E of d; p -= lr d."""
-    given = param, grad, mean_square, mean_square_change, lr, rho, eps
-    if not _adadelta_call.accepts(*given):
-        checked(_adadelta_call, "adadelta", *given)
+    _adadelta.apply(param, grad, mean_square, mean_square_change, lr, rho, eps)
+
+
+def adamax(param, grad, mean, largest, step, *, lr=0.002, beta1=0.9, beta2=0.999, eps=1e-8):
+    """m = beta1 m + (1 - beta1) g; u = max(beta2 u, |g| + eps); p -= lr m^ / u."""
+    _adamax.apply(param, grad, mean, largest, arguments.step("step", step), lr, beta1, beta2, eps)
+
+
+def amsgrad(
+    param, grad, mean, variance, largest, step, *, lr=0.001, beta1=0.9, beta2=0.999, eps=1e-8
+):  # fmt: skip
+    """m and v as in adam; u = max(u, v); p -= lr m^ / (sqrt(u^) + eps)."""
+    step = arguments.step("step", step)
+    _amsgrad.apply(param, grad, mean, variance, largest, step, lr, beta1, beta2, eps)
+
+
+def lion(param, grad, mean, *, lr=0.0001, beta1=0.9, beta2=0.99, weight_decay=0.0):
+    """p -= lr (sign(beta1 m + (1 - beta1) g) + weight_decay p); m = beta2 m + (1 - beta2) g."""
+    _lion.apply(param, grad, mean, lr, beta1, beta2, weight_decay)

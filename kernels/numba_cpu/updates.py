@@ -7,13 +7,13 @@ A rule is a function of one parameter: (p, gradient, its states..., its scalars.
 import numpy as np
 from numba import carray, njit, prange, types
 from numba.core import cgutils
-from numba.extending import intrinsic, overload, register_jitable
+from numba.extending import intrinsic, register_jitable
 from numba.np.unsafe.ndarray import to_fixed_tuple
 
 from .. import arguments
 from ..catalog import RULES
 from .codegen.jit import INTERNAL, choice, chunk, chunks, named, serial
-from .codegen.shortcut import disjoint, read, span, written
+from .codegen.shortcut import Shortcut, disjoint, read, span, writable, written
 from .codegen.vectors import advance
 
 
@@ -58,6 +58,16 @@ def _sweep_two(rule, arrays, part, scalars):
 
 
 @register_jitable
+def _sweep_three(rule, arrays, part, scalars):
+    param, grad = arrays[0][part], arrays[1][part]
+    first, second, third = arrays[2][part], arrays[3][part], arrays[4][part]
+    for i in range(param.size):
+        param[i], first[i], second[i], third[i] = rule(
+            param[i], grad[i], first[i], second[i], third[i], *scalars
+        )
+
+
+@register_jitable
 def _fit(arrays):
     """Whether all have the size of the first, and none shares memory with another."""
     for k in range(len(arrays)):
@@ -92,29 +102,34 @@ def _arrays_two(memory, size, start, n):
     return *_arrays_one(memory, size, start, n), _at(memory, size, start, n, 3)
 
 
-_BY_STATES = (_sweep_none, _arrays_none), (_sweep_one, _arrays_one), (_sweep_two, _arrays_two)
+@register_jitable
+def _arrays_three(memory, size, start, n):
+    return *_arrays_two(memory, size, start, n), _at(memory, size, start, n, 4)
 
 
-class Update:
-    """One rule of the catalogue, from its function of one parameter.
+_BY_STATES = (
+    (_sweep_none, _arrays_none),
+    (_sweep_one, _arrays_one),
+    (_sweep_two, _arrays_two),
+    (_sweep_three, _arrays_three),
+)
 
-    argument_types                              Numba's types of a shortcut's arguments: the arrays,
-                                               the step where the rule counts, the settings
-    run(arrays, step, settings)                for such a shortcut: False, and nothing changed,
-                                               where anything is not as it must be
+
+class Update(Shortcut):
+    """One rule of the catalogue, from its function of one parameter: a shortcut of its arrays, the
+    step where it counts, and its settings.
+
     scalars(step, settings, scalars)           from one pointer to another, once a step of a network
     part(memory, size, start, n, scalars)      the update of n parameters of a network
     """
 
     def __init__(self, name, rule):
-        declared = RULES[name]
+        self._name, declared = name, RULES[name]
         sweep, arrays_of = _BY_STATES[len(declared.states)]
         scalars_of = register_jitable(declared.scalars)
         settings = declared.settings.values()
         low, high = (tuple(float(getattr(s, end)) for s in settings) for end in ("low", "high"))
         given, needed = len(low), len(declared.scalars(1, *low))
-        numbers = [types.float64] * (declared.counts + given)
-        self.argument_types = (written(1), read(1), *_states(declared), *numbers)
 
         def everywhere(arrays, scalars):
             size = arrays[0].size
@@ -144,42 +159,55 @@ class Update:
             numbers = _reals(arrays[0], to_fixed_tuple(carray(scalars, (needed,)), needed))
             sweep(rule, arrays, slice(0, n), numbers)
 
-        made = (register_jitable(named(function, name)) for function in (run, scalars, part))
-        self.run, self.scalars, self.part = made
+        run, *parts = (register_jitable(named(function, name)) for function in (run, scalars, part))
+        self.scalars, self.part = parts
+        arrays = written(1), read(1), *[written(1)] * len(declared.states)
+        numbers = [types.float64] * (declared.counts + given)
+        super().__init__((*arrays, *numbers), _spelt_out(name, declared, run))
+
+    def apply(self, *given):
+        """Updates what is given, once every argument has passed its check."""
+        try:  # self.accepts(*given), which would take a small update a fifth longer
+            if self._call(*given):
+                return
+        except TypeError:
+            pass
+        declared = RULES[self._name]
+        (param, grad), first = given[:2], 2 + len(declared.states)
+        last = first + declared.counts
+        states = dict(zip(declared.states, given[2:first], strict=True))
+        arguments.updated(param, grad, states, np.ndarray)
+        settings = zip(declared.settings.items(), given[last:], strict=True)
+        numbers = [arguments.number(key, value, allowed) for (key, allowed), value in settings]
+        self.ready(param.dtype)
+        self(*(array.reshape(-1) for array in given[:first]), *given[first:last], *numbers)
 
 
-def _states(declared):
-    return [written(1)] * len(declared.states)
+def _spelt_out(name, declared, run):
+    """run(arrays, step, settings) as a function of as many arguments: Numba is slow to tell the
+    types of a call's *arguments. It counts as part of this file, where Numba's cache looks for it.
+    """
+    states, settings = ", ".join(["", *declared.states]), ", ".join(declared.settings)
+    step, counted = ("step", "step, ") if declared.counts else ("1", "")
+    text = f"def {name}(param, grad{states}, {counted}{settings}):\n"
+    text += f"    return run((param, writable(grad){states}), {step}, ({settings},))\n"
+    names = {"__name__": __name__, "run": run, "writable": writable}
+    exec(compile(text, __file__, "exec"), names)
+    return names[name]
 
 
 _UPDATES = {}  # by id
 
 
 def update_rule(name):
-    """Decorates a rule's function of one parameter."""
+    """Decorates a rule's function of one parameter; its `apply` updates arrays."""
 
     def decorate(rule):
-        _UPDATES[RULES[name].id] = Update(name, rule)
+        _UPDATES[RULES[name].id] = update = Update(name, rule)
+        rule.apply = update.apply
         return rule
 
     return decorate
-
-
-def argument_types(which):
-    """Of the shortcut of the rule with this id."""
-    return _UPDATES[which].argument_types
-
-
-def update(which, arrays, step, settings):
-    """Update.run of the rule with this constant id."""
-
-
-@overload(update, prefer_literal=True)
-def _update(which, arrays, step, settings):
-    if isinstance(which, types.IntegerLiteral):
-        run = _UPDATES[which.literal_value].run
-        return lambda which, arrays, step, settings: run(arrays, step, settings)
-    return None
 
 
 def choices():
@@ -189,17 +217,3 @@ def choices():
         choice({number: getattr(update, what) for number, update in _UPDATES.items()}, ids)
         for what in ("scalars", "part")
     )
-
-
-def checked(call, name, param, grad, *others):
-    """Runs a rule's shortcut on these, its own arguments, once each has passed its check."""
-    declared = RULES[name]
-    first = len(declared.states)
-    last = first + declared.counts
-    states = dict(zip(declared.states, others[:first], strict=True))
-    arguments.updated(param, grad, states, np.ndarray)
-    settings = zip(declared.settings.items(), others[last:], strict=True)
-    numbers = [arguments.number(key, value, allowed) for (key, allowed), value in settings]
-    call.ready(param.dtype)
-    arrays = [array.reshape(-1) for array in (param, grad, *states.values())]
-    call(*arrays, *others[first:last], *numbers)

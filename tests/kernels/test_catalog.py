@@ -58,7 +58,8 @@ def test_signatures_of_rules(name):
 
 def enum(file, name):
     text = (CUDA / file).read_text()
-    return re.search(rf"enum {name} {{([^}}]*)}}", text)[1].replace(" ", "").split(",")
+    (names,) = re.findall(rf"enum {name} {{([^}}]*)}}", text)
+    return re.sub(r"\s", "", names).split(",")
 
 
 def cases(file, function):

@@ -39,9 +39,10 @@ def test_trajectory_of_fifty_steps(backend, name, dtype, vary):
             got, want = backend.to_host(ours[array]), oracle[array]
             complaint = compare(got, want, bound * factor, dtype)
             assert complaint is None, (array, step, complaint)
-    # The bound must mean something: far below the distance, but for what every step rounds.
+    # The bound must mean something: far below the distance, but for what every step rounds, three
+    # times at most.
     travelled = np.abs(oracle["param"] - inputs["param"]).mean()
-    rounded = 2 * STEPS * unit_roundoff(dtype) * np.abs(inputs["param"]).mean()
+    rounded = 3 * STEPS * unit_roundoff(dtype) * np.abs(inputs["param"]).mean()
     allowed = travelled * (2e-3 if dtype == "float32" else 1e-11)
     assert carried[0].each.mean() < max(allowed, rounded)
 

@@ -161,6 +161,10 @@ ACTIVATIONS = {
     "silu": (5, 9, 0),
     "gelu": (5, 9, 0),
     "gelu_tanh": (9, 16, 0),
+    "softplus": (4, 3, 0),
+    "softsign": (3, 4, 0),
+    "mish": (6, 12, 0),
+    "celu": (4, 3, 0),
     "rectifier": (2, 2, 5),
 }
 WORK = {
@@ -185,6 +189,9 @@ WORK = {
     "adam": {"": (240, 140)},
     "adamw": {"": (280, 140)},  # and 2 for the decay
     "adadelta": {"": (300, 140)},  # 4 for E, two + eps, two sqrt, /, *, 3 for D and d^2, 2 for p
+    "adamax": {"": (200, 140)},  # 3 for m, 4 for u, rate m, /, p -
+    "amsgrad": {"": (260, 180)},  # adam and a maximum
+    "lion": {"": (220, 100)},  # 3 for the direction, its sign, lr, p -, 2 for the decay, 3 for m
 }
 for name, (forward, backward, alphas) in ACTIVATIONS.items():
     read = 0 if name == "identity" else 10 + alphas

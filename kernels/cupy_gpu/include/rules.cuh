@@ -3,8 +3,10 @@
 #include "common.cuh"
 
 // The numbers are those of kernels/catalog.py.
-enum Rule { SGD, MOMENTUM, NESTEROV, ADAGRAD, RMSPROP, ADAM, ADAMW, ADADELTA };
-constexpr int MOST_STATES = 2, MOST_SCALARS = 8;
+enum Rule {
+  SGD, MOMENTUM, NESTEROV, ADAGRAD, RMSPROP, ADAM, ADAMW, ADADELTA, ADAMAX, AMSGRAD, LION
+};
+constexpr int MOST_STATES = 3, MOST_SCALARS = 8;
 
 struct Sgd {
   static constexpr int STATES = 0;
@@ -57,8 +59,7 @@ struct Adam {
   }
 };
 
-struct Adamw {
-  static constexpr int STATES = 2;
+struct Adamw : Adam {
   static __device__ void apply(real& p, real g, real* s, const real* c) {
     p -= c[7] * p;
     Adam::apply(p, g, s, c);
@@ -76,6 +77,37 @@ struct Adadelta {
   }
 };
 
+struct Adamax {
+  static constexpr int STATES = 2;
+  static __device__ void apply(real& p, real g, real* s, const real* c) {
+    const real rate = c[0], before = c[3] * s[1], now = fabs(g) + c[4];
+    s[0] = c[1] * s[0] + c[2] * g;
+    s[1] = now > before || now != now ? now : before;
+    p -= rate * s[0] / s[1];
+  }
+};
+
+struct Amsgrad {
+  static constexpr int STATES = 3;
+  static __device__ void apply(real& p, real g, real* s, const real* c) {
+    const real rate = c[0], correction = c[1], eps = c[6];
+    s[0] = c[2] * s[0] + c[3] * g;
+    s[1] = c[4] * s[1] + c[5] * (g * g);
+    s[2] = s[1] > s[2] || s[1] != s[1] ? s[1] : s[2];
+    p -= rate * s[0] / (sqrt(s[2] * correction) + eps);
+  }
+};
+
+struct Lion {
+  static constexpr int STATES = 1;
+  static __device__ void apply(real& p, real g, real* s, const real* c) {
+    const real lr = c[0], mixed = c[1] * s[0] + c[2] * g;
+    p -= c[5] * p;
+    p -= mixed > 0 ? lr : mixed < 0 ? -lr : mixed;  // 0 or NaN
+    s[0] = c[3] * s[0] + c[4] * g;
+  }
+};
+
 // Calls body(the rule): one branch before the loop instead of one in it.
 template <class Body> __device__ void with_rule(int rule, Body body) {
   switch (rule) {
@@ -87,6 +119,9 @@ template <class Body> __device__ void with_rule(int rule, Body body) {
     case ADAM: return body(Adam());
     case ADAMW: return body(Adamw());
     case ADADELTA: return body(Adadelta());
+    case ADAMAX: return body(Adamax());
+    case AMSGRAD: return body(Amsgrad());
+    case LION: return body(Lion());
     default: __trap();
   }
 }
