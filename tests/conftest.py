@@ -11,10 +11,8 @@ import pytest
 
 # Of two processes that compile at once each has a cache of its own: Numba's takes one writer. Their
 # children, which may have loaded the kernels before this file, find it.
-worker = os.environ.get("PYTEST_XDIST_WORKER")
-own = Path(__file__).resolve().parents[1] / ".cache" / str(worker)
-if worker and "kernels" not in sys.modules:
-    os.environ["NUMBA_CACHE_DIR"] = str(own)
+if (worker := os.environ.get("PYTEST_XDIST_WORKER")) and "kernels" not in sys.modules:
+    os.environ["NUMBA_CACHE_DIR"] = str(Path(__file__).resolve().parents[1] / ".cache" / worker)
 
 import kernels
 from reference import Case
@@ -58,8 +56,9 @@ def pytest_sessionfinish(session):
     """What a process of several has to say reaches the one that reports."""
     if worker:
         session.config.workeroutput["figures"] = session.config.stash.get(FIGURES, [])
-        for folder in own.glob("*"):  # of code that has changed since
-            if str(folder) != os.environ["NUMBA_CACHE_DIR"]:
+        mine = Path(os.environ["NUMBA_CACHE_DIR"])
+        for folder in mine.parent.glob("*"):  # of code that has changed since
+            if folder != mine:
                 shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -1,7 +1,4 @@
-"""Activations of one number: act(z) and dy act'(z), a pair for every id of the catalogue.
-
-`activation_id` is chosen at run time, so that what is compiled once serves every activation.
-"""
+"""Activations of one number: act(z) and dy act'(z), a pair for every id of the catalogue."""
 
 import math
 
@@ -10,7 +7,6 @@ from numba.extending import register_jitable
 from .. import catalog
 from ..catalog import GELU_CUBE, GELU_SCALE, SELU_ALPHA, SELU_LAMBDA
 from .codegen.elementary import exp, expm1, log1p, tanh
-from .codegen.jit import choice
 from .codegen.normal import normal
 
 # act(z) of one number and dy act'(z), from s: z or y, as the catalogue says; a is alpha. NaN stays
@@ -183,8 +179,8 @@ def _d_celu(dy, s, a):
     return dy if s > 0 else (s / a + type(s)(1)) * dy
 
 
-# Of one alpha for all units; SLOPES, with one for each, has loops of its own below.
-_FUNCTIONS = {
+# Of one alpha for all units; SLOPES, with one for each, has loops of its own.
+FUNCTIONS = {
     catalog.IDENTITY: (_identity, _d_identity),
     catalog.RELU: (_relu, _d_relu),
     catalog.SLOPE: (slope, d_slope),
@@ -200,9 +196,3 @@ _FUNCTIONS = {
     catalog.MISH: (_mish, _d_mish),
     catalog.CELU: (_celu, _d_celu),
 }
-_IDS = {declared.id for declared in catalog.ACTIVATIONS.values()} - {catalog.SLOPES}
-# with_forward(loop, activation_id, *arguments): loop(act, *arguments); with_derivative alike.
-with_forward, with_derivative = (
-    choice({activation_id: functions[k] for activation_id, functions in _FUNCTIONS.items()}, _IDS)
-    for k in range(2)
-)

@@ -1,172 +1,138 @@
-"""Activations of rows and of tiles: the loops over one activation's function of a number.
+"""Activations of rows: the loops over one activation's function of a number.
 
-The dense layer applies the same loops to its tiles. `alpha` holds one slope, or one for every unit
-where the activation is SLOPES.
+Whoever applies them calls them by the activation's id: each is compiled when it is first used, and
+once. `alpha` points to one slope, or to one for every unit where the activation is SLOPES.
 """
 
-from numba import prange
-from numba.extending import register_jitable
+from numba import carray, prange, types
 
 from ..catalog import ACTIVATIONS, SLOPES
-from .activation_functions import d_slope, slope, with_derivative, with_forward
-from .codegen.jit import CHUNK, kernel, serial, threaded
-from .codegen.vectors import location
+from .activation_functions import FUNCTIONS, d_slope, slope
+from .codegen.jit import CHUNK, kernel, named, serial, threaded
+from .codegen.symbol import Numbered
+from .codegen.vectors import address, location
 
 _COSTLY = tuple(sorted({a.id for a in ACTIVATIONS.values() if a.exponentials}))
+_N = types.intp
 
 
-@register_jitable
-def _row(act, z, a, y):
-    for j in range(y.size):
-        y[j] = act(z[j], a)
+# y = act(z) and dz = dy act'(saved) of `rows` pieces of `cols` elements that begin so many elements
+# apart; a call for each would take longer than a short piece. The result is in place, or elsewhere:
+# with two arguments for one array no loop would be vectorised, for LLVM guards its vector loops by
+# a check that they do not overlap.
 
 
-@register_jitable
-def _row_in_place(act, y, a):
-    for j in range(y.size):
-        y[j] = act(y[j], a)
-
-
-@register_jitable
-def _d_row(derivative, dy, saved, a, dz):
-    for j in range(dz.size):
-        dz[j] = derivative(dy[j], saved[j], a)
-
-
-@register_jitable
-def d_row_in_place(derivative, dy, saved, a):
-    """With dy and dz as two arguments that overlap, the loop would not be vectorised."""
-    for j in range(dy.size):
-        dy[j] = derivative(dy[j], saved[j], a)
-
-
-@register_jitable
-def _pieces_in_place(act, y, step, a, rows, cols):
-    for i in range(rows):
-        row = y[i * step :]
-        for j in range(cols):
-            row[j] = act(row[j], a)
-
-
-@register_jitable
-def _d_pieces(derivative, dy, saved, step, a, dz, rows, cols):
-    for i in range(rows):
-        d, s, z = dy[i * step :], saved[i * step :], dz[i * cols :]
-        for j in range(cols):
-            z[j] = derivative(d[j], s[j], a)
-
-
-@kernel
-def forward_row(activation_id, z, alpha, y):
-    """y = act(z) of 1-D arrays: one row, or rows end to end unless the activation is SLOPES."""
-    if activation_id == SLOPES:
-        for j in range(y.size):
-            y[j] = slope(z[j], alpha[j])
-    else:
-        with_forward(_row, activation_id, z, alpha[0], y)
-
-
-@kernel
-def activate_row(activation_id, y, alpha):
-    """y = act(y). Given one array for both, forward_row falls back to a scalar loop: LLVM guards
-    its vector loops by a check that z and y do not overlap.
-    """
-    if activation_id == SLOPES:
-        for j in range(y.size):
-            y[j] = slope(y[j], alpha[j])
-    else:
-        with_forward(_row_in_place, activation_id, y, alpha[0])
-
-
-@kernel
-def backward_row(activation_id, dy, saved, alpha, dz):
-    """dz = dy act'(saved) of 1-D arrays, as in forward_row."""
-    if activation_id == SLOPES:
-        for j in range(dz.size):
-            dz[j] = d_slope(dy[j], saved[j], alpha[j])
-    else:
-        with_derivative(_d_row, activation_id, dy, saved, alpha[0], dz)
-
-
-@kernel
-def activate_pieces(activation_id, y, step, alpha, rows, cols):
-    """y = act(y) of `rows` pieces of `cols` elements that begin `step` apart. A call for each would
-    take longer than a short piece.
-    """
-    if activation_id == SLOPES:
+def _loops(act, derivative):
+    def activate(z, z_step, y, y_step, alpha, rows, cols):
+        if rows == 0:
+            return
+        if z_step == cols and y_step == cols:
+            rows, cols = 1, rows * cols
+        source = carray(z, (rows - 1) * z_step + cols)
+        out, a = carray(y, (rows - 1) * y_step + cols), carray(alpha, 1)[0]
+        in_place = location(source) == location(out)
         for i in range(rows):
-            activate_row(activation_id, y[i * step : i * step + cols], alpha)
-    else:
-        with_forward(_pieces_in_place, activation_id, y, step, alpha[0], rows, cols)
+            x, y = source[i * z_step :], out[i * y_step :]
+            if in_place:
+                for j in range(cols):
+                    y[j] = act(y[j], a)
+            else:
+                for j in range(cols):
+                    y[j] = act(x[j], a)
 
-
-@kernel
-def backward_pieces(activation_id, dy, saved, step, alpha, dz, rows, cols):
-    """dz = dy act'(saved) of such pieces; those of dz lie end to end."""
-    if activation_id == SLOPES:
+    def differentiate(dy, dy_step, saved, s_step, dz, dz_step, alpha, rows, cols):
+        if rows == 0:
+            return
+        if dy_step == cols and s_step == cols and dz_step == cols:
+            rows, cols = 1, rows * cols
+        gradient = carray(dy, (rows - 1) * dy_step + cols)
+        kept = carray(saved, (rows - 1) * s_step + cols)
+        out, a = carray(dz, (rows - 1) * dz_step + cols), carray(alpha, 1)[0]
+        in_place = location(gradient) == location(out)
         for i in range(rows):
-            piece = slice(i * step, i * step + cols)
-            backward_row(
-                activation_id, dy[piece], saved[piece], alpha, dz[i * cols : (i + 1) * cols]
-            )
-    else:
-        with_derivative(_d_pieces, activation_id, dy, saved, step, alpha[0], dz, rows, cols)
+            d, s, z = gradient[i * dy_step :], kept[i * s_step :], out[i * dz_step :]
+            if in_place:
+                for j in range(cols):
+                    z[j] = derivative(z[j], s[j], a)
+            else:
+                for j in range(cols):
+                    z[j] = derivative(d[j], s[j], a)
+
+    return named(activate, act.__name__), named(differentiate, derivative.__name__)
 
 
-@kernel
-def forward_rows(activation_id, z, alpha, y):
-    """y = act(z) of 2-D arrays: row by row only where the slopes differ within a row."""
-    if activation_id == SLOPES:
-        for i in range(len(y)):
-            row, out = z[i], y[i]
-            for j in range(out.size):
-                out[j] = slope(row[j], alpha[j])
-    elif location(z) == location(y):
-        activate_row(activation_id, y.reshape(y.size), alpha)
-    else:
-        forward_row(activation_id, z.reshape(z.size), alpha, y.reshape(y.size))
+def _activate_slopes(z, z_step, y, y_step, alpha, rows, cols):
+    if rows == 0:
+        return
+    source = carray(z, (rows - 1) * z_step + cols)
+    out, slopes = carray(y, (rows - 1) * y_step + cols), carray(alpha, cols)
+    in_place = location(source) == location(out)
+    for i in range(rows):
+        x, y = source[i * z_step :], out[i * y_step :]
+        if in_place:
+            for j in range(cols):
+                y[j] = slope(y[j], slopes[j])
+        else:
+            for j in range(cols):
+                y[j] = slope(x[j], slopes[j])
 
 
-@kernel
-def backward_rows(activation_id, dy, saved, alpha, dz):
-    if activation_id == SLOPES:
-        for i in range(len(dz)):
-            row, s, out = dy[i], saved[i], dz[i]
-            for j in range(out.size):
-                out[j] = d_slope(row[j], s[j], alpha[j])
-    elif location(dy) == location(dz):
-        size = dz.size
-        with_derivative(
-            d_row_in_place, activation_id, dz.reshape(size), saved.reshape(size), alpha[0]
-        )
-    else:
-        size = dz.size
-        backward_row(activation_id, dy.reshape(size), saved.reshape(size), alpha, dz.reshape(size))
+def _differentiate_slopes(dy, dy_step, saved, s_step, dz, dz_step, alpha, rows, cols):
+    if rows == 0:
+        return
+    gradient = carray(dy, (rows - 1) * dy_step + cols)
+    kept = carray(saved, (rows - 1) * s_step + cols)
+    out, slopes = carray(dz, (rows - 1) * dz_step + cols), carray(alpha, cols)
+    for i in range(rows):
+        d, s, z = gradient[i * dy_step :], kept[i * s_step :], out[i * dz_step :]
+        for j in range(cols):
+            z[j] = d_slope(d[j], s[j], slopes[j])
+
+
+_LOOPS = {number: _loops(*functions) for number, functions in FUNCTIONS.items()}
+_LOOPS[SLOPES] = _activate_slopes, _differentiate_slopes
+_FORWARD, _BACKWARD = ({number: loops[k] for number, loops in _LOOPS.items()} for k in range(2))
+activations = Numbered("activations", lambda p: types.void(p, _N, p, _N, p, _N, _N), _FORWARD)
+derivatives = Numbered(
+    "derivatives", lambda p: types.void(p, _N, p, _N, p, _N, p, _N, _N), _BACKWARD
+)
+# activate(z, activation_id, z_step, ...), differentiate(dy, activation_id, dy_step, ...)
+activate, differentiate = activations.call, derivatives.call
 
 
 @threaded
 def forward(activation_id, z, alpha, y):
     """y = act(z) of 2-D arrays."""
+    cols = y.shape[1]
     # Exponentials take twice as long.
     if serial(2 * y.size if activation_id in _COSTLY else y.size):
-        forward_rows(activation_id, z, alpha, y)
+        activate(address(z), activation_id, cols, address(y), cols, address(alpha), len(y), cols)
     else:
-        rows = 1 + (CHUNK - 1) // y.shape[1]
+        rows = 1 + (CHUNK - 1) // cols
         for c in prange((len(y) + rows - 1) // rows):
             part = slice(c * rows, min(len(y), (c + 1) * rows))
-            forward_rows(activation_id, z[part], alpha, y[part])
+            a, b, count = z[part], y[part], len(y[part])
+            activate(address(a), activation_id, cols, address(b), cols, address(alpha), count, cols)
 
 
 @threaded
 def backward(activation_id, dy, saved, alpha, dz):
     """dz = dy act'(saved) of 2-D arrays."""
+    cols = dz.shape[1]
     if serial(dz.size):
-        backward_rows(activation_id, dy, saved, alpha, dz)
+        differentiate(
+            *(address(dy), activation_id, cols, address(saved), cols, address(dz), cols),
+            *(address(alpha), len(dz), cols),
+        )
     else:
-        rows = 1 + (CHUNK - 1) // dz.shape[1]
+        rows = 1 + (CHUNK - 1) // cols
         for c in prange((len(dz) + rows - 1) // rows):
             part = slice(c * rows, min(len(dz), (c + 1) * rows))
-            backward_rows(activation_id, dy[part], saved[part], alpha, dz[part])
+            a, s, b = dy[part], saved[part], dz[part]
+            differentiate(
+                *(address(a), activation_id, cols, address(s), cols, address(b), cols),
+                *(address(alpha), len(b), cols),
+            )
 
 
 @kernel

@@ -5,14 +5,18 @@ from numba import carray, types
 
 from .. import arguments
 from ..catalog import SLOPES
-from .activation_rows import backward, forward, slope_gradient
+from .activation_rows import activations, backward, derivatives, forward, slope_gradient
 from .codegen.shortcut import disjoint, in_place, read, shortcut, span, writable, written
 from .codegen.symbol import stored
+from .codegen.vectors import address
+
+is_activation_known, is_derivative_known = activations.known, derivatives.known
 
 
 @shortcut(read(2), types.intp, types.float64, written(2))
 def _forward_call(z, activation_id, slope, y):
     fits = z.shape == y.shape and in_place(span(y), span(z))
+    fits = fits and is_activation_known(address(y), activation_id)
     if fits:
         forward(activation_id, writable(z), carray(stored(y.dtype.type(slope)), 1), y)
     return fits
@@ -31,6 +35,7 @@ def _forward_slopes(z, alpha, y):
 def _backward_call(dy, saved, activation_id, slope, dz):
     fits = dy.shape == dz.shape and saved.shape == dz.shape
     fits = fits and in_place(span(dz), span(dy)) and in_place(span(dz), span(saved))
+    fits = fits and is_derivative_known(address(dz), activation_id)
     if fits:
         alpha = carray(stored(dz.dtype.type(slope)), 1)
         backward(activation_id, writable(dy), writable(saved), alpha, dz)
@@ -75,6 +80,7 @@ def activation_forward(z, activation, alpha=None, *, out=None):
     else:
         arguments.written("out", out, np.ndarray, z.dtype, z.shape)
         arguments.disjoint({"out": out}, {"z": z, "alpha": slopes}, [("out", "z")])
+    activations.ready(z.dtype, activation_id)
     if slopes is None:
         _forward_call.ready(z.dtype)
         _forward_call(z, activation_id, slope, out)
@@ -107,6 +113,7 @@ def activation_backward(dy, saved, activation, alpha=None, *, out=None):
         else:
             arguments.written("out", out, np.ndarray, dy.dtype, dy.shape)
             arguments.disjoint({"out": out}, inputs, [("out", "dy"), ("out", "saved")])
+        derivatives.ready(dy.dtype, activation_id)
         if slopes is None:
             _backward_call.ready(dy.dtype)
             _backward_call(dy, saved, activation_id, slope, out)
@@ -122,6 +129,7 @@ def activation_backward(dy, saved, activation, alpha=None, *, out=None):
         arguments.written("out[1]", out[1], np.ndarray, dy.dtype, slopes.shape)
         outputs = {f"out[{k}]": array for k, array in enumerate(out)}
         arguments.disjoint(outputs, inputs, [("out[0]", "dy"), ("out[0]", "saved")])
+    derivatives.ready(dy.dtype, activation_id)
     _prelu_backward.ready(dy.dtype)
     _prelu_backward(dy, saved, slopes, *out)
     return tuple(out)

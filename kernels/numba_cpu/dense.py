@@ -7,9 +7,12 @@ from numba.extending import register_jitable
 from .. import arguments
 from ..catalog import SLOPES
 from . import gemm
-from .activation_rows import slope_gradient
+from .activation_rows import activations, derivatives, slope_gradient
 from .codegen.shortcut import disjoint, read, shortcut, span, writable, written
 from .codegen.symbol import stored
+from .codegen.vectors import address
+
+is_activation_known, is_derivative_known = activations.known, derivatives.known
 
 
 @shortcut(read(2), read(2), read(1), types.intp, types.float64, written(2))
@@ -17,6 +20,7 @@ def _forward(x, weight, bias, activation_id, slope, y):
     (batch, fan_in), units = x.shape, bias.size
     fits = weight.shape == (fan_in, units) and y.shape == (batch, units)
     fits = fits and disjoint((span(y),), (span(x), span(weight), span(bias)))
+    fits = fits and is_activation_known(address(y), activation_id)
     if fits:
         alpha = carray(stored(y.dtype.type(slope)), 1)
         gemm.forward(writable(x), writable(weight), writable(bias), activation_id, alpha, y)
@@ -41,6 +45,7 @@ def _backward(dy, x, weight, saved, activation_id, slope, dx, dweight, dbias):
     fits = fits and dy.shape == (batch, units) and saved.shape == dy.shape and dx.shape == x.shape
     inputs = span(dy), span(x), span(weight), span(saved)
     fits = fits and disjoint((span(dx), span(dweight), span(dbias)), inputs)
+    fits = fits and is_derivative_known(address(dx), activation_id)
     if fits:
         dy, x, weight, saved = writable(dy), writable(x), writable(weight), writable(saved)
         alpha = carray(stored(dx.dtype.type(slope)), 1)
@@ -101,6 +106,7 @@ def dense_forward(x, weight, bias, activation="identity", alpha=None, *, precisi
         inputs = {"x": x, "weight": weight, "bias": bias, "alpha": slopes}
         arguments.disjoint({"out": out}, inputs)
     gemm.ready(x.dtype)
+    activations.ready(x.dtype, activation_id)
     if slopes is None:
         _forward.ready(x.dtype)
         _forward(x, weight, bias, activation_id, slope, out)
@@ -143,6 +149,7 @@ def dense_backward(
         inputs = {"dy": dy, "x": x, "weight": weight, "saved": saved, "alpha": slopes}
         arguments.disjoint(outputs, inputs)
     gemm.ready(dy.dtype)
+    derivatives.ready(dy.dtype, activation_id)
     if slopes is None:
         _backward.ready(dy.dtype)
         _backward(dy, x, weight, saved, activation_id, slope, *out)

@@ -9,7 +9,7 @@ from numba.extending import register_jitable
 
 from .. import arguments
 from ..catalog import RULES
-from .updates import choices, update_rule
+from .updates import numbered, update_rule
 
 __all__ = [*RULES]
 
@@ -100,7 +100,7 @@ def _lion(p, g, m, lr, beta1, rest1, beta2, rest2, decay):
     return p - decay * p - step, beta2 * m + rest2 * g
 
 
-with_scalars, with_part = choices()
+parts, counts = numbered()
 
 
 def sgd(param, grad, *, lr):

@@ -12,8 +12,9 @@ from numba.np.unsafe.ndarray import to_fixed_tuple
 
 from .. import arguments
 from ..catalog import RULES
-from .codegen.jit import INTERNAL, choice, chunk, chunks, named, serial
+from .codegen.jit import INTERNAL, chunk, chunks, named, serial
 from .codegen.shortcut import Shortcut, disjoint, read, span, writable, written
+from .codegen.symbol import Numbered
 from .codegen.vectors import advance
 
 
@@ -119,8 +120,8 @@ class Update(Shortcut):
     """One rule of the catalogue, from its function of one parameter: a shortcut of its arrays, the
     step where it counts, and its settings.
 
-    scalars(step, settings, scalars)           from one pointer to another, once a step of a network
-    part(memory, size, start, n, scalars)      the update of n parameters of a network
+    part(memory, size, start, n, scalars)   the update of n parameters of a network
+    count(settings, step, scalars)          the scalars of its step, from one pointer to another
     """
 
     def __init__(self, name, rule):
@@ -149,7 +150,7 @@ class Update(Shortcut):
                 everywhere(arrays, _reals(arrays[0], scalars_of(step, *settings)))
             return fits
 
-        def scalars(step, settings, scalars):
+        def count(settings, step, scalars):
             found = scalars_of(step, *to_fixed_tuple(carray(settings, (given,)), given))
             for k in range(needed):
                 carray(scalars, (needed,))[k] = found[k]
@@ -159,8 +160,8 @@ class Update(Shortcut):
             numbers = _reals(arrays[0], to_fixed_tuple(carray(scalars, (needed,)), needed))
             sweep(rule, arrays, slice(0, n), numbers)
 
-        run, *parts = (register_jitable(named(function, name)) for function in (run, scalars, part))
-        self.scalars, self.part = parts
+        run = register_jitable(named(run, name))
+        self.part, self.count = named(part, name), named(count, name)
         arrays = written(1), read(1), *[written(1)] * len(declared.states)
         numbers = [types.float64] * (declared.counts + given)
         super().__init__((*arrays, *numbers), _spelt_out(name, declared, run))
@@ -210,10 +211,20 @@ def update_rule(name):
     return decorate
 
 
-def choices():
-    """The choices between all rules' `scalars`, and between their `part`s."""
-    ids = [rule.id for rule in RULES.values()]
+# For a network, by the rule's id:
+# part(memory, rule, size, start, n, scalars)   the update of n parameters
+# count(settings, rule, step, scalars)          the scalars of a step, from one pointer to another
+_N, _REALS = types.intp, types.CPointer(types.float64)
+
+
+def _by_rule(name, signature):
+    functions = {number: getattr(update, name) for number, update in _UPDATES.items()}
+    return Numbered(name, signature, functions)
+
+
+def numbered():
+    """The rules' `part` and `count` by their ids."""
     return (
-        choice({number: getattr(update, what) for number, update in _UPDATES.items()}, ids)
-        for what in ("scalars", "part")
+        _by_rule("part", lambda p: types.void(p, _N, _N, _N, _REALS)),
+        _by_rule("count", lambda p: types.void(p, _N, p)),
     )

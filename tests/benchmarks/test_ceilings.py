@@ -1,5 +1,7 @@
 """The ceilings of the machine, and the floor of a cell that follows from them."""
 
+from functools import reduce
+
 import numba
 import numpy as np
 import pytest
@@ -64,7 +66,7 @@ def test_floor_is_what_binds_of_the_same_round(monkeypatch, flops, size, ceiling
 
 def test_ceilings_are_plausible(monkeypatch):
     monkeypatch.setattr(floors, "SECONDS", 0.0)
-    found = floors.higher(floors.measured(), floors.measured())
+    found = reduce(floors.higher, (floors.measured() for _ in range(5)))
     x = np.ones((256, 256), np.float32)
     seconds = floors._fastest(lambda: x @ x, 0.0)
     assert found["flops"] > 0.5 * 2 * 256**3 / seconds  # half: other work may disturb either

@@ -8,7 +8,6 @@ import pytest
 
 import reference
 from kernels import catalog
-from kernels.numba_cpu.codegen import jit
 from reference import activations, network
 
 CUDA = Path(__file__).resolve().parents[2] / "kernels" / "cupy_gpu" / "include"
@@ -93,6 +92,12 @@ def test_cuda_has_room_for_every_rule():
         assert len(rule.states) <= optimizers.MOST_STATES
 
 
-def test_a_choice_has_a_case_for_every_id():
-    with pytest.raises(ValueError, match=r"cases must be those of \[0, 1\], got \[0\]"):
-        jit.choice({0: print}, [0, 1])
+def test_numba_has_a_function_for_every_id():
+    from kernels.numba_cpu import activation_rows, optimizers
+
+    for kind, tables in (
+        (catalog.ACTIVATIONS, (activation_rows.activations, activation_rows.derivatives)),
+        (catalog.RULES, (optimizers.parts, optimizers.counts)),
+    ):
+        for table in tables:
+            assert set(table.functions) == {entry.id for entry in kind.values()}

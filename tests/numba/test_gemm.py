@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from kernels.catalog import IDENTITY, RELU, SIGMOID, SLOPES
 from kernels.numba_cpu import gemm
+from kernels.numba_cpu.activation_rows import activations, derivatives
 from kernels.numba_cpu.codegen.vectors import Matrix, address, advance
 from kernels.numba_cpu.gemm.product import FORWARD, INPUT, WEIGHT, Product
 
@@ -50,12 +51,18 @@ def inputs(rng, shape, dtype, activation_id):
     return {name: array.astype(dtype) for name, array in arrays.items()}
 
 
+def ready(dtype):
+    gemm.ready(dtype)
+    activations.ready(dtype, *ACTIVATION_IDS)
+    derivatives.ready(dtype, *ACTIVATION_IDS)
+
+
 def run(given, activation_id, empty):
     """y, dx, dweight, dbias in arrays made by `empty(shape, dtype)`."""
     x, weight, dy, saved, alpha = (given[n] for n in ("x", "weight", "dy", "saved", "alpha"))
     y, dx = empty(dy.shape, x.dtype), empty(x.shape, x.dtype)
     dweight, dbias = empty(weight.shape, x.dtype), empty(given["bias"].shape, x.dtype)
-    gemm.ready(x.dtype)
+    ready(x.dtype)
     gemm.forward(x, weight, given["bias"], activation_id, alpha, y)
     gemm.backward_input(dy, weight, saved, activation_id, alpha, dx)
     gemm.backward_weight(dy, x, saved, activation_id, alpha, dweight, dbias)
@@ -213,7 +220,7 @@ def test_rows_that_lie_apart(shape, gaps, dtype, activation_id, given_workspace,
         arrays[name] = amid(np.full(size, np.nan, dtype), gaps[name], 7)
     dbias = np.full(fan_out, np.nan, dtype)
     leads = tuple(gaps[name][0] for name in arrays)
-    gemm.ready(np.dtype(dtype))
+    ready(np.dtype(dtype))
     vectors = given["bias"], given["alpha"], dbias
     workspace = compute_strided(
         shape, leads, activation_id, tuple(arrays.values()), vectors, given_workspace

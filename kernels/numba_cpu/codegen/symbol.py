@@ -4,6 +4,8 @@ Numba compiles a function again into each of its callers, and into theirs. For a
 many others reach, that takes minutes: here it becomes a C function, which callers only name.
 """
 
+import ctypes
+
 import llvmlite.binding as llvm
 import numba
 from llvmlite import ir
@@ -11,6 +13,7 @@ from numba import cfunc, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from ...arguments import FLOATS
 from . import threads
 from .jit import OPTIONS
 
@@ -39,6 +42,23 @@ def loaded(typingctx, pointer):
     return pointer.dtype(pointer), codegen
 
 
+def _call(context, builder, wanted, values, given, callee):
+    """A call of the C function callee(its LLVM type) of the signature `wanted`."""
+    values = [
+        context.cast(builder, value, have, want)
+        for value, have, want in zip(values, given, wanted.args, strict=True)
+    ]
+    nothing = wanted.return_type == types.void
+    result = ir.VoidType() if nothing else context.get_value_type(wanted.return_type)
+    kind = ir.FunctionType(result, [value.type for value in values])
+    value = builder.call(callee(kind), values)
+    return context.get_dummy_value() if nothing else value
+
+
+def _compiled(function, signature):
+    return cfunc(signature, **OPTIONS, fastmath={"contract"})(function)
+
+
 _DEFINED = {}  # what a caller calls -> (function, signature)
 _COMPILED = {}  # symbol -> the code, which this keeps alive
 
@@ -55,19 +75,12 @@ def by_symbol(signature):
             wanted = signature(given[0])
 
             def codegen(context, builder, _, packed):
-                values = [
-                    context.cast(builder, value, have, want)
-                    for value, have, want in zip(
-                        cgutils.unpack_tuple(builder, packed[0]), given, wanted.args, strict=True
-                    )
-                ]
-                nothing = wanted.return_type == types.void
-                result = ir.VoidType() if nothing else context.get_value_type(wanted.return_type)
-                kind = ir.FunctionType(result, [value.type for value in values])
                 name = _symbol(function, given[0].dtype)
-                callee = cgutils.get_or_insert_function(builder.module, kind, name)
-                value = builder.call(callee, values)
-                return context.get_dummy_value() if nothing else value
+                values = cgutils.unpack_tuple(builder, packed[0])
+                return _call(
+                    *(context, builder, wanted, values, given),
+                    lambda kind: cgutils.get_or_insert_function(builder.module, kind, name),
+                )
 
             return wanted.return_type(types.StarArgTuple(given)), codegen
 
@@ -88,10 +101,73 @@ def ready(dtype, *calls):
         for function, signature in (_DEFINED[call] for call in calls):
             symbol = _symbol(function, pointer.dtype)
             if symbol not in _COMPILED:
-                compile_ = cfunc(signature(pointer), **OPTIONS, fastmath={"contract"})
-                _COMPILED[symbol] = compile_(function)
+                _COMPILED[symbol] = _compiled(function, signature(pointer))
                 llvm.add_symbol(symbol, _COMPILED[symbol].address)
 
 
 def _symbol(function, dtype):
     return f"fusebench_{function.__module__}_{function.__name__}_{dtype}".replace(".", "_")
+
+
+class Numbered:
+    """Functions of signature(pointer) by number, each compiled for a dtype when it is first needed:
+    callers find their addresses in a table.
+
+    call(pointer, number, *others)   for compiled code: the function of this number, which has to be
+                                     `ready` for the dtype of the elements
+    known(pointer, number)           for compiled code: whether it is
+    """
+
+    def __init__(self, name, signature, functions):
+        self.functions, self._signature, self._compiled = functions, signature, {}
+        self._symbol = f"fusebench_table_{name}_{{}}".format
+        self._tables = {}
+        for dtype in map(numba.from_dtype, FLOATS):
+            self._tables[dtype] = table = (ctypes.c_int64 * (1 + max(functions)))()
+            llvm.add_symbol(self._symbol(dtype), ctypes.addressof(table))
+
+        @intrinsic
+        def call(typingctx, *given):
+            wanted, kinds = signature(given[0]), (given[0], *given[2:])
+
+            def codegen(context, builder, _, packed):
+                first, number, *others = cgutils.unpack_tuple(builder, packed[0])
+                number = context.cast(builder, number, given[1], types.intp)
+                place = self._address(context, builder, given[0].dtype, number)
+                return _call(
+                    *(context, builder, wanted, [first, *others], kinds),
+                    lambda kind: builder.inttoptr(place, kind.as_pointer()),
+                )
+
+            return wanted.return_type(types.StarArgTuple(given)), codegen
+
+        @intrinsic
+        def known(typingctx, pointer, number):
+            def codegen(context, builder, _, args):
+                address = self._address(context, builder, pointer.dtype, args[1])
+                return builder.icmp_unsigned("!=", address, address.type(0))
+
+            return types.boolean(pointer, types.intp), codegen
+
+        self.call, self.known = call, known
+
+    def _address(self, context, builder, dtype, number):
+        """Of the function of this number, 0 where it is not compiled."""
+        word = ir.IntType(64)
+        table = ir.ArrayType(word, len(self._tables[dtype]))
+        table = context.get_c_value(builder, table, self._symbol(dtype))
+        return builder.load(builder.gep(table, [word(0), number]))
+
+    def ready(self, dtype, *numbers):
+        """Compiles the functions of these numbers for a dtype, unless they are."""
+        dtype = numba.from_dtype(dtype)
+        for number in numbers:
+            if self._tables[dtype][number]:
+                continue
+            with threads.compiling:
+                if not self._tables[dtype][number]:
+                    threads.launch()
+                    wanted = self._signature(types.CPointer(dtype))
+                    compiled = _compiled(self.functions[number], wanted)
+                    self._compiled[dtype, number] = compiled
+                    self._tables[dtype][number] = compiled.address

@@ -2,10 +2,11 @@
 and through the activation or its derivative, a few rows at a time.
 """
 
-from numba import carray, njit
+from numba import njit
 
-from ...catalog import IDENTITY, SLOPES
-from ..activation_rows import activate_pieces, activate_row, backward_pieces, backward_row
+from ...catalog import IDENTITY
+from ..activation_rows import activate as activate_pieces
+from ..activation_rows import differentiate
 from ..codegen.jit import INTERNAL
 from ..codegen.vectors import I64, Matrix, at, emitted
 from .product import INPUT, WEIGHT, slopes
@@ -90,30 +91,15 @@ def _transpose(emit, a, rows, cols, packed, within=False):
 @njit(**INTERNAL)
 def activate(activation_id, alpha, y, rows, cols):
     """y = act(y); alpha begins with the slope of the first column, where they differ."""
-    if activation_id == IDENTITY or rows == 0:
-        return
-    slopes = carray(alpha, cols if activation_id == SLOPES else 1)
-    if cols == y.step and activation_id != SLOPES:
-        activate_row(activation_id, carray(y.data, rows * cols), slopes)
-    else:
-        size = (rows - 1) * y.step + cols
-        activate_pieces(activation_id, carray(y.data, size), y.step, slopes, rows, cols)
+    if activation_id != IDENTITY:
+        activate_pieces(y.data, activation_id, y.step, y.data, y.step, alpha, rows, cols)
 
 
 @njit(**INTERNAL)
 def form(activation_id, alpha, dy, saved, rows, cols, dz):
     """dz = dy * act'(saved), its rows end to end; alpha as in activate, saved.step is dy.step."""
-    if rows == 0:
-        return
-    slopes = carray(alpha, cols if activation_id == SLOPES else 1)
-    out = carray(dz, rows * cols)
-    if cols == dy.step and activation_id != SLOPES:
-        size = rows * cols
-        backward_row(activation_id, carray(dy.data, size), carray(saved.data, size), slopes, out)
-    else:
-        size = (rows - 1) * dy.step + cols
-        d, s = carray(dy.data, size), carray(saved.data, size)
-        backward_pieces(activation_id, d, s, dy.step, slopes, out, rows, cols)
+    data, step = saved.data, saved.step
+    differentiate(dy.data, activation_id, dy.step, data, step, dz, cols, alpha, rows, cols)
 
 
 @njit(**INTERNAL)

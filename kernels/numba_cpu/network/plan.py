@@ -13,11 +13,11 @@ from numba.extending import register_jitable
 
 from ...catalog import SIGMOID_CROSS_ENTROPY, SOFTMAX_CROSS_ENTROPY
 from ..codegen.elementary import exp
-from ..codegen.jit import apply, kernel
+from ..codegen.jit import kernel
 from ..codegen.symbol import by_symbol
 from ..codegen.vectors import advance
 from ..losses import cross_entropy_rows
-from ..optimizers import with_part, with_scalars
+from ..optimizers import counts, parts
 
 # Columns of `layers`. Y: output; Z: pre-activation, at a place of its own where the backward pass
 # takes it, else at that of Y. DY, DZ: the gradients of the loss with respect to them, DZ at a place
@@ -36,6 +36,7 @@ WORK_COLUMNS, WORK_ENTRIES = [Y, Z, DY, DZ, TRANSPOSED], [INPUT, TARGETS, WORKSP
 MOST = 16
 DECAY, SMOOTHING, GIVEN, SCALARS, PARTS = 0, 1, 2, 2 + MOST, 2 + 2 * MOST
 
+_part, _count = parts.call, counts.call
 N = types.intp
 INTEGERS = types.CPointer(types.int64)
 REALS = types.CPointer(types.float64)
@@ -96,7 +97,7 @@ def update(memory, plan, settings, start, stop):
         for i in range(param.size):
             param[i] -= decay * param[i]
     scalars = advance(settings, SCALARS)
-    with_part(apply, plan[RULE], memory, plan[SIZE], start, param.size, scalars)
+    _part(memory, plan[RULE], plan[SIZE], start, param.size, scalars)
 
 
 @register_jitable
@@ -104,4 +105,4 @@ def count_step(plan, settings):
     """One step more, and what the rule's inner loop needs in it."""
     plan[STEPS] += 1
     given, scalars = advance(settings, GIVEN), advance(settings, SCALARS)
-    with_scalars(apply, plan[RULE], plan[STEPS], given, scalars)
+    _count(given, plan[RULE], plan[STEPS], scalars)

@@ -10,14 +10,7 @@ from numba import carray, prange, types
 from numba.extending import register_jitable
 
 from ...catalog import IDENTITY, SLOPES
-from ..activation_functions import with_derivative
-from ..activation_rows import (
-    activate_row,
-    backward_rows,
-    d_row_in_place,
-    forward_rows,
-    slope_gradient,
-)
+from ..activation_rows import activate, differentiate, slope_gradient
 from ..codegen.jit import threaded
 from ..codegen.symbol import by_symbol
 from ..codegen.threads import thread_count
@@ -28,7 +21,6 @@ from ..gemm.unpacked import lanes, product
 from .plan import (
     ACTIVATION,
     ALPHA,
-    ALPHAS,
     BIAS,
     COLUMNS,
     DY,
@@ -77,12 +69,9 @@ def _forward_block(memory, layers, x, first, rows):
             z, fan_out, rows, fan_out, fan_in, advance(memory, layer[BIAS]), 0,
         )  # fmt: skip
         inputs = advance(memory, layer[Y])
-        alpha = vector(memory, layer[ALPHA], layer[ALPHAS])
-        if layer[Z] != layer[Y]:
-            y = carray(advance(inputs, first * fan_out), (rows, fan_out))
-            forward_rows(activation_id, carray(z, (rows, fan_out)), alpha, y)
-        elif activation_id != IDENTITY:
-            activate_row(activation_id, carray(z, (rows * fan_out,)), alpha)
+        if activation_id != IDENTITY or layer[Z] != layer[Y]:
+            y, alpha = advance(inputs, first * fan_out), advance(memory, layer[ALPHA])
+            activate(z, activation_id, fan_out, y, fan_out, alpha, rows, fan_out)
 
 
 @register_jitable
@@ -94,15 +83,11 @@ def _backward_block(memory, layers, plan, first, rows):
         fan_in, fan_out, activation_id = layer[FAN_IN], layer[FAN_OUT], layer[ACTIVATION]
         start = first * fan_out
         dz = advance(memory, layer[DZ] + start)
-        alpha = vector(memory, layer[ALPHA], layer[ALPHAS])
-        if activation_id == SLOPES:
-            dy = matrix(memory, layer[DY] + start, rows, fan_out)
-            z = matrix(memory, layer[Z] + start, rows, fan_out)
-            backward_rows(activation_id, dy, z, alpha, carray(dz, (rows, fan_out)))
-        elif activation_id != IDENTITY:
-            saved = vector(memory, layer[Z] + start, rows * fan_out)
-            with_derivative(
-                d_row_in_place, activation_id, carray(dz, (rows * fan_out,)), saved, alpha[0]
+        if activation_id != IDENTITY:
+            dy = advance(memory, layer[DY] + start) if activation_id == SLOPES else dz
+            saved, alpha = advance(memory, layer[Z] + start), advance(memory, layer[ALPHA])
+            differentiate(
+                *(dy, activation_id, fan_out, saved, fan_out, dz, fan_out, alpha, rows, fan_out)
             )
         if n > 0:
             dx = advance(memory, layers[n - 1, DY] + first * fan_in)

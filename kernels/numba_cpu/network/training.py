@@ -1,18 +1,27 @@
 """One training step of a dense network, compiled: forward, loss, backward, update."""
 
+import numpy as np
 from numba import carray
 
 from .. import gemm
+from ..activation_rows import activations, derivatives
 from ..codegen import symbol
 from ..codegen.jit import kernel
 from ..gemm.unpacked import product
+from ..optimizers import counts, parts
 from .large_step import large_forward, large_step
 from .plan import COLUMNS, SMALL, loss_part, update
 from .small_step import ROWS, block, parameters_part, small_step
 
 
-def ready(dtype):
-    """Compiles what a step calls for a dtype, which has to be done before the first step."""
+def ready(dtype, activation_ids, rule):
+    """Compiles what a step with these activations and this rule calls for a dtype, which has to be
+    done before the first such step.
+    """
+    activations.ready(dtype, *activation_ids)
+    derivatives.ready(dtype, *activation_ids)
+    parts.ready(dtype, rule)
+    counts.ready(np.float64, rule)
     gemm.ready(dtype)
     symbol.ready(dtype, product, loss_part, update, block, parameters_part)
 
