@@ -41,7 +41,7 @@ class Activation:
     weight_gain: float | None = None
 
 
-def _magnified(roundings, more):
+def _magnified(roundings, more=np.square):
     """An exponential magnifies its argument's roundings by it, to `more` u until it is 0. That
     counts in the tail: to the right the exponential is small beside 1.
     """
@@ -65,8 +65,8 @@ ACTIVATIONS = {
     "tanh": Activation((ELEMENTARY + 2, 4), (1, 4)),
     "silu": Activation((ELEMENTARY + 3, 2 * ELEMENTARY + 9), (5, 9), saves_input=True, gated=True),
     "gelu": Activation(
-        (_magnified(ELEMENTARY + 4, np.square), _magnified(ELEMENTARY + 6, np.square)),
-        flops=(5, 9),
+        (_magnified(ELEMENTARY + 4), _magnified(ELEMENTARY + 6)),
+        (5, 9),
         saves_input=True,
         gated=True,
     ),
