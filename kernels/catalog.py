@@ -163,7 +163,7 @@ RULES = {
     "adam": Rule(ADAM, _MOMENTS, _ADAM, _of_adam, counts=True),
     "adamw": Rule(ADAMW, _MOMENTS, {**_ADAM, "weight_decay": Number(0.01)}, _of_adamw, counts=True),
     "adadelta": Rule(ADADELTA, ("mean_square", "mean_square_change"), _ADADELTA, _of_rmsprop),
-    "adamax": Rule(ADAMAX, ("mean", "largest"), _ADAM, _of_adamax, counts=True),
+    "adamax": Rule(ADAMAX, ("mean", "infinity_norm"), _ADAM, _of_adamax, counts=True),
     "amsgrad": Rule(AMSGRAD, (*_MOMENTS, "largest"), _ADAM, _of_adam, counts=True),
     "lion": Rule(LION, ("mean",), _LION, _of_lion),
 }

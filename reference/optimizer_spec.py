@@ -42,7 +42,10 @@ def draw(name, rng):
 
 
 # States that are not negative: sums, means and maxima of squares, maxima of magnitudes.
-SQUARES = ("accumulator", "mean_square", "mean_square_change", "variance", "largest")
+SQUARES = (
+    *("accumulator", "mean_square", "mean_square_change", "variance"),
+    *("largest", "infinity_norm"),
+)
 
 
 def _sample(rule, rng, shape, dtype):

@@ -80,15 +80,15 @@ def adadelta(param, grad, mean_square, mean_square_change, *, lr=1.0, rho=0.9, e
     param -= lr * change
 
 
-def adamax(param, grad, mean, largest, step, *, lr=0.002, beta1=0.9, beta2=0.999, eps=1e-8):
+def adamax(param, grad, mean, infinity_norm, step, *, lr=0.002, beta1=0.9, beta2=0.999, eps=1e-8):
     """m = beta1 m + (1 - beta1) g; u = max(beta2 u, |g| + eps); p -= lr (m / (1 - beta1^t)) / u.
 
     Source: Kingma and Ba, Adam, ICLR 2015, algorithm 2; eps as in PyTorch.
     """
     mean *= beta1
     mean += (1 - beta1) * grad
-    np.maximum(beta2 * largest, np.abs(grad) + eps, out=largest)
-    param -= lr * (mean / (1 - beta1**step)) / largest
+    np.maximum(beta2 * infinity_norm, np.abs(grad) + eps, out=infinity_norm)
+    param -= lr * (mean / (1 - beta1**step)) / infinity_norm
 
 
 def amsgrad(

@@ -64,7 +64,7 @@ def trained(state, seed=0):
     rng, found = np.random.default_rng(seed), {"steps": state["steps"]}
     for name, array in state.items():
         last, values = name.rpartition(".")[2], rng.standard_normal(array.shape)
-        if last == "largest":  # it divides: no smaller than the means beside it
+        if last == "infinity_norm":  # it divides: no smaller than the means beside it
             values = 0.1 * (1 + np.abs(values))
         elif last in optimizer_spec.SQUARES:
             values = 0.01 * values**2

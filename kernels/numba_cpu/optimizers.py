@@ -147,9 +147,11 @@ def adadelta(param, grad, mean_square, mean_square_change, *, lr=1.0, rho=0.9, e
     _adadelta.apply(param, grad, mean_square, mean_square_change, lr, rho, eps)
 
 
-def adamax(param, grad, mean, largest, step, *, lr=0.002, beta1=0.9, beta2=0.999, eps=1e-8):
+def adamax(param, grad, mean, infinity_norm, step, *, lr=0.002, beta1=0.9, beta2=0.999, eps=1e-8):
     """m = beta1 m + (1 - beta1) g; u = max(beta2 u, |g| + eps); p -= lr m^ / u."""
-    _adamax.apply(param, grad, mean, largest, arguments.step("step", step), lr, beta1, beta2, eps)
+    _adamax.apply(
+        param, grad, mean, infinity_norm, arguments.step("step", step), lr, beta1, beta2, eps
+    )
 
 
 def amsgrad(
