@@ -22,7 +22,6 @@ from .plan import (
     INPUT,
     LOSS,
     PARTS,
-    RULE,
     SMOOTHING,
     STEPS,
     TARGETS,
@@ -180,9 +179,9 @@ class Network:
     """What `create` returns; see reference.network.Network."""
 
     def __init__(self, spec):
+        ready(spec)
         self._spec, self.sizes, self.batch = spec, spec.sizes, spec.batch
         self._layers, self._plan, self._work, elements = layout(spec)
-        ready(spec.dtype, self._layers[:, ACTIVATION].tolist(), int(self._plan[RULE]))
         self._memory, self._spaces = aligned(elements, spec.dtype), deque()
         self._settings = np.zeros(PARTS + 2 + spec.batch // ROWS)
         self._settings[DECAY], self._settings[SMOOTHING] = spec.weight_decay, spec.label_smoothing

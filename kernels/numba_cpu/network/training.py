@@ -3,6 +3,7 @@
 import numpy as np
 from numba import carray
 
+from ...catalog import ACTIVATIONS, RULES
 from .. import gemm
 from ..activation_rows import activations, derivatives
 from ..codegen import symbol
@@ -14,16 +15,15 @@ from .plan import COLUMNS, SMALL, loss_part, update
 from .small_step import ROWS, block, parameters_part, small_step
 
 
-def ready(dtype, activation_ids, rule):
-    """Compiles what a step with these activations and this rule calls for a dtype, which has to be
-    done before the first such step.
-    """
-    activations.ready(dtype, *activation_ids)
-    derivatives.ready(dtype, *activation_ids)
-    parts.ready(dtype, rule)
+def ready(spec):
+    """Compiles what a network calls, which has to be done before anything else is called for it."""
+    numbers, rule = {ACTIVATIONS[name].id for name in spec.activations}, RULES[spec.optimizer].id
+    activations.ready(spec.dtype, *numbers)
+    derivatives.ready(spec.dtype, *numbers)
+    parts.ready(spec.dtype, rule)
     counts.ready(np.float64, rule)
-    gemm.ready(dtype)
-    symbol.ready(dtype, product, loss_part, update, block, parameters_part)
+    gemm.ready(spec.dtype)
+    symbol.ready(spec.dtype, product, loss_part, update, block, parameters_part)
 
 
 @kernel
