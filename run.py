@@ -23,7 +23,8 @@ PYTHON = os.path.join(VENV, "bin", "python")
 STAMP = os.path.join(VENV, "installed")  # of which setup.cfg, and which extras
 BEGUN = "begun"  # stands there while pip writes
 OLDEST = (3, 11)
-HALVES = ("-n", "2", "--dist", "loadgroup")  # all tests, by two processes: see tests/conftest.py
+# All tests, by two processes: see tests/conftest.py. One that crashes ends the run.
+HALVES = ("-n", "2", "--dist", "loadgroup", "--max-worker-restart", "0")
 
 
 class Problem(Exception):
