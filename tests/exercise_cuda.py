@@ -70,6 +70,7 @@ def train(backend, where, dtype):
     """Networks in one block, in one that takes the rows in chunks, and by a chain of launches."""
     fitting = backend.network.training.chunk_of
     for case in CASES:
+        print("network", case, flush=True)
         for most in (32, 12, 0):
             backend.network.chunk_of = lambda spec, most=most: min(most, fitting(spec))
             trained = create(backend.network, case, 30, dtype)
@@ -101,6 +102,7 @@ def main(where, dtype, *names):
                 chosen = chosen and operation.variant in DENSE_VARIANTS
             if not chosen or (many == 1 and not dense):
                 continue
+            print(operation, flush=True)
             rng = np.random.default_rng(0)
             for shape in SHAPES[where]:
                 check(backend, operation, operation.sample(rng, sized(*shape, dtype)))

@@ -46,6 +46,7 @@ def graphed(inputs, lr, device="cuda"):
         rule.zero_grad()
     torch.cuda.synchronize()
     graph = torch.cuda.CUDAGraph()
+    graph.reads = x, labels  # a graph keeps none of its inputs
     with torch.cuda.graph(graph):
         loss = _trained(model, rule, x, labels)
     # Capturing computed nothing: only the step before it is undone.

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import kernels
 
 from ..suites import workloads
-from . import gpu
+from . import gpu, machine
 from .record import LOST, terminable
 
 LOGS = workloads.ROOT / ".cache" / "card"
@@ -30,6 +30,7 @@ TOOLS = ("memcheck", "racecheck", "initcheck", "synccheck")
 SANITIZER = "compute-sanitizer"
 EXERCISE = ("tests/exercise_cuda.py", "gpu", "float32")
 TESTS = ("-m", "pytest", "-q", "-m", "gpu", "tests", "--ignore=tests/benchmarks")
+WORKERS = 8  # processes that test, at most: most of a test is the host's work
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,8 @@ def stages():
     python, no_pytest = sys.executable, ""
     if not importlib.util.find_spec("pytest"):
         no_pytest = "pytest is not installed"
-    yield Stage("tests", (python, *TESTS), 0.3, missing=no_pytest)
+    shared = ("-n", str(min(WORKERS, machine.cores()))) if importlib.util.find_spec("xdist") else ()
+    yield Stage("tests", (python, *TESTS, *shared), 0.3, missing=no_pytest)
     tool = shutil.which(SANITIZER) or shutil.which(SANITIZER, path="/usr/local/cuda/bin")
     no_tool = "" if tool else f"{SANITIZER} is not installed, it comes with the CUDA toolkit"
     for name in TOOLS:
