@@ -52,7 +52,9 @@ def stages():
     python, no_pytest = sys.executable, ""
     if not importlib.util.find_spec("pytest"):
         no_pytest = "pytest is not installed"
-    shared = ("-n", str(min(WORKERS, machine.cores()))) if importlib.util.find_spec("xdist") else ()
+    shared = (
+        ("-n", str(min(WORKERS, int(machine.cores())))) if importlib.util.find_spec("xdist") else ()
+    )
     yield Stage("tests", (python, *TESTS, *shared), 0.3, missing=no_pytest)
     tool = shutil.which(SANITIZER) or shutil.which(SANITIZER, path="/usr/local/cuda/bin")
     no_tool = "" if tool else f"{SANITIZER} is not installed, it comes with the CUDA toolkit"
