@@ -54,7 +54,8 @@ def forward_bounds(network, x, dtype):
 
 
 def step_bound(network, x, labels, dtype):
-    """Bounds of one step in `dtype` from this very state: (of the loss, {name: of an array}).
+    """Bounds of one step in `dtype` from this very state: (of the loss, {name: of an array}, of the
+    norms of gradients).
 
     network: in float64, before the step; the arrays are the parameters and the optimizer's state.
     The running error of each intermediate result is carried, to first order in u, through the
@@ -84,17 +85,22 @@ def step_bound(network, x, labels, dtype):
             gradients[key], of_gradients[key] = gradient, bound
         dy, of_dy = dz @ weight.T, of_dx
 
-    bounds = {}
+    bounds, norms = {}, np.zeros((len(sums), 2))
     for name, gradient in gradients.items():
         bounds.update(_update_bound(network, name, gradient, of_gradients[name], dtype))
-    return of_loss, bounds
+    for layer, column in np.ndindex(norms.shape):
+        name = f"layer{layer}.{('weight', 'bias')[column]}"
+        norms[layer, column] = _norm_bound(gradients[name], of_gradients[name], dtype)
+    return of_loss, bounds, Bound.of(norms)
 
 
-def step_disagreement(network, x, labels, dtype, loss, state):
+def step_disagreement(network, x, labels, dtype, loss, state, norms=None):
     """What is wrong with the loss and the state (host arrays, as `state` returns them) that another
     network in `dtype` has after a step from this network's state, or None. Takes the step.
+
+    norms: those of the gradients, where that network tells them.
     """
-    of_loss, bounds = step_bound(network, x, labels, dtype)
+    of_loss, bounds, of_norms = step_bound(network, x, labels, dtype)
     expected = network.step(x, labels)
     after = network.state()
     if set(state) != set(after) or int(state["steps"]) != int(after["steps"]):
@@ -106,7 +112,11 @@ def step_disagreement(network, x, labels, dtype, loss, state):
     for name, bound in bounds.items():
         if complaint := compare(state[name], after[name], bound * factor, dtype):
             return f"{name}: {complaint}"
-    return None
+    if norms is None:
+        return None
+    norms = np.asarray(norms, np.float64)
+    complaint = compare(norms, network.gradients, of_norms * factor, np.float64)
+    return complaint and f"norms of gradients: {complaint}"
 
 
 def loss_bound(network, logits, of_logits, labels, dtype):
@@ -147,6 +157,13 @@ def _weighted(bound, factor):
     """Of a sum of all errors, each times its factor."""
     deviation = np.sqrt(((bound.deviation * factor) ** 2).sum())
     return Bound((bound.each * factor).sum(), deviation)
+
+
+def _norm_bound(array, bound, dtype):
+    """Of the Euclidean norm of an array, its squares added up in any order (Higham, ch. 3)."""
+    rounding = (array.size / 2 + 2) * unit_roundoff(dtype) * np.linalg.norm(array)
+    underflow = np.sqrt(array.size * smallest_normal(dtype))  # of squares
+    return np.linalg.norm(np.broadcast_to(bound.each, array.shape)) + rounding + underflow
 
 
 def _update_bound(network, name, gradient, of_gradient, dtype):

@@ -7,8 +7,8 @@ WHERE is a variant of the simulated kernels: "plain", "contracted" (on CuPy's ar
     compute-sanitizer --tool memcheck python tests/exercise_cuda.py gpu float32
 
 and likewise racecheck, initcheck and synccheck. NAME is that of an operation, or "network"; without
-any all are run. Results are compared with the oracle as in the tests, but for ThreadSanitizer: a
-race is one whatever comes out. Prints FINISHED at the end.
+any all are run. Results are compared with the oracle as in the tests, but for ThreadSanitizer and
+NVIDIA's tool: a wrong access is one whatever comes out. Prints FINISHED at the end.
 """
 
 import itertools
@@ -25,6 +25,7 @@ from network_cases import CASES, create, rows, verify_step
 
 import kernels
 import reference
+from kernels import catalog
 
 # (batch, fan_in, fan_out) around the 16 bytes of a vector and the 32 lanes of a warp.
 BORDERS = [(1, 1, 1), (3, 4, 5), (9, 7, 8), (33, 31, 32), (65, 63, 65), (4, 2, 1025)]
@@ -36,8 +37,11 @@ SHAPES = {
     # Enough for several blocks, and for loops over the grid that go round twice.
     "thread": [(9, 7, 8), (5, 2, 600), (600, 2, 3), (70, 33, 70)],
 }
-# Of a dense layer: what an activation computes changes no access, what it reads does.
-DENSE_VARIANTS = {"identity", "relu", "prelu"}
+# What an activation or a rule computes changes no access, what it reads does: these VARIANTS of a
+# dense layer are enough, and where only ACCESSES are looked at, of activations, and these RULES.
+ACCESSES = {"thread", "gpu"}
+VARIANTS = {"identity", "relu", "prelu", "gelu"}
+RULES = {"sgd", "momentum", "adam", "amsgrad"}  # of 0, 1, 2 and 3 states
 MOST_BLOCKS = 2  # in each direction of a grid
 MANY_TILES = 1000, 1  # so that all tiles of a product are small, or all are large
 
@@ -62,6 +66,13 @@ def shifted(asarray, host):
     return view
 
 
+def _is_like_others(operation):
+    """Whether it reads and writes what one of VARIANTS or RULES does."""
+    if "activation" in operation.name or operation.name.startswith("dense"):
+        return operation.variant not in VARIANTS
+    return operation.name in catalog.RULES and operation.name not in RULES
+
+
 def call(backend, operation, inputs):
     getattr(backend, operation.name)(**on_device(backend, inputs))
 
@@ -84,7 +95,7 @@ def train(backend, where, dtype):
                 pass  # rows that are not there are found before any is read
             else:
                 raise AssertionError("rows out of range were not found")
-            for part in (slice(30), slice(30, 45)) if where != "thread" else ():
+            for part in (slice(30), slice(30, 45)) if where not in ACCESSES else ():
                 verify_step(backend, trained, case, x[part], labels[part], dtype)
 
 
@@ -92,21 +103,22 @@ def main(where, dtype, *names):
     backend = load(where)
     backend.runtime.table.BLOCKS = MOST_BLOCKS
     operations = [operation for family in reference.FAMILIES.values() for operation in family]
-    check = call if where == "thread" else verify
+    check = call if where in ACCESSES else verify
     placements = backend.asarray, partial(shifted, backend.asarray)
     for asarray, many in itertools.product(placements, MANY_TILES):
         backend.asarray, backend.runtime.table.MANY_TILES = asarray, many
         for operation in operations:
-            chosen, dense = not names or operation.name in names, operation.name.startswith("dense")
-            if dense:
-                chosen = chosen and operation.variant in DENSE_VARIANTS
-            if not chosen or (many == 1 and not dense):
+            dense = operation.name.startswith("dense")
+            few = dense or where in ACCESSES
+            if (names and operation.name not in names) or (many == 1 and not dense):
+                continue
+            if few and _is_like_others(operation):
                 continue
             print(operation, flush=True)
             rng = np.random.default_rng(0)
             for shape in SHAPES[where]:
                 check(backend, operation, operation.sample(rng, sized(*shape, dtype)))
-            if where != "thread":  # values at the borders change no order of accesses
+            if where not in ACCESSES:  # values at the borders change no order of accesses
                 for _, inputs in operation.edges(np.dtype(dtype)):
                     check(backend, operation, inputs)
         if many > 1 and (not names or "network" in names):

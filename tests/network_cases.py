@@ -94,7 +94,7 @@ def hold(backend, network, oracle, x, labels, dtype):
     oracle.load_state({name: wide(array) for name, array in network.state().items()})
     loss = network.step(backend.asarray(x), backend.asarray(labels))
     assert type(loss) is float
-    given = wide(x), wide(labels), dtype, loss, network.state()
+    given = wide(x), wide(labels), dtype, loss, network.state(), network.gradients
     assert (complaint := step_disagreement(oracle, *given)) is None, complaint
     return loss
 

@@ -29,7 +29,9 @@ PASSED = "passed"
 TOOLS = ("memcheck", "racecheck", "initcheck", "synccheck")
 SANITIZER = "compute-sanitizer"
 EXERCISE = ("tests/exercise_cuda.py", "gpu", "float32")
-TESTS = ("-m", "pytest", "-q", "-m", "gpu", "tests", "--ignore=tests/benchmarks")
+TESTS = ("-m", "pytest", "-q", "-m", "gpu")
+MANY = ("tests", "--ignore=tests/benchmarks", "--ignore=tests/gpu")
+ALONE = ("tests/gpu",)  # what they measure of the card, others would change
 WORKERS = 8  # processes that test, at most: most of a test is the host's work
 
 
@@ -55,7 +57,8 @@ def stages():
     shared = (
         ("-n", str(min(WORKERS, int(machine.cores())))) if importlib.util.find_spec("xdist") else ()
     )
-    yield Stage("tests", (python, *TESTS, *shared), 0.3, missing=no_pytest)
+    yield Stage("tests", (python, *TESTS, *MANY, *shared), 0.25, missing=no_pytest)
+    yield Stage("card-tests", (python, *TESTS, *ALONE), 0.1, missing=no_pytest)
     tool = shutil.which(SANITIZER) or shutil.which(SANITIZER, path="/usr/local/cuda/bin")
     no_tool = "" if tool else f"{SANITIZER} is not installed, it comes with the CUDA toolkit"
     for name in TOOLS:
