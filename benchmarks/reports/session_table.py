@@ -16,11 +16,11 @@ CACHE_KEPT = "What a library may have set aside of the L2 cache could not be giv
 
 def recorded(name):
     """The table of the newest session on a machine; None where results/ has none of that name."""
-    kept = results.RECORDED.glob(f"{name}/*.session")
-    newest = max(kept, key=lambda path: path.stat().st_mtime, default=None)
-    if newest is None:
+    kept = {p: json.loads(p.read_text()) for p in results.RECORDED.glob(f"{name}/*.session")}
+    if not kept:
         return None
-    return render(results.read(newest.with_suffix(".json")), json.loads(newest.read_text()))
+    newest = max(kept, key=lambda path: kept[path]["started"])
+    return render(results.read(newest.with_suffix(".json")), kept[newest])
 
 
 def render(run, found):

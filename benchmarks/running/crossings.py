@@ -2,8 +2,8 @@
 
 A product is computed by tiles of our own or by cuBLAS, a training step is launched as a captured
 graph or queued kernel by kernel, a small network is trained by one block, of fewer threads or more,
-or by a chain of kernels. kernels/cupy_gpu/runtime/limits.py chooses by limits that were reckoned,
-unless results/ has measured ones for its card. Here both ways are timed at a ladder of sizes, each
+or by a chain of kernels. kernels/cupy_gpu/runtime/limits.py chooses by another card's limits,
+unless results/ has measured ones for its own. Here both ways are timed at a ladder of sizes, each
 once its answer was checked; the limits that lose the least over all of a ladder are kept.
 """
 

@@ -168,6 +168,21 @@ def test_report_shows_the_recorded_session(capsys, place):
     assert capsys.readouterr().out.strip() in table
 
 
+def test_the_newest_session_is_the_one_begun_last(capsys, place):
+    """A checkout gives the files any times."""
+    path = recorded()
+    capsys.readouterr()
+    session = path.with_suffix(".session")
+    found = json.loads(session.read_text())
+    later = found | {"started": found["started"] + 60, "took": 123456.0}
+    other = path.with_name(f"0{path.name}")
+    other.write_bytes(path.read_bytes())
+    other.with_suffix(".session").write_text(json.dumps(later))
+    os.utime(other.with_suffix(".session"), (0, 0))
+    assert command.main(["report", "--machine", "fake-card-1"]) == 0
+    assert "123456 s; two events" in capsys.readouterr().out
+
+
 def test_simulated_kernels(capsys, monkeypatch, place):
     """The CUDA text itself; the wrappers, tables and kernels of the CuPy backend."""
     only = {"losses": {"layers": (LAYER,)}, "optimizers": {"layers": (LAYER,)}}
@@ -184,7 +199,7 @@ def test_simulated_kernels(capsys, monkeypatch, place):
     assert verdicts == [journal.CORRECT] * (4 * len(batches()) + rules + 4 + 4 + 8)
     limits = json.loads((path.parent / crossings.LIMITS).read_text())
     assert set(limits["Fake Card 1"]) == {*crossings.PRODUCTS, *crossings.STEPS}
-    assert "and for large: reckoned." in capsys.readouterr().out
+    assert "and for large: of another card, an H200." in capsys.readouterr().out
     assert crossings.LIMITS == simulated.runtime.limits.FILE
     monkeypatch.setattr(simulated.runtime.limits, "RECORDED", results.RECORDED)
     monkeypatch.setattr(simulated.runtime.limits.device, "name", lambda: "Fake Card 1")

@@ -1,4 +1,4 @@
-"""Which way the GPU takes up to which size: reckoned, kept by a session on the card, or forced."""
+"""Which way the GPU takes up to which size: by another card, by its own session, or forced."""
 
 import contextlib
 import dataclasses
@@ -7,6 +7,7 @@ import json
 import pytest
 from conftest import SIMULATED, backend_or_skip
 
+from benchmarks.reports import results
 from benchmarks.running import crossings
 
 
@@ -27,13 +28,13 @@ def keep(folder, card, **sizes):
     crossings.keep(folder, card, entries)
 
 
-def test_limits_are_reckoned_where_nothing_was_measured(gpu):
+def test_limits_are_those_of_another_card_where_nothing_was_measured(gpu):
     assert gpu.runtime.limits.current() == gpu.runtime.limits.Limits()
-    assert gpu.runtime.limits.current().origin == "reckoned"
+    assert gpu.runtime.limits.current().origin == "of another card, an H200"
 
 
 def test_what_a_session_kept_of_this_card_holds(gpu, tmp_path):
-    """What was not measured stays as it was reckoned."""
+    """What was not measured stays as it was."""
     keep(tmp_path / "other-machine", "another card", most_captured=7, most_products=7)
     keep(tmp_path / "this-machine", gpu.device.name(), most_captured=5, most_products=3)
     expected = gpu.runtime.limits.Limits(
@@ -71,3 +72,9 @@ def test_both_sides_name_the_same_file_and_limits(gpu):
     names = {field.name for field in dataclasses.fields(gpu.runtime.limits.Limits)}
     assert gpu.runtime.limits.FILE == crossings.LIMITS
     assert {name for rung in crossings.ladders() for name in rung.sizes} < names
+
+
+def test_without_others_the_limits_are_those_that_were_recorded():
+    kept = json.loads((results.RECORDED / "nvidia-h200" / crossings.LIMITS).read_text())
+    written = dataclasses.asdict(backend_or_skip(SIMULATED[0]).runtime.limits.Limits())
+    assert written | kept["NVIDIA H200"] == written
