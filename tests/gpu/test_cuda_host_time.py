@@ -33,14 +33,16 @@ class Idle:
     """The simulated GPU with launches that only count."""
 
     def __init__(self, gpu, monkeypatch):
-        self.gpu, self.launches, self.arrays = gpu, 0, {}
+        from cupy._core._scalar import CScalar
+
+        self.gpu, self.launches, self.arrays, self.passed = gpu, 0, {}, CScalar
         self.outcome = np.zeros(2, np.float32)
         for name in ("launch", "empty", "matmul", "to_host"):
             monkeypatch.setattr(gpu.device, name, getattr(self, name))
 
     def launch(self, name, work, *arguments):
         self.launches += 1
-        self.gpu.runtime.table.plan(name, work, arguments)
+        self.gpu.runtime.table.plan(name, work, arguments, self.passed)
 
     def matmul(self, a, b, *, out):
         self.launches += 1
@@ -135,3 +137,16 @@ def test_numbers_of_launches_are_kept_and_stay_right(idle, monkeypatch):
     assert np.isnan(idle.gpu.runtime.table.Numbers(np.float32)[np.nan])
     with pytest.raises(OverflowError):
         idle.gpu.runtime.table.Numbers(np.int32)[2**31]
+
+
+def test_cupy_takes_the_numbers_of_a_launch_as_they_are(idle):
+    """What is a CPointer, its own kernels' word for an argument, it does not make anew."""
+    from cupy.cuda.function import CPointer
+
+    param = idle.gpu.asarray(np.zeros(5, np.float32))
+    given = 0, param, param, None, None, None, 5, *(0.5,) * 8
+    first, again = (
+        idle.gpu.runtime.table.plan("update", (5,), given, idle.passed)[-1] for _ in range(2)
+    )
+    assert all(isinstance(value, CPointer) for value in first if value is not param)
+    assert all(one is other for one, other in zip(first, again, strict=True))

@@ -87,9 +87,10 @@ def test_every_activation(gpu, make, path, activation):
 
 
 @every_case
-def test_a_block_of_512_threads(every_order, case, monkeypatch):
+@pytest.mark.parametrize("threads", [256, 512])
+def test_a_block_of_fewer_or_more_threads(every_order, case, threads, monkeypatch):
     """Whole batches, smaller ones, and more rows than fit in shared memory."""
-    with every_order.runtime.limits.forced(block_threads=512):
+    with every_order.runtime.limits.forced(block_threads=threads):
         network = create(every_order.network, case, 19)
         monkeypatch.setattr(every_order.network, "chunk_of", lambda spec: 12)
         chunked = create(every_order.network, case, 41)
@@ -102,7 +103,7 @@ def test_a_block_of_512_threads(every_order, case, monkeypatch):
     for seed, count in enumerate((19, 7, 1)):
         verify_step(every_order, network, case, *rows(case, count, seed=seed))
     verify_step(every_order, chunked, case, *rows(case, 41))
-    assert set(blocks) == {(512,)}
+    assert set(blocks) == {(threads,)}
 
 
 @every_case

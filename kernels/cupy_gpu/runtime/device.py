@@ -6,6 +6,7 @@ from weakref import finalize
 
 import cupy
 import numpy as np
+from cupy._core._scalar import CScalar
 
 from ...arguments import Unavailable, label_out_of_range
 from . import table
@@ -154,8 +155,12 @@ def fault():
 
 
 def launch(name, work, *arguments):
-    """Queue the kernel `name` on the current stream, its grid sized by `work`."""
-    file, dtype, grid, block, arguments = table.plan(name, work, arguments)
+    """Queue the kernel `name` on the current stream, its grid sized by `work`.
+
+    CuPy makes a CScalar of every number at every launch, half a microsecond each on one host. Those
+    it is given are passed on as they are, so they are made once.
+    """
+    file, dtype, grid, block, arguments = table.plan(name, work, arguments, CScalar)
     if grid:
         _function(file, dtype, name)(grid, block, arguments)
 

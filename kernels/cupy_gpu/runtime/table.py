@@ -26,7 +26,6 @@ PART_DEPTH = 128  # the least of a part, worth its sums' way through memory
 HERE = Path(__file__).resolve().parents[1]
 ROOMS = (HERE, HERE / "network", HERE / "include")  # of .cu and .cuh files
 REALS = {"float32": "float", "float64": "double"}
-NULL = np.uint64(0)
 MOST_KEPT = 4096  # numbers
 
 
@@ -137,13 +136,19 @@ def blocks_of(name, dtype, *work):
     return math.prod(grid)
 
 
-def plan(name, work, arguments):
+def as_numpy(number):
+    """How a NumPy scalar is passed on, if as itself."""
+    return number
+
+
+def plan(name, work, arguments, passed=as_numpy):
     """(file, dtype name, grid, block, arguments as the kernel takes them) for work of this size.
 
-    Numbers become NumPy scalars of the parameter's type, None a null pointer; the grid is None
-    where there is nothing to do. Raises TypeError for an array of another dtype than that declared.
+    Numbers become passed(NumPy scalar of the parameter's type), None a null pointer; the grid is
+    None where there is nothing to do. Raises TypeError for an array of another dtype than that
+    declared.
     """
-    binding = _binding(name, arguments[_first_real(name)].dtype)
+    binding = _binding(name, arguments[_first_real(name)].dtype, passed)
     grid, block = binding.geometry(binding.itemsize, *work)
     if len(arguments) != binding.count:
         raise TypeError(f"{name} takes {binding.count} arguments, got {len(arguments)}")
@@ -153,7 +158,7 @@ def plan(name, work, arguments):
     for k, pointed, parameter in binding.pointers:
         value = bound[k]
         if value is None:
-            bound[k] = NULL
+            bound[k] = binding.null
         elif pointed is not None and value.dtype != pointed:
             raise TypeError(f"{name}: {parameter} points to {pointed}, got {value.dtype}")
     return binding.file, binding.dtype, grid if all(grid) else None, block, bound
@@ -169,7 +174,7 @@ def _first_real(name):
 @dataclass(frozen=True)
 class Binding:
     """A kernel for one REAL: of its `count` parameters the numbers, as (place, Numbers), and the
-    pointers, as (place, dtype or None for any, name).
+    pointers, as (place, dtype or None for any, name); a null pointer.
 
     The name of a dtype takes NumPy 5 us, a number 0.2 us: they are made once.
     """
@@ -181,41 +186,44 @@ class Binding:
     count: int
     numbers: tuple
     pointers: tuple
+    null: object
 
 
 @cache
-def _binding(name, dtype):
+def _binding(name, dtype, passed):
     kernel = KERNELS[name]
     parameters = signature(kernel.file, name)
     if dtype.name not in REALS:
         parameter, _, _ = parameters[_first_real(name)]
         raise TypeError(f"{name}: {parameter} points to real, got {dtype}")
-    made = {"int": _INTEGERS, "long long": _LONG_INTEGERS, "real": Numbers(dtype.type)}
+    kinds = {"int": np.int32, "long long": np.int64, "real": dtype.type}
     pointed = {"int": np.dtype(np.int32), "real": dtype, "void": None}
     numbers, pointers = [], []
     for k, (label, kind, points) in enumerate(parameters):
         if points:
             pointers.append((k, pointed[kind], label))
         else:
-            numbers.append((k, made[kind]))
-    sizes = dtype.name, dtype.itemsize
-    return Binding(kernel.file, *sizes, kernel.geometry, len(parameters), numbers, pointers)
+            numbers.append((k, _numbers(kinds[kind], passed)))
+    given = dtype.name, dtype.itemsize, kernel.geometry, len(parameters)
+    return Binding(kernel.file, *given, tuple(numbers), tuple(pointers), passed(np.uint64(0)))
 
 
 class Numbers(dict):
-    """Numbers as NumPy makes them, kept for the next time. Both zeros, equal as keys, are +0."""
+    """Numbers of one type as they are passed on, kept for the next time. Both zeros, equal as keys,
+    are +0.
+    """
 
-    def __init__(self, kind):
-        self.kind = kind
+    def __init__(self, kind, passed=as_numpy):
+        self.kind, self.passed = kind, passed
 
     def __missing__(self, value):
         if len(self) == MOST_KEPT:
             self.clear()
-        number = self[value] = self.kind(value + 0)
+        number = self[value] = self.passed(self.kind(value + 0))
         return number
 
 
-_INTEGERS, _LONG_INTEGERS = Numbers(np.int32), Numbers(np.int64)
+_numbers = cache(Numbers)
 
 
 @cache
