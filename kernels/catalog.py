@@ -23,7 +23,7 @@ class Number:
 # --- activations ----------------------------------------------------------------------------------
 
 IDENTITY, RELU, SLOPE, SLOPES, ELU, SELU, SIGMOID, TANH, SILU, GELU, GELU_TANH = range(11)
-SOFTPLUS, SOFTSIGN, MISH, CELU = range(11, 15)
+SOFTPLUS, SOFTSIGN, MISH, CELU, HARD_SIGMOID, HARD_SWISH, THRESHOLDED_RELU = range(11, 18)
 
 # Klambauer et al., Self-Normalizing Neural Networks, NeurIPS 2017, appendix A1.
 SELU_LAMBDA = 1.0507009873554804934193349852946
@@ -55,7 +55,7 @@ class Activation:
     exponentials: bool = False
 
 
-# The derivative of leaky_relu and elu is read off the sign of y: alpha cannot be negative.
+# Derivatives of leaky_relu, elu and thresholded_relu are read off y: alpha cannot be negative.
 ACTIVATIONS = {
     "identity": Activation(IDENTITY),
     "relu": Activation(RELU, weight_gain=2),
@@ -72,6 +72,9 @@ ACTIVATIONS = {
     "softsign": Activation(SOFTSIGN),
     "mish": Activation(MISH, saves_input=True, exponentials=True),
     "celu": Activation(CELU, alpha=Number(1.0, low=ABOVE_ZERO), exponentials=True),
+    "hard_sigmoid": Activation(HARD_SIGMOID),
+    "hard_swish": Activation(HARD_SWISH, saves_input=True),
+    "thresholded_relu": Activation(THRESHOLDED_RELU, alpha=Number(1.0)),
     "rectifier": Activation(SLOPE, Number(low=-math.inf), per_unit=True, saves_input=True),
 }
 PRELU_SLOPE = 0.25  # at the start: He et al., Delving Deep into Rectifiers, ICCV 2015

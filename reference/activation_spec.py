@@ -25,28 +25,44 @@ def derivative(z, activation, alpha=None):
     return _dz(np.ones_like(z), saved, activation, alpha)
 
 
-def slopes(activation, alpha):
-    """The slopes beside 0, to the left and to the right."""
-    beside = np.float64(1e-200)
+def slopes(activation, alpha, place=0.0):
+    """The slopes beside a place, to the left and to the right."""
+    beside = np.float64(1e-200) + abs(place) * 1e-12
     alpha = default_alpha(activation, alpha)
     alone = np.ndim(alpha) == 0
     left, right = (
         derivative(np.full((1, 1 if alone else alpha.size), z), activation, alpha)[0]
-        for z in (-beside, beside)
+        for z in (place - beside, place + beside)
     )
     return (left[0], right[0]) if alone else (left, right)
 
 
+def _kinks(activation, alpha):
+    """[(where in z, where in what is saved, the height of the step there, the change of slope)]"""
+    alpha, found = default_alpha(activation, alpha), []
+    places = ACTIVATIONS[activation].kinks
+    for place in (alpha,) if places is None else places:
+        left, right = slopes(activation, alpha, place)
+        at = np.array([[place]], np.float64)
+        value, above = (activation_forward(z, activation, alpha) for z in (at, at * (1 + 1e-12)))
+        saved = at if ACTIVATIONS[activation].saves_input else value
+        step = above - value if places is None else 0.0
+        found.append((place, saved[0], step, np.abs(right - left)))
+    return found
+
+
 @cache
 def steepest(activation):
-    """The largest |act'| and |act''| of an activation without a kink.
+    """The largest |act'| and |act''| of an activation without a kink at 0, beside its kinks.
 
     Between points that lie h apart act' exceeds its largest value there by h^2 / 8 |act'''| at
     most, and a difference quotient falls short by h / 2 |act'''|: by less than a hundredth.
     """
-    z = np.linspace(-20, 20, 40_001).reshape(1, -1)
-    slope = derivative(z, activation)
-    bend = np.abs(np.diff(slope)) / (z[0, 1] - z[0, 0])
+    z = np.linspace(-20, 20, 40_002)  # no kink is one of them
+    slope = derivative(z.reshape(1, -1), activation)[0]
+    bend = np.abs(np.diff(slope)) / (z[1] - z[0])
+    for place, *_ in _kinks(activation, None):
+        bend[np.searchsorted(z, place) - 1] = 0
     return 1.01 * np.abs(slope).max(), 1.01 * bend.max()
 
 
@@ -57,13 +73,13 @@ def _is_smooth(activation):
 
 
 def _largest_slope(activation, alpha):
-    """Where there is a kink no slope is larger than the two beside it."""
+    """Where there is a kink at 0 no slope is larger than the two beside it."""
     left, right = slopes(activation, alpha)
     return steepest(activation)[0] if _is_smooth(activation) else np.maximum(np.abs(left), right)
 
 
 def curvature(activation, alpha):
-    """The largest |act''| beside the kink at 0."""
+    """The largest |act''| beside the kinks."""
     if activation in ("elu", "selu"):
         return slopes(activation, alpha)[0]
     if activation == "celu":
@@ -73,39 +89,45 @@ def curvature(activation, alpha):
 
 def forward_bound(z, y, activation, alpha, dtype, of_z=EXACT):
     """Of y = act(z), given that of z."""
-    u, (left, right) = unit_roundoff(dtype), slopes(activation, alpha)
-    largest = _largest_slope(activation, alpha)
+    u, largest = unit_roundoff(dtype), _largest_slope(activation, alpha)
     scale = largest * _factor(z, activation)
     rounding = _roundings(activation, 0, z) * u * np.abs(y) + flushed(y, dtype, scale)
+    bends = 0.0
+    for place, _, step, bend in _kinks(activation, alpha):
+        rounded = u * np.abs(place) * (ACTIVATIONS[activation].kinks is None)  # alpha, there
+        near = np.abs(z - place) <= of_z.each + rounded
+        bends, rounding = bends + bend * near, rounding + (step + rounded) * near
     if of_z is EXACT:
         return Bound.of(rounding)
-    # The slope at z, or as far as it changes within the error: what is that near to the kink may
+    # The slope at z, or as far as it changes within the error: what is that near to a kink may
     # fall on either side.
     saved = z if ACTIVATIONS[activation].saves_input else y
     slope = np.abs(_dz(np.ones_like(z), saved, activation, alpha))
     slope = slope + curvature(activation, alpha) * of_z.each
-    slope = slope + np.abs(right - left) * (np.abs(z) <= of_z.each)
-    return of_z * np.minimum(slope, largest) + Bound.of(rounding)
+    return of_z * np.minimum(slope + bends, largest) + Bound.of(rounding)
 
 
 def backward_bound(dy, saved, activation, alpha, dtype, of_dy=EXACT, of_saved=EXACT):
     """Of dz = dy act'(z), given those of dy and of what is saved."""
-    u, tiny, (left, right) = unit_roundoff(dtype), smallest_normal(dtype), slopes(activation, alpha)
+    u, tiny, kinks = unit_roundoff(dtype), smallest_normal(dtype), _kinks(activation, alpha)
     dz, size = np.abs(_dz(dy, saved, activation, alpha)), np.abs(dy)
     largest = _largest_slope(activation, alpha)
     terms = _magnitude(dy, saved, activation, alpha)
     rounding = _roundings(activation, 1, saved) * u * terms
     if activation in ADDED:
+        left, _ = slopes(activation, alpha)
         rounding = rounding + np.where(saved > 0, 0.0, ADDED[activation] * u * left * size)
-    # A subnormal flushed to zero falls on the other side of the kink.
-    crossing = (saved > 0) & (saved < tiny)
-    rounding = rounding + np.where(crossing, size * np.abs(right - left), 0.0)
+    for _, place, _, bend in kinks:  # a subnormal flushed to zero falls on the other side of one
+        crossing = (saved > 0) & (saved < tiny) & (place == 0)
+        rounding = rounding + np.where(crossing, size * bend, 0.0)
     scale = largest * np.maximum(1.0, size) * _factor(saved, activation)
     rounding = rounding + flushed(dz, dtype, scale)
     if of_dy is EXACT and of_saved is EXACT:
         return Bound.of(rounding)
     slope = np.abs(_dz(np.ones_like(dy), saved, activation, alpha))
-    change = np.abs(right - left) * ((np.abs(saved) <= of_saved.each) & (of_saved.each > 0))
+    change = np.zeros_like(saved)
+    for _, place, _, bend in kinks:
+        change += bend * ((np.abs(saved - place) <= of_saved.each) & (of_saved.each > 0))
     change = Bound.of(change) + of_saved * (_sensitivity(saved, activation, alpha) + of_saved.each)
     return of_dy * (slope + change.each) + change * size + Bound.of(rounding)
 
@@ -211,7 +233,10 @@ def _backward_error(inputs, dtype):
 
 
 def _forward_edges(activation, dtype):
-    z = border_values(dtype)
+    kinks = ACTIVATIONS[activation].kinks or (ACTIVATIONS[activation].alpha,)
+    kinks = np.array(kinks, dtype)
+    beside = [np.nextafter(kinks, dtype.type(side)) for side in (-np.inf, np.inf)]
+    z = np.concatenate([border_values(dtype), kinks, *beside])
     for shape in ((1, z.size), (z.size, 1)):
         inputs = {"z": z.reshape(shape), "activation": activation}
         if activation in PER_UNIT:

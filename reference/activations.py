@@ -2,7 +2,7 @@
 
 The rectifiers are one function, max(0, z) + alpha min(0, z), with alpha = 1 (identity), 0 (relu),
 0.01 (leaky_relu) or learned for every unit (prelu). The backward pass takes `saved`: the output y
-where the derivative follows from it, else the pre-activation z (`saves_input`). At z = 0 the
+where the derivative follows from it, else the pre-activation z (`saves_input`). At a kink the
 derivative is the one from the left.
 """
 
@@ -29,6 +29,7 @@ class Activation:
     alpha, alphas  its parameter unless given, and from where samples draw it
     saves_input    whether the backward pass takes z; else it takes y
     gated          whether it is z g(z): its derivative is then a sum, g + z g'
+    kinks          where its slope changes at once, or it itself; None: at alpha
     weight_gain    times 1 / fan_in: the variance of the weights before it, Glorot's where None
     """
 
@@ -38,6 +39,7 @@ class Activation:
     alphas: tuple[float, float] | None = None
     saves_input: bool = False
     gated: bool = False
+    kinks: tuple | None = (0.0,)
     weight_gain: float | None = None
 
 
@@ -83,6 +85,11 @@ ACTIVATIONS = {
         (3 * ELEMENTARY + 3, 2 * ELEMENTARY + 12), (6, 12), saves_input=True, gated=True
     ),
     "celu": Activation((ELEMENTARY + 4, 2), (4, 3), alpha=1.0, alphas=(0.1, 2.0)),
+    "hard_sigmoid": Activation(
+        (lambda z: np.where(np.abs(z) < 3, 2.0, 0.0), 2), (4, 2), kinks=(-3.0, 3.0)
+    ),
+    "hard_swish": Activation((3, 3), (5, 5), saves_input=True, gated=True, kinks=(-3.0, 3.0)),
+    "thresholded_relu": Activation((0, 0), (1, 1), alpha=1.0, alphas=(0.0, 2.0), kinks=None),
     "rectifier": Activation((2, 2), (2, 2), saves_input=True),
 }
 
@@ -106,13 +113,16 @@ def activation_forward(z, activation, alpha=None, *, out=None):
     mish        z tanh(log(1 + exp(z)))
     celu        z if z > 0 else alpha (exp(z / alpha) - 1)         alpha > 0, 1 unless given
     gelu_tanh   z / (1 + exp(-2 t)), t = sqrt(2 / pi) (z + 0.044715 z^3)
+    hard_sigmoid      h = min(max(z + 3, 0), 6) / 6
+    hard_swish        z h
+    thresholded_relu  z if z > alpha else 0                        alpha >= 0, 1 unless given
 
     z, out: (batch, units). Raises ValueError for an unknown activation.
     Sources: Nair and Hinton 2010 (relu), Maas et al. 2013 (leaky_relu), He et al. 2015 (prelu),
     Clevert et al. 2016 (elu), Klambauer et al. 2017 (selu), Elfwing et al. 2018 (silu),
     Hendrycks and Gimpel 2016 (gelu, gelu_tanh),
     Dugas et al. 2001 (softplus), Bergstra et al. 2009 (softsign), Misra 2019 (mish), Barron 2017
-    (celu).
+    (celu), Howard et al. 2019 (hard_sigmoid, hard_swish), Konda et al. 2015 (thresholded_relu).
     """
     alpha = default_alpha(activation, alpha)
     match activation:
@@ -147,6 +157,12 @@ def activation_forward(z, activation, alpha=None, *, out=None):
             y = z * np.tanh(activation_forward(z, "softplus"))
         case "celu":
             y = np.where(z > 0, z, alpha * np.expm1(np.minimum(z, 0) / alpha))
+        case "hard_sigmoid":
+            y = np.clip(z + 3, 0, 6) / 6
+        case "hard_swish":
+            y = z * (np.clip(z + 3, 0, 6) / 6)
+        case "thresholded_relu":
+            y = np.where(z <= alpha, 0, z)
         case _:
             raise _unknown(activation)
     return store(out, y)
@@ -186,7 +202,8 @@ def activation_backward(dy, saved, activation, alpha=None, *, out=None):
     gelu P(Z <= z) + z exp(-z^2 / 2) / sqrt(2 pi),
     gelu_tanh s + z s (1 - s) 2 t' with s = 1 / (1 + exp(-2 t)),
     mish t + z (1 - t^2) / (1 + exp(-z)) with t = tanh(log(1 + exp(z)));
-    from y: softplus 1 - exp(-y), softsign (1 - |y|)^2, celu 1 or y / alpha + 1.
+    from y: softplus 1 - exp(-y), softsign (1 - |y|)^2, celu 1 or y / alpha + 1,
+    hard_sigmoid 1 / 6 or 0, thresholded_relu 1 or 0; from z: hard_swish 0, (2 z + 3) / 6 or 1.
 
     dy, saved: (batch, units); dalpha: (units,). out: dz, or (dz, dalpha) for prelu.
     Raises ValueError for an unknown activation.
@@ -228,6 +245,13 @@ def activation_backward(dy, saved, activation, alpha=None, *, out=None):
             dz = (t + saved * rest * (1 + t) * activation_forward(saved, "sigmoid")) * dy
         case "celu":
             dz = np.where(saved > 0, dy, (saved / alpha + 1) * dy)
+        case "hard_sigmoid":
+            dz = np.where((saved > 0) & (saved < 1), dy / 6, 0)
+        case "hard_swish":
+            slope = np.where(saved < 3, (2 * saved + 3) / 6, 1)
+            dz = np.where(saved <= -3, 0, slope * dy)
+        case "thresholded_relu":
+            dz = np.where(saved > 0, dy, 0)
         case _:
             raise _unknown(activation)
     if activation != "prelu":

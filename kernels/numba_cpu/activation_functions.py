@@ -179,6 +179,33 @@ def _d_celu(dy, s, a):
     return dy if s > 0 else (s / a + type(s)(1)) * dy
 
 
+@register_jitable
+def _hard_sigmoid(z, a):
+    six, t = type(z)(6), z + type(z)(3)
+    return (type(z)(0) if t < 0 else six if t > six else t) / six
+
+
+@register_jitable
+def _d_hard_sigmoid(dy, s, a):
+    return dy / type(s)(6) if (s > 0) & (s < 1) else type(s)(0)
+
+
+@register_jitable
+def _hard_swish(z, a):
+    return z * _hard_sigmoid(z, a)
+
+
+@register_jitable
+def _d_hard_swish(dy, s, a):
+    slope = (s + s + type(s)(3)) / type(s)(6) if s < 3 else type(s)(1)
+    return type(s)(0) if s <= -3 else slope * dy
+
+
+@register_jitable
+def _thresholded_relu(z, a):
+    return type(z)(0) if z <= a else z
+
+
 # Of one alpha for all units; SLOPES, with one for each, has loops of its own.
 FUNCTIONS = {
     catalog.IDENTITY: (_identity, _d_identity),
@@ -195,4 +222,7 @@ FUNCTIONS = {
     catalog.SOFTSIGN: (_softsign, _d_softsign),
     catalog.MISH: (_mish, _d_mish),
     catalog.CELU: (_celu, _d_celu),
+    catalog.HARD_SIGMOID: (_hard_sigmoid, _d_hard_sigmoid),
+    catalog.HARD_SWISH: (_hard_swish, _d_hard_swish),
+    catalog.THRESHOLDED_RELU: (_thresholded_relu, _d_relu),
 }

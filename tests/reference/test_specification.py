@@ -165,6 +165,9 @@ ACTIVATIONS = {
     "softsign": (3, 4, 0),
     "mish": (6, 12, 0),
     "celu": (4, 3, 0),
+    "hard_sigmoid": (4, 2, 0),
+    "hard_swish": (5, 5, 0),
+    "thresholded_relu": (1, 1, 0),
     "rectifier": (2, 2, 5),
 }
 WORK = {

@@ -4,7 +4,7 @@
 // How an activation is computed: the numbers are those of kernels/catalog.py.
 enum Activation {
   IDENTITY, RELU, SLOPE, SLOPES, ELU, SELU, SIGMOID, TANH, SILU, GELU, GELU_TANH,
-  SOFTPLUS, SOFTSIGN, MISH, CELU
+  SOFTPLUS, SOFTSIGN, MISH, CELU, HARD_SIGMOID, HARD_SWISH, THRESHOLDED_RELU
 };
 
 constexpr real SELU_LAMBDA = 1.0507009873554804934193349852946;
@@ -40,12 +40,19 @@ template <int ACTIVATION> __device__ real activate(real z, real alpha) {
   if constexpr (ACTIVATION == SOFTSIGN) return z / (1 + fabs(z));
   if constexpr (ACTIVATION == MISH) return z * mish_gate(z).t;
   if constexpr (ACTIVATION == CELU) return z > 0 ? z : alpha * expm1(z / alpha);
+  if constexpr (ACTIVATION == HARD_SIGMOID) {
+    const real t = z + 3;
+    return (t < 0 ? real(0) : t > 6 ? real(6) : t) / 6;
+  }
+  if constexpr (ACTIVATION == HARD_SWISH) return z * activate<HARD_SIGMOID>(z, alpha);
+  if constexpr (ACTIVATION == THRESHOLDED_RELU) return z <= alpha ? real(0) : z;
   return z;
 }
 
 // dy act'(z), from the saved output y, or for SLOPE and SLOPES from y or z, whose signs agree.
 template <int ACTIVATION> __device__ real differentiate(real dy, real saved, real alpha) {
-  if constexpr (ACTIVATION == RELU) return saved > 0 ? dy : real(0);
+  if constexpr (ACTIVATION == RELU || ACTIVATION == THRESHOLDED_RELU)
+    return saved > 0 ? dy : real(0);
   if constexpr (ACTIVATION == SLOPE || ACTIVATION == SLOPES) return saved > 0 ? dy : alpha * dy;
   if constexpr (ACTIVATION == ELU) return saved > 0 ? dy : (saved + alpha) * dy;
   if constexpr (ACTIVATION == SELU)
@@ -72,6 +79,11 @@ template <int ACTIVATION> __device__ real differentiate(real dy, real saved, rea
     return (gate.t + saved * gate.rest * (1 + gate.t) * activate<SIGMOID>(saved, alpha)) * dy;
   }
   if constexpr (ACTIVATION == CELU) return saved > 0 ? dy : (saved / alpha + 1) * dy;
+  if constexpr (ACTIVATION == HARD_SIGMOID) return saved > 0 && saved < 1 ? dy / 6 : real(0);
+  if constexpr (ACTIVATION == HARD_SWISH) {
+    const real slope = saved < 3 ? (2 * saved + 3) / 6 : real(1);
+    return saved <= -3 ? real(0) : slope * dy;
+  }
   return dy;
 }
 
@@ -92,6 +104,9 @@ template <class Body> __device__ void with_activation(int activation_id, Body bo
     case SOFTSIGN: return body(Constant<SOFTSIGN>());
     case MISH: return body(Constant<MISH>());
     case CELU: return body(Constant<CELU>());
+    case HARD_SIGMOID: return body(Constant<HARD_SIGMOID>());
+    case HARD_SWISH: return body(Constant<HARD_SWISH>());
+    case THRESHOLDED_RELU: return body(Constant<THRESHOLDED_RELU>());
     case IDENTITY: return body(Constant<IDENTITY>());
     default: __trap();
   }
