@@ -93,7 +93,7 @@ LOSSES = {
 # --- update rules ---------------------------------------------------------------------------------
 
 SGD, MOMENTUM, NESTEROV, ADAGRAD, RMSPROP, ADAM, ADAMW, ADADELTA = range(8)
-ADAMAX, AMSGRAD, LION = range(8, 11)
+ADAMAX, AMSGRAD, LION, RADAM, CENTERED_RMSPROP, ASGD = range(8, 14)
 FRACTION = Number(high=1)
 
 
@@ -144,6 +144,27 @@ def _of_adamax(step, lr, beta1, beta2, eps):
     return lr / (1 - beta1**step), beta1, 1 - beta1, beta2, eps
 
 
+def _of_radam(step, lr, beta1, beta2, eps):
+    """Where the variance says nothing yet, eps is 0, and there is nothing to divide by."""
+    rate, longest, decay = lr / (1 - beta1**step), 2 / (1 - beta2) - 1, beta2**step
+    rho = longest - 2 * step * decay / (1 - decay)
+    if rho > 5:
+        ratio = (rho - 4) * (rho - 2) * longest / ((longest - 4) * (longest - 2) * rho)
+        rate *= math.sqrt(ratio * (1 - decay))
+    else:
+        eps = 0.0
+    return rate, beta1, 1 - beta1, beta2, 1 - beta2, eps
+
+
+def _of_centered_rmsprop(step, lr, rho, beta, eps):
+    return lr, rho, 1 - rho, beta, eps
+
+
+def _of_asgd(step, lr, lambd, alpha, t0):
+    rate = lr / (1 + lambd * lr * (step - 1)) ** alpha
+    return rate, lambd * rate, 1 / max(1.0, step - 1 - t0)
+
+
 def _of_lion(step, lr, beta1, beta2, weight_decay):
     return lr, beta1, 1 - beta1, beta2, 1 - beta2, lr * weight_decay
 
@@ -157,6 +178,8 @@ _ADAM = _settings(beta1=_BETA, beta2=Number(0.999, high=1), eps=_EPS)
 _MOMENTS = "mean", "variance"
 _LION = _settings(beta1=_BETA, beta2=Number(0.99, high=1), weight_decay=Number(0.0))
 _ADADELTA = {"lr": Number(1.0), "rho": _BETA, "eps": Number(1e-6, low=ABOVE_ZERO)}
+_CENTERED = _settings(rho=_BETA, beta=Number(0.0, high=1), eps=_EPS)
+_ASGD = {"lr": Number(0.01), "lambd": Number(1e-4), "alpha": Number(0.75), "t0": Number(1e6)}
 RULES = {
     "sgd": Rule(SGD, (), _settings(), _rate),
     "momentum": Rule(MOMENTUM, ("velocity",), _settings(beta=_BETA), _rate_and_beta),
@@ -169,4 +192,9 @@ RULES = {
     "adamax": Rule(ADAMAX, ("mean", "infinity_norm"), _ADAM, _of_adamax, counts=True),
     "amsgrad": Rule(AMSGRAD, (*_MOMENTS, "largest"), _ADAM, _of_adam, counts=True),
     "lion": Rule(LION, ("mean",), _LION, _of_lion),
+    "radam": Rule(RADAM, _MOMENTS, _ADAM, _of_radam, counts=True),
+    "centered_rmsprop": Rule(
+        CENTERED_RMSPROP, ("mean_square", "mean", "velocity"), _CENTERED, _of_centered_rmsprop
+    ),
+    "asgd": Rule(ASGD, ("average",), _ASGD, _of_asgd, counts=True),
 }

@@ -32,6 +32,10 @@ class Inexact(NDArrayOperatorsMixin):
         """The largest error either way."""
         return np.broadcast_to(np.maximum(self.below, self.above), np.shape(self.value))
 
+    def __gt__(self, other: Any) -> Any:
+        """Decisions are those of the value."""
+        return self.value > other
+
     def __array_ufunc__(self, ufunc, method, *operands, out=None):
         if ufunc is np.power and isinstance(operands[1], int) and operands[1] == 2:
             ufunc, operands = np.square, operands[:1]

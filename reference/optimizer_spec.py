@@ -10,7 +10,7 @@ import inspect
 
 import numpy as np
 
-from .bounds import EXACT, Bound
+from .bounds import EXACT, Bound, smallest_normal
 from .inexact import Inexact
 from .optimizers import RULES
 from .spec import Operation, Result
@@ -54,15 +54,20 @@ def _sample(rule, rng, shape, dtype):
     for name in SQUARES:
         if name in inputs:
             inputs[name] = inputs[name] ** 2
+    if {"mean_square", "mean"} <= set(inputs):  # no less than the square of the mean
+        inputs["mean_square"] += inputs["mean"] ** 2
     return {name: value.astype(dtype) for name, value in inputs.items()}
 
 
 def _errors(rule, inputs, dtype, errors):
-    """Of param and the states after a step, given those of all arrays before it."""
-    given = {
-        name: Inexact(value, errors[name], dtype) if name in errors else Inexact(value)
-        for name, value in inputs.items()
-    }
+    """Of param and the states after a step, given those of all arrays before it. A GPU takes a
+    subnormal number of float32 for zero.
+    """
+    given = {name: Inexact(value) for name, value in inputs.items() if name not in errors}
+    for name, error in errors.items():
+        size = np.abs(inputs[name])
+        flushed = np.where(size < smallest_normal(dtype), size, 0.0)
+        given[name] = Inexact(inputs[name], error + flushed, dtype)
     rule(**given)
     return [given[name].error for name in ("param", *parts(rule)[0])]
 

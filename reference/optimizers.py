@@ -121,6 +121,56 @@ def lion(param, grad, mean, *, lr=0.0001, beta1=0.9, beta2=0.99, weight_decay=0.
     mean += (1 - beta2) * grad
 
 
+def radam(param, grad, mean, variance, step, *, lr=0.001, beta1=0.9, beta2=0.999, eps=1e-8):
+    """m and v as in adam; p -= lr (m / (1 - beta1^t)) r sqrt(1 - beta2^t) / (sqrt(v) + eps) with
+    r^2 = (rho - 4)(rho - 2) R / ((R - 4)(R - 2) rho), R = 2 / (1 - beta2) - 1,
+    rho = R - 2 t beta2^t / (1 - beta2^t), or where rho <= 5: p -= lr m / (1 - beta1^t).
+
+    Source: Liu et al., On the Variance of the Adaptive Learning Rate and Beyond, ICLR 2020; the
+    limit 5 as in PyTorch.
+    """
+    mean *= beta1
+    mean += (1 - beta1) * grad
+    variance *= beta2
+    variance += (1 - beta2) * grad**2
+    change = lr * (mean / (1 - beta1**step))
+    longest, decay = 2 / (1 - beta2) - 1, beta2**step
+    rho = longest - 2 * step * decay / (1 - decay)
+    if rho > 5:
+        ratio = (rho - 4) * (rho - 2) * longest / ((longest - 4) * (longest - 2) * rho)
+        change = change * np.sqrt(ratio * (1 - decay)) / (np.sqrt(variance) + eps)
+    param -= change
+
+
+def centered_rmsprop(param, grad, mean_square, mean, velocity, *, lr, rho=0.9, beta=0.0, eps=1e-8):
+    """E = rho E + (1 - rho) g^2; m = rho m + (1 - rho) g;
+    v = beta v + g / (sqrt(E - m^2) + eps); p -= lr v.
+
+    Source: Graves, Generating Sequences with Recurrent Neural Networks, arXiv:1308.0850, eqs.
+    38-45; eps as in PyTorch.
+    """
+    mean_square *= rho
+    mean_square += (1 - rho) * grad**2
+    mean *= rho
+    mean += (1 - rho) * grad
+    variance = np.maximum(mean_square - mean**2, 0)  # which rounding alone makes negative
+    velocity *= beta
+    velocity += grad / (np.sqrt(variance) + eps)
+    param -= lr * velocity
+
+
+def asgd(param, grad, average, step, *, lr=0.01, lambd=1e-4, alpha=0.75, t0=1e6):
+    """r = lr / (1 + lambd lr (t - 1))^alpha; p -= lambd r p + r g;
+    a += (p - a) / max(1, t - 1 - t0) with t = step >= 1. The average a is what is looked for.
+
+    Source: Polyak and Juditsky 1992; rates as in PyTorch.
+    """
+    rate = lr / (1 + lambd * lr * (step - 1)) ** alpha
+    param -= lambd * rate * param
+    param -= rate * grad
+    average += (param - average) * (1 / np.maximum(1, step - 1 - t0))
+
+
 # Flops of one parameter, and what samples take where there is no default.
 RULES = {
     sgd: (2, {"lr": 0.01}),
@@ -134,5 +184,8 @@ RULES = {
     adamax: (10, {"step": 3}),
     amsgrad: (13, {"step": 3}),
     lion: (11, {}),
+    radam: (11, {"step": 7}),
+    centered_rmsprop: (16, {"lr": 0.001}),
+    asgd: (7, {"step": 3}),
 }
 __all__ = [rule.__name__ for rule in RULES]

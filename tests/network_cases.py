@@ -68,13 +68,16 @@ def trained(state, seed=0):
             values = 0.1 * (1 + np.abs(values))
         elif last in optimizer_spec.SQUARES:
             values = 0.01 * values**2
-        elif last in ("velocity", "mean"):
+        elif last in ("velocity", "mean", "average"):
             values = 0.1 * values
         elif last in ("bias", "slope"):
             values = array + 0.3 * values
         else:
             values = array
         found.setdefault(name, values.astype(array.dtype))
+    for name in found:  # a mean square is no less than the square of the mean
+        if name.endswith(".mean_square") and (mean := name.removesuffix("_square")) in found:
+            found[name] += found[mean] ** 2
     return found
 
 

@@ -74,6 +74,22 @@ def lion(param, grad, mean, *, lr=0.0001, beta1=0.9, beta2=0.99, weight_decay=0.
     _update("lion", param, grad, (mean,), 1, lr, beta1, beta2, weight_decay)
 
 
+def radam(param, grad, mean, variance, step, *, lr=0.001, beta1=0.9, beta2=0.999, eps=1e-8):
+    """m and v as in adam; p -= lr m^ r / (sqrt(v^) + eps), r the rectification of the variance."""
+    _update("radam", param, grad, (mean, variance), step, lr, beta1, beta2, eps)
+
+
+def centered_rmsprop(param, grad, mean_square, mean, velocity, *, lr, rho=0.9, beta=0.0, eps=1e-8):
+    """E and m are means of g^2 and g; v = beta v + g / (sqrt(E - m^2) + eps); p -= lr v."""
+    states = mean_square, mean, velocity
+    _update("centered_rmsprop", param, grad, states, 1, lr, rho, beta, eps)
+
+
+def asgd(param, grad, average, step, *, lr=0.01, lambd=1e-4, alpha=0.75, t0=1e6):
+    """p -= lambd r p + r g with r = lr / (1 + lambd lr (t - 1))^alpha; a is p's average from t0."""
+    _update("asgd", param, grad, (average,), step, lr, lambd, alpha, t0)
+
+
 def _update(name, param, grad, states, step, *settings):
     """The rule of this name; settings in the catalogue's order."""
     rule, step = RULES[name], arguments.step("step", step)

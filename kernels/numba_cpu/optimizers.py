@@ -100,6 +100,33 @@ def _lion(p, g, m, lr, beta1, rest1, beta2, rest2, decay):
     return p - decay * p - step, beta2 * m + rest2 * g
 
 
+@update_rule("radam")
+@register_jitable
+def _radam(p, g, m, v, rate, beta1, rest1, beta2, rest2, eps):
+    m = beta1 * m + rest1 * g
+    v = beta2 * v + rest2 * (g * g)
+    change = rate * m
+    return p - (change / (np.sqrt(v) + eps) if eps > 0 else change), m, v
+
+
+@update_rule("centered_rmsprop")
+@register_jitable
+def _centered_rmsprop(p, g, mean_square, m, v, lr, rho, one_minus_rho, beta, eps):
+    mean_square = rho * mean_square + one_minus_rho * (g * g)
+    m = rho * m + one_minus_rho * g
+    variance = mean_square - m * m
+    variance = type(variance)(0) if variance < 0 else variance
+    v = beta * v + g / (np.sqrt(variance) + eps)
+    return p - lr * v, mean_square, m, v
+
+
+@update_rule("asgd")
+@register_jitable
+def _asgd(p, g, average, rate, decay, share):
+    p = p - decay * p - rate * g
+    return p, average + share * (p - average)
+
+
 parts, counts = numbered()
 
 
@@ -165,3 +192,18 @@ def amsgrad(
 def lion(param, grad, mean, *, lr=0.0001, beta1=0.9, beta2=0.99, weight_decay=0.0):
     """p -= lr (sign(beta1 m + (1 - beta1) g) + weight_decay p); m = beta2 m + (1 - beta2) g."""
     _lion.apply(param, grad, mean, lr, beta1, beta2, weight_decay)
+
+
+def radam(param, grad, mean, variance, step, *, lr=0.001, beta1=0.9, beta2=0.999, eps=1e-8):
+    """m and v as in adam; p -= lr m^ r / (sqrt(v^) + eps), r the rectification of the variance."""
+    _radam.apply(param, grad, mean, variance, arguments.step("step", step), lr, beta1, beta2, eps)
+
+
+def centered_rmsprop(param, grad, mean_square, mean, velocity, *, lr, rho=0.9, beta=0.0, eps=1e-8):
+    """E and m are means of g^2 and g; v = beta v + g / (sqrt(E - m^2) + eps); p -= lr v."""
+    _centered_rmsprop.apply(param, grad, mean_square, mean, velocity, lr, rho, beta, eps)
+
+
+def asgd(param, grad, average, step, *, lr=0.01, lambd=1e-4, alpha=0.75, t0=1e6):
+    """p -= lambd r p + r g with r = lr / (1 + lambd lr (t - 1))^alpha; a is p's average from t0."""
+    _asgd.apply(param, grad, average, arguments.step("step", step), lr, lambd, alpha, t0)

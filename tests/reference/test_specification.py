@@ -194,6 +194,9 @@ WORK = {
     "adadelta": {"": (300, 140)},  # 4 for E, two + eps, two sqrt, /, *, 3 for D and d^2, 2 for p
     "adamax": {"": (200, 140)},  # 3 for m, 4 for u, rate m, /, p -
     "amsgrad": {"": (260, 180)},  # adam and a maximum
+    "radam": {"": (220, 140)},  # 3 for m, 4 for v, sqrt, + eps, /, p -; the rate holds the rest
+    "centered_rmsprop": {"": (320, 180)},  # 4 for E, 3 for m, 3 for sqrt(E - m^2), + eps, /, 2, 2
+    "asgd": {"": (140, 100)},  # 2 for the decay, 2 for p, 3 for the average
     "lion": {"": (220, 100)},  # 3 for the direction, its sign, lr, p -, 2 for the decay, 3 for m
 }
 for name, (forward, backward, alphas) in ACTIVATIONS.items():

@@ -4,7 +4,8 @@
 
 // The numbers are those of kernels/catalog.py.
 enum Rule {
-  SGD, MOMENTUM, NESTEROV, ADAGRAD, RMSPROP, ADAM, ADAMW, ADADELTA, ADAMAX, AMSGRAD, LION
+  SGD, MOMENTUM, NESTEROV, ADAGRAD, RMSPROP, ADAM, ADAMW, ADADELTA, ADAMAX, AMSGRAD, LION,
+  RADAM, CENTERED_RMSPROP, ASGD
 };
 constexpr int MOST_STATES = 3, MOST_SCALARS = 8;
 
@@ -108,6 +109,37 @@ struct Lion {
   }
 };
 
+struct Radam {
+  static constexpr int STATES = 2;
+  static __device__ void apply(real& p, real g, real* s, const real* c) {
+    s[0] = c[1] * s[0] + c[2] * g;
+    s[1] = c[3] * s[1] + c[4] * (g * g);
+    const real change = c[0] * s[0], eps = c[5];
+    p -= eps > 0 ? change / (sqrt(s[1]) + eps) : change;
+  }
+};
+
+struct CenteredRmsprop {
+  static constexpr int STATES = 3;
+  static __device__ void apply(real& p, real g, real* s, const real* c) {
+    const real lr = c[0], rho = c[1], one_minus_rho = c[2], beta = c[3], eps = c[4];
+    s[0] = rho * s[0] + one_minus_rho * (g * g);
+    s[1] = rho * s[1] + one_minus_rho * g;
+    const real variance = s[0] - s[1] * s[1];
+    s[2] = beta * s[2] + g / (sqrt(variance < 0 ? real(0) : variance) + eps);
+    p -= lr * s[2];
+  }
+};
+
+struct Asgd {
+  static constexpr int STATES = 1;
+  static __device__ void apply(real& p, real g, real* s, const real* c) {
+    p -= c[1] * p;
+    p -= c[0] * g;
+    s[0] += c[2] * (p - s[0]);
+  }
+};
+
 // Calls body(the rule): one branch before the loop instead of one in it.
 template <class Body> __device__ void with_rule(int rule, Body body) {
   switch (rule) {
@@ -122,6 +154,9 @@ template <class Body> __device__ void with_rule(int rule, Body body) {
     case ADAMAX: return body(Adamax());
     case AMSGRAD: return body(Amsgrad());
     case LION: return body(Lion());
+    case RADAM: return body(Radam());
+    case CENTERED_RMSPROP: return body(CenteredRmsprop());
+    case ASGD: return body(Asgd());
     default: __trap();
   }
 }
