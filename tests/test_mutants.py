@@ -95,4 +95,5 @@ def test_each_mistake_is_found(copy, mutant, tmp_path):
         os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
     assert done.returncode == 1, done.stdout[-2000:] + done.stderr[-500:]
     failed = re.search(r"^FAILED .*", done.stdout, re.MULTILINE)
+    assert failed, f"no test failed by itself: {done.stdout[-2000:]}"
     print(f"\n{mutant.what}: {failed[0]}", end="")
