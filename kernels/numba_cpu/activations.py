@@ -71,6 +71,8 @@ def activation_forward(z, activation, alpha=None, *, out=None):
     plain = arguments.plain(activation, alpha)
     if plain and out is not None and _forward_call.accepts(z, *plain, out):
         return out
+    if activation == "prelu" and out is not None and _forward_slopes.accepts(z, alpha, out):
+        return out
     arguments.floating("z", z, np.ndarray, 2)
     activation_id, slope, slopes = arguments.activation(
         activation, alpha, z.shape[1], np.ndarray, z.dtype

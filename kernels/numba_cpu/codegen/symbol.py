@@ -160,14 +160,14 @@ class Numbered:
 
     def ready(self, dtype, *numbers):
         """Compiles the functions of these numbers for a dtype, unless they are."""
-        dtype = numba.from_dtype(dtype)
         for number in numbers:
-            if self._tables[dtype][number]:
+            if (dtype, number) in self._compiled:
                 continue
             with threads.compiling:
-                if not self._tables[dtype][number]:
+                if (dtype, number) not in self._compiled:
                     threads.launch()
-                    wanted = self._signature(types.CPointer(dtype))
+                    real = numba.from_dtype(dtype)
+                    wanted = self._signature(types.CPointer(real))
                     compiled = _compiled(self.functions[number], wanted)
+                    self._tables[real][number] = compiled.address
                     self._compiled[dtype, number] = compiled
-                    self._tables[dtype][number] = compiled.address
