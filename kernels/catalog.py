@@ -93,7 +93,7 @@ LOSSES = {
 # --- update rules ---------------------------------------------------------------------------------
 
 SGD, MOMENTUM, NESTEROV, ADAGRAD, RMSPROP, ADAM, ADAMW, ADADELTA = range(8)
-ADAMAX, AMSGRAD, LION, RADAM, CENTERED_RMSPROP, ASGD = range(8, 14)
+ADAMAX, AMSGRAD, LION, RADAM, CENTERED_RMSPROP, ASGD, NADAM, RPROP, DELTA_BAR_DELTA = range(8, 17)
 FRACTION = Number(high=1)
 
 
@@ -156,6 +156,32 @@ def _of_radam(step, lr, beta1, beta2, eps):
     return rate, beta1, 1 - beta1, beta2, 1 - beta2, eps
 
 
+def _of_nadam(step, lr, beta1, beta2, eps, momentum_decay):
+    """The product of all mu_i = beta1 (1 - q^i / 2) is beta1^t exp(- sum over k of
+    q^k (1 - q^(t k)) / (1 - q^k) / (2^k k)), by the logarithm's series.
+    """
+    bend = momentum_decay * math.log(0.96)  # log q
+    now = beta1 * (1 - 0.5 * math.exp(step * bend))
+    following = beta1 * (1 - 0.5 * math.exp((step + 1) * bend))
+    logarithm = 0.0
+    for k in range(1, 60):
+        terms = float(step)
+        if bend < 0:
+            terms = math.exp(k * bend) * math.expm1(step * k * bend) / math.expm1(k * bend)
+        logarithm -= terms / (2.0**k * k)
+    product, correction = beta1**step * math.exp(logarithm), 1 / (1 - beta2**step)
+    of_grad, of_mean = lr * (1 - now) / (1 - product), lr * following / (1 - product * following)
+    return of_grad, of_mean, correction, beta1, 1 - beta1, beta2, 1 - beta2, eps
+
+
+def _of_rprop(step, lr, eta_minus, eta_plus, smallest, largest):
+    return lr, eta_minus, eta_plus, smallest, largest
+
+
+def _of_delta_bar_delta(step, lr, kappa, phi, theta):
+    return lr, kappa, 1 - phi, theta, 1 - theta
+
+
 def _of_centered_rmsprop(step, lr, rho, beta, eps):
     return lr, rho, 1 - rho, beta, eps
 
@@ -179,6 +205,14 @@ _MOMENTS = "mean", "variance"
 _LION = _settings(beta1=_BETA, beta2=Number(0.99, high=1), weight_decay=Number(0.0))
 _ADADELTA = {"lr": Number(1.0), "rho": _BETA, "eps": Number(1e-6, low=ABOVE_ZERO)}
 _CENTERED = _settings(rho=_BETA, beta=Number(0.0, high=1), eps=_EPS)
+_NADAM = {**_ADAM, "momentum_decay": Number(0.004)}
+_RPROP = _settings(
+    eta_minus=Number(0.5, low=ABOVE_ZERO, high=1),
+    eta_plus=Number(1.2, low=1.0),
+    smallest=Number(1e-6, low=ABOVE_ZERO),
+    largest=Number(50.0, low=ABOVE_ZERO),
+)
+_BARS = _settings(kappa=Number(0.001), phi=Number(0.1, high=1), theta=Number(0.7, high=1))
 _ASGD = {"lr": Number(0.01), "lambd": Number(1e-4), "alpha": Number(0.75), "t0": Number(1e6)}
 RULES = {
     "sgd": Rule(SGD, (), _settings(), _rate),
@@ -196,5 +230,8 @@ RULES = {
     "centered_rmsprop": Rule(
         CENTERED_RMSPROP, ("mean_square", "mean", "velocity"), _CENTERED, _of_centered_rmsprop
     ),
+    "nadam": Rule(NADAM, _MOMENTS, _NADAM, _of_nadam, counts=True),
+    "rprop": Rule(RPROP, ("previous", "step_size"), _RPROP, _of_rprop),
+    "delta_bar_delta": Rule(DELTA_BAR_DELTA, ("trend", "rate"), _BARS, _of_delta_bar_delta),
     "asgd": Rule(ASGD, ("average",), _ASGD, _of_asgd, counts=True),
 }

@@ -32,9 +32,32 @@ class Inexact(NDArrayOperatorsMixin):
         """The largest error either way."""
         return np.broadcast_to(np.maximum(self.below, self.above), np.shape(self.value))
 
-    def __gt__(self, other: Any) -> Any:
-        """Decisions are those of the value."""
-        return self.value > other
+    def __int__(self) -> int:
+        return int(self.value)
+
+    def __gt__(self, other: Any) -> "Decision":
+        return Decision(*(x > other for x in (self.value, *self._limits())))
+
+    def __lt__(self, other: Any) -> "Decision":
+        return Decision(*(x < other for x in (self.value, *self._limits())))
+
+    def __array_function__(self, function, kinds, arguments, settings):
+        """np.where alone: a decision in doubt takes in what comes of either."""
+        if function is not np.where:
+            return NotImplemented
+        decision, *choices = arguments
+        choices = [x if isinstance(x, Inexact) else Inexact(x) for x in choices]
+        dtype = min((x.dtype for x in choices), key=lambda dtype: dtype.itemsize)
+        one, other = (x._in(dtype) for x in choices)
+        result = Inexact(np.where(decision.value, one.value, other.value), dtype=dtype)
+        lows, highs = zip(one._limits(), other._limits(), strict=True)
+        low, high = (np.where(decision.value, *ends) for ends in (lows, highs))
+        if np.any(decision.doubt):
+            low = np.where(decision.doubt, np.minimum(*lows), low)
+            high = np.where(decision.doubt, np.maximum(*highs), high)
+        with np.errstate(invalid="ignore"):
+            result.below, result.above = result.value - low, high - result.value
+        return result._finite()
 
     def __array_ufunc__(self, ufunc, method, *operands, out=None):
         if ufunc is np.power and isinstance(operands[1], int) and operands[1] == 2:
@@ -50,12 +73,21 @@ class Inexact(NDArrayOperatorsMixin):
         result = out[0] if out else Inexact(value, dtype=dtype)
         result.value, result.dtype = value, dtype
         result.below, result.above = -reduce(np.minimum, changes), reduce(np.maximum, changes)
-        result._round(_ROUNDINGS.get(ufunc, 1))
-        if not (finite := np.isfinite(value)).all():  # infinity is no less exact than a number
-            result.below, result.above = (
-                np.where(finite, end, 0.0) for end in (result.below, result.above)
+        if times := _ROUNDINGS.get(ufunc, 1):
+            result._round(times)
+        return result._finite()
+
+    def _finite(self):
+        """Itself; infinity is no less exact than a number."""
+        if not (finite := np.isfinite(self.value)).all():
+            self.below, self.above = (
+                np.where(finite, end, 0.0) for end in (self.below, self.above)
             )
-        return result
+        return self
+
+    def _limits(self):
+        """The least and the largest that it may be."""
+        return self.value - self.below, self.value + self.above
 
     def _ends(self):
         """The errors at which a function may be largest or smallest: at 0 if that is in reach."""
@@ -72,10 +104,24 @@ class Inexact(NDArrayOperatorsMixin):
         return cast
 
     def _round(self, times):
-        """Rounding is monotone: it moves the limits by what it moves the numbers there."""
+        """Rounding is monotone: it moves the limits by what it moves the numbers there. What is 0
+        for certain stays that.
+        """
         u, tiny = times * unit_roundoff(self.dtype), smallest_normal(self.dtype)
+        zero = (self.value == 0) & (np.asarray(self.below) == 0) & (np.asarray(self.above) == 0)
+        tiny = np.where(zero, 0.0, tiny)
         self.below = self.below + u * np.abs(self.value - self.below) + tiny
         self.above = self.above + u * np.abs(self.value + self.above) + tiny
+
+
+class Decision:
+    """What follows from the value, and where the limits of an inexact number lead to another."""
+
+    def __init__(self, value: Any, *ends: Any):
+        self.value, self.doubt = value, (ends[0] != value) | (ends[1] != value)
+
+    def __bool__(self) -> bool:
+        return bool(self.value)
 
 
 def _of_root(root, x):
@@ -100,10 +146,13 @@ _CHANGES = {
     np.multiply: lambda y, a, b: a[0] * b[1] + a[1] * b[0] + a[1] * b[1],
     np.divide: lambda y, a, b: (a[1] - y * b[1]) / (b[0] + b[1]),
     np.square: lambda y, a: a[1] * (2 * a[0] + a[1]),
-    np.power: lambda y, a, n: (a[0] + a[1]) ** n[0] - y,
+    np.power: lambda y, a, n: (a[0] + a[1]) ** (n[0] + n[1]) - y,
+    np.positive: lambda y, a: a[1],
     np.sqrt: _of_root,
     np.abs: _of_magnitude,
     np.sign: lambda y, a: np.sign(a[0] + a[1]) - y,
     np.maximum: lambda y, a, b: np.maximum(a[0] - y + a[1], b[0] - y + b[1]),
+    np.minimum: lambda y, a, b: np.minimum(a[0] - y + a[1], b[0] - y + b[1]),
 }
-_ROUNDINGS = {np.power: 2, np.abs: 0, np.sign: 0, np.maximum: 0}  # a power is good to an ulp
+_ROUNDINGS = {np.power: 2}  # it is good to an ulp
+_ROUNDINGS |= dict.fromkeys((np.positive, np.abs, np.sign, np.maximum, np.minimum), 0)

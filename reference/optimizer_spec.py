@@ -36,15 +36,17 @@ def draw(name, rng):
             return int(rng.choice((1, 2, 3, 1000)))
         case "lr":
             return 10 ** rng.uniform(-4, 0)
-        case "eps":
+        case "eps" | "smallest":
             return 10 ** rng.uniform(-8, 0)
+        case "eta_plus" | "largest":
+            return rng.uniform(1, 2)
     return rng.uniform()
 
 
-# States that are not negative: sums, means and maxima of squares, maxima of magnitudes.
+# States that are not negative: sums, means and maxima of squares, maxima of magnitudes, rates.
 SQUARES = (
     *("accumulator", "mean_square", "mean_square_change", "variance"),
-    *("largest", "infinity_norm"),
+    *("largest", "infinity_norm", "step_size", "rate"),
 )
 
 

@@ -171,6 +171,63 @@ def asgd(param, grad, average, step, *, lr=0.01, lambd=1e-4, alpha=0.75, t0=1e6)
     average += (param - average) * (1 / np.maximum(1, step - 1 - t0))
 
 
+def nadam(
+    param, grad, mean, variance, step, *, lr=0.002, beta1=0.9, beta2=0.999, eps=1e-8,
+    momentum_decay=0.004,
+):  # fmt: skip
+    """m and v as in adam; with mu_i = beta1 (1 - 0.96^(i momentum_decay) / 2) and M_t the product
+    of mu_1 ... mu_t: p -= lr (mu_(t+1) m / (1 - M_(t+1)) + (1 - mu_t) g / (1 - M_t)) /
+    (sqrt(v / (1 - beta2^t)) + eps).
+
+    Source: Dozat, Incorporating Nesterov Momentum into Adam, ICLR 2016 workshop; as in PyTorch.
+    """
+    mean *= beta1
+    mean += (1 - beta1) * grad
+    variance *= beta2
+    variance += (1 - beta2) * grad**2
+    corrected = np.sqrt(variance / (1 - beta2**step))
+    product = now = following = 1
+    for i in range(1, int(step) + 2):
+        product, now = product * following, following
+        following = beta1 * (1 - 0.5 * 0.96 ** (i * momentum_decay))
+    ahead = lr * following / (1 - product * following) * mean
+    param -= (ahead + lr * (1 - now) / (1 - product) * grad) / (corrected + eps)
+
+
+def rprop(
+    param, grad, previous, step_size, *, lr=0.01, eta_minus=0.5, eta_plus=1.2, smallest=1e-6,
+    largest=50.0,
+):  # fmt: skip
+    """s = min(eta_plus s, largest) where g has its previous sign, max(eta_minus s, smallest) and
+    g = 0 where the other one; p -= sign(g) s. A step size s of 0 has not begun: it is lr.
+
+    For whole batches. Source: Riedmiller and Braun, ICNN 1993; as in PyTorch.
+    """
+    size = np.where(step_size > 0, step_size, lr)
+    agree = np.sign(grad) * np.sign(previous)
+    size = np.where(agree > 0, np.minimum(eta_plus * size, largest), size)
+    size = np.where(agree < 0, np.maximum(eta_minus * size, smallest), size)
+    np.positive(size, out=step_size)
+    np.positive(np.where(agree < 0, 0.0, grad), out=previous)
+    param -= np.sign(previous) * size
+
+
+def delta_bar_delta(param, grad, trend, rate, *, lr, kappa=0.001, phi=0.1, theta=0.7):
+    """r += kappa where g has the sign of the trend b, r -= phi r where the other one; p -= r g;
+    b = theta b + (1 - theta) g. A rate r of 0 has not begun: it is lr.
+
+    For whole batches. Source: Jacobs, Neural Networks 1, 1988.
+    """
+    size = np.where(rate > 0, rate, lr)
+    agree = np.sign(grad) * np.sign(trend)
+    size = np.where(agree > 0, size + kappa, size)
+    size = np.where(agree < 0, (1 - phi) * size, size)
+    np.positive(size, out=rate)
+    param -= size * grad
+    trend *= theta
+    trend += (1 - theta) * grad
+
+
 # Flops of one parameter, and what samples take where there is no default.
 RULES = {
     sgd: (2, {"lr": 0.01}),
@@ -186,6 +243,9 @@ RULES = {
     lion: (11, {}),
     radam: (11, {"step": 7}),
     centered_rmsprop: (16, {"lr": 0.001}),
+    nadam: (15, {"step": 3}),
+    rprop: (5, {}),
+    delta_bar_delta: (7, {"lr": 0.01}),
     asgd: (7, {"step": 3}),
 }
 __all__ = [rule.__name__ for rule in RULES]

@@ -68,7 +68,7 @@ def trained(state, seed=0):
             values = 0.1 * (1 + np.abs(values))
         elif last in optimizer_spec.SQUARES:
             values = 0.01 * values**2
-        elif last in ("velocity", "mean", "average"):
+        elif last in ("velocity", "mean", "average", "previous", "trend"):
             values = 0.1 * values
         elif last in ("bias", "slope"):
             values = array + 0.3 * values

@@ -90,6 +90,29 @@ def asgd(param, grad, average, step, *, lr=0.01, lambd=1e-4, alpha=0.75, t0=1e6)
     _update("asgd", param, grad, (average,), step, lr, lambd, alpha, t0)
 
 
+def nadam(
+    param, grad, mean, variance, step, *, lr=0.002, beta1=0.9, beta2=0.999, eps=1e-8,
+    momentum_decay=0.004,
+):  # fmt: skip
+    """m and v as in adam; p -= lr (mu' m / (1 - M') + (1 - mu) g / (1 - M)) / (sqrt(v^) + eps)."""
+    settings = lr, beta1, beta2, eps, momentum_decay
+    _update("nadam", param, grad, (mean, variance), step, *settings)
+
+
+def rprop(
+    param, grad, previous, step_size, *, lr=0.01, eta_minus=0.5, eta_plus=1.2, smallest=1e-6,
+    largest=50.0,
+):  # fmt: skip
+    """p -= sign(g) s; s grows where g keeps its sign, and shrinks, with no step, where it turns."""
+    settings = lr, eta_minus, eta_plus, smallest, largest
+    _update("rprop", param, grad, (previous, step_size), 1, *settings)
+
+
+def delta_bar_delta(param, grad, trend, rate, *, lr, kappa=0.001, phi=0.1, theta=0.7):
+    """p -= r g; r grows by kappa where g has its trend's sign, by -phi r where the other one."""
+    _update("delta_bar_delta", param, grad, (trend, rate), 1, lr, kappa, phi, theta)
+
+
 def _update(name, param, grad, states, step, *settings):
     """The rule of this name; settings in the catalogue's order."""
     rule, step = RULES[name], arguments.step("step", step)

@@ -127,6 +127,43 @@ def _asgd(p, g, average, rate, decay, share):
     return p, average + share * (p - average)
 
 
+@update_rule("nadam")
+@register_jitable
+def _nadam(p, g, m, v, of_grad, of_mean, correction, beta1, rest1, beta2, rest2, eps):
+    m = beta1 * m + rest1 * g
+    v = beta2 * v + rest2 * (g * g)
+    return p - (of_mean * m + of_grad * g) / (np.sqrt(v * correction) + eps), m, v
+
+
+@register_jitable
+def _agreement(one, other):
+    """Whether both have one sign, and whether they have different ones; neither for 0 and NaN."""
+    agree = ((one > 0) & (other > 0)) | ((one < 0) & (other < 0))
+    return agree, ((one > 0) & (other < 0)) | ((one < 0) & (other > 0))
+
+
+@update_rule("rprop")
+@register_jitable
+def _rprop(p, g, previous, size, lr, eta_minus, eta_plus, smallest, largest):
+    agree, differ = _agreement(g, previous)
+    size = size if size > 0 else lr
+    more, less = eta_plus * size, eta_minus * size
+    more, less = more if more < largest else largest, less if less > smallest else smallest
+    size = more if agree else less if differ else size
+    g = type(g)(0) if differ else g
+    change = size if g > 0 else -size if g < 0 else g  # 0 or NaN
+    return p - change, g, size
+
+
+@update_rule("delta_bar_delta")
+@register_jitable
+def _delta_bar_delta(p, g, trend, rate, lr, kappa, one_minus_phi, theta, one_minus_theta):
+    agree, differ = _agreement(g, trend)
+    rate = rate if rate > 0 else lr
+    rate = rate + kappa if agree else one_minus_phi * rate if differ else rate
+    return p - rate * g, theta * trend + one_minus_theta * g, rate
+
+
 parts, counts = numbered()
 
 
@@ -207,3 +244,25 @@ def centered_rmsprop(param, grad, mean_square, mean, velocity, *, lr, rho=0.9, b
 def asgd(param, grad, average, step, *, lr=0.01, lambd=1e-4, alpha=0.75, t0=1e6):
     """p -= lambd r p + r g with r = lr / (1 + lambd lr (t - 1))^alpha; a is p's average from t0."""
     _asgd.apply(param, grad, average, arguments.step("step", step), lr, lambd, alpha, t0)
+
+
+def nadam(
+    param, grad, mean, variance, step, *, lr=0.002, beta1=0.9, beta2=0.999, eps=1e-8,
+    momentum_decay=0.004,
+):  # fmt: skip
+    """m and v as in adam; p -= lr (mu' m / (1 - M') + (1 - mu) g / (1 - M)) / (sqrt(v^) + eps)."""
+    step = arguments.step("step", step)
+    _nadam.apply(param, grad, mean, variance, step, lr, beta1, beta2, eps, momentum_decay)
+
+
+def rprop(
+    param, grad, previous, step_size, *, lr=0.01, eta_minus=0.5, eta_plus=1.2, smallest=1e-6,
+    largest=50.0,
+):  # fmt: skip
+    """p -= sign(g) s; s grows where g keeps its sign, and shrinks, with no step, where it turns."""
+    _rprop.apply(param, grad, previous, step_size, lr, eta_minus, eta_plus, smallest, largest)
+
+
+def delta_bar_delta(param, grad, trend, rate, *, lr, kappa=0.001, phi=0.1, theta=0.7):
+    """p -= r g; r grows by kappa where g has its trend's sign, by -phi r where the other one."""
+    _delta_bar_delta.apply(param, grad, trend, rate, lr, kappa, phi, theta)

@@ -258,7 +258,7 @@ def test_trajectory(native, network, optimizer):
         np.testing.assert_allclose(array, oracle.parameters[name], rtol=1e-9, atol=1e-9)
     start, end = np.mean(losses[:5], axis=0), np.mean(losses[-5:], axis=0)
     assert (end < 0.95 * start).all()
-    np.testing.assert_allclose(end[1], end[0], rtol=1e-9)
+    np.testing.assert_allclose(end[1], end[0], rtol=1e-9, atol=1e-12)
     assert abs(end[2] - end[0]) < 1e-3 * (start[0] - end[0])
 
 

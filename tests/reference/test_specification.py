@@ -196,6 +196,9 @@ WORK = {
     "amsgrad": {"": (260, 180)},  # adam and a maximum
     "radam": {"": (220, 140)},  # 3 for m, 4 for v, sqrt, + eps, /, p -; the rate holds the rest
     "centered_rmsprop": {"": (320, 180)},  # 4 for E, 3 for m, 3 for sqrt(E - m^2), + eps, /, 2, 2
+    "nadam": {"": (300, 140)},  # 3 for m, 4 for v, 3 for the root, 3 for the sum, /, p -
+    "rprop": {"": (100, 140)},  # the product of the signs, a factor, its limit, a sign, p -
+    "delta_bar_delta": {"": (140, 140)},  # the product of the signs, 1 for r, r g, p -, 3 for b
     "asgd": {"": (140, 100)},  # 2 for the decay, 2 for p, 3 for the average
     "lion": {"": (220, 100)},  # 3 for the direction, its sign, lr, p -, 2 for the decay, 3 for m
 }

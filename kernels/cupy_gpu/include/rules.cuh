@@ -5,7 +5,7 @@
 // The numbers are those of kernels/catalog.py.
 enum Rule {
   SGD, MOMENTUM, NESTEROV, ADAGRAD, RMSPROP, ADAM, ADAMW, ADADELTA, ADAMAX, AMSGRAD, LION,
-  RADAM, CENTERED_RMSPROP, ASGD
+  RADAM, CENTERED_RMSPROP, ASGD, NADAM, RPROP, DELTA_BAR_DELTA
 };
 constexpr int MOST_STATES = 3, MOST_SCALARS = 8;
 
@@ -140,6 +140,46 @@ struct Asgd {
   }
 };
 
+struct Nadam {
+  static constexpr int STATES = 2;
+  static __device__ void apply(real& p, real g, real* s, const real* c) {
+    const real of_grad = c[0], of_mean = c[1], correction = c[2], eps = c[7];
+    s[0] = c[3] * s[0] + c[4] * g;
+    s[1] = c[5] * s[1] + c[6] * (g * g);
+    p -= (of_mean * s[0] + of_grad * g) / (sqrt(s[1] * correction) + eps);
+  }
+};
+
+// 1 where both have one sign, -1 where they have different ones, 0 where one is 0 or NaN.
+__device__ inline int agreement(real one, real other) {
+  const int a = (one > 0) - (one < 0), b = (other > 0) - (other < 0);
+  return a * b;
+}
+
+struct Rprop {
+  static constexpr int STATES = 2;
+  static __device__ void apply(real& p, real g, real* s, const real* c) {
+    const real size = s[1] > 0 ? s[1] : c[0], less = c[1] * size, more = c[2] * size;
+    const real smallest = c[3], largest = c[4];
+    const int agree = agreement(g, s[0]);
+    s[1] = agree > 0 ? (more < largest ? more : largest)
+         : agree < 0 ? (less > smallest ? less : smallest) : size;
+    s[0] = agree < 0 ? real(0) : g;
+    p -= s[0] > 0 ? s[1] : s[0] < 0 ? -s[1] : s[0];  // 0 or NaN
+  }
+};
+
+struct DeltaBarDelta {
+  static constexpr int STATES = 2;
+  static __device__ void apply(real& p, real g, real* s, const real* c) {
+    const real rate = s[1] > 0 ? s[1] : c[0], kappa = c[1], one_minus_phi = c[2];
+    const int agree = agreement(g, s[0]);
+    s[1] = agree > 0 ? rate + kappa : agree < 0 ? one_minus_phi * rate : rate;
+    p -= s[1] * g;
+    s[0] = c[3] * s[0] + c[4] * g;
+  }
+};
+
 // Calls body(the rule): one branch before the loop instead of one in it.
 template <class Body> __device__ void with_rule(int rule, Body body) {
   switch (rule) {
@@ -157,6 +197,9 @@ template <class Body> __device__ void with_rule(int rule, Body body) {
     case RADAM: return body(Radam());
     case CENTERED_RMSPROP: return body(CenteredRmsprop());
     case ASGD: return body(Asgd());
+    case NADAM: return body(Nadam());
+    case RPROP: return body(Rprop());
+    case DELTA_BAR_DELTA: return body(DeltaBarDelta());
     default: __trap();
   }
 }
