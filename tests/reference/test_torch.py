@@ -1,0 +1,112 @@
+"""The reference beside PyTorch where that is installed: trajectories of update rules, activations
+and their derivatives, in float64.
+"""
+
+import numpy as np
+import pytest
+
+import reference
+from reference import optimizer_spec
+from reference.activations import ACTIVATIONS
+from reference.optimizers import RULES
+
+torch = pytest.importorskip("torch", reason="torch is not installed (the extra peers)")
+STEPS = 100
+# A rule's settings here -> (its class in torch.optim, its settings there).
+BETAS = {"beta1": 0.8, "beta2": 0.95, "eps": 1e-3}
+THEIRS = {"betas": (0.8, 0.95), "eps": 1e-3}
+COUNTERPARTS = {
+    "sgd": ({}, "SGD", {}),
+    "momentum": ({"beta": 0.7}, "SGD", {"momentum": 0.7}),
+    "nesterov": ({"beta": 0.7}, "SGD", {"momentum": 0.7, "nesterov": True}),
+    "adagrad": ({"eps": 1e-3}, "Adagrad", {"eps": 1e-3}),
+    "rmsprop": ({"rho": 0.8, "eps": 1e-3}, "RMSprop", {"alpha": 0.8, "eps": 1e-3}),
+    "adam": (BETAS, "Adam", THEIRS),
+    "adamw": (BETAS | {"weight_decay": 0.1}, "AdamW", THEIRS | {"weight_decay": 0.1}),
+    "adadelta": ({"rho": 0.8, "eps": 1e-3}, "Adadelta", {"rho": 0.8, "eps": 1e-3}),
+    "adamax": (BETAS, "Adamax", THEIRS),
+    "amsgrad": (BETAS, "Adam", THEIRS | {"amsgrad": True}),
+    "radam": (BETAS, "RAdam", THEIRS),
+    "centered_rmsprop": (
+        {"rho": 0.8, "beta": 0.7, "eps": 1e-3},
+        *("RMSprop", {"alpha": 0.8, "momentum": 0.7, "eps": 1e-3, "centered": True}),
+    ),
+    "asgd": (
+        {"lambd": 0.1, "alpha": 0.6, "t0": 20.0},
+        *("ASGD", {"lambd": 0.1, "alpha": 0.6, "t0": 20.0}),
+    ),
+    "nadam": (BETAS | {"momentum_decay": 0.1}, "NAdam", THEIRS | {"momentum_decay": 0.1}),
+    "rprop": (
+        {"eta_minus": 0.4, "eta_plus": 1.3, "smallest": 1e-3, "largest": 0.2},
+        *("Rprop", {"etas": (0.4, 1.3), "step_sizes": (1e-3, 0.2)}),
+    ),
+}
+ALONE = {"lion", "delta_bar_delta"}  # torch.optim has none
+SINGLE = {"asgd", "nadam", "hard_sigmoid", "celu"}  # PyTorch keeps a number of these in float32
+
+
+def test_every_rule_is_compared_or_has_no_counterpart():
+    assert {rule.__name__ for rule in RULES} == {*COUNTERPARTS, *ALONE}
+
+
+@pytest.mark.parametrize("name", COUNTERPARTS)
+def test_trajectory(name):
+    """A hundred steps from a state of zeros, with hyperparameters that are nobody's defaults."""
+    rng, rule = np.random.default_rng(0), getattr(reference, name)
+    settings, counterpart, theirs = COUNTERPARTS[name]
+    param = rng.standard_normal(50)
+    states = [np.zeros_like(param) for _ in optimizer_spec.parts(rule)[0]]
+    there = torch.nn.Parameter(torch.tensor(param))
+    optimizer = getattr(torch.optim, counterpart)([there], lr=0.05, **theirs)
+    for step in range(1, STEPS + 1):
+        grad = rng.standard_normal(param.shape)
+        count = {"step": step} if optimizer_spec.counts(rule) else {}
+        rule(param, grad, *states, **count, lr=0.05, **settings)
+        there.grad = torch.tensor(grad)
+        optimizer.step()
+        allowed = {"atol": 1e-7} if name in SINGLE else {"rtol": 1e-10, "atol": 1e-12}
+        np.testing.assert_allclose(param, there.detach().numpy(), **allowed)
+    if name == "asgd":
+        average = optimizer.state[there]["ax"].numpy()
+        np.testing.assert_allclose(states[0], average, rtol=1e-6)
+
+
+def functions():
+    """{activation: (alpha, PyTorch's)}"""
+    of = torch.nn.functional
+    return {
+        "identity": (None, lambda z: 1 * z),
+        "relu": (None, of.relu),
+        "leaky_relu": (0.2, lambda z: of.leaky_relu(z, 0.2)),
+        "elu": (0.7, lambda z: of.elu(z, 0.7)),
+        "selu": (None, of.selu),
+        "sigmoid": (None, torch.sigmoid),
+        "tanh": (None, torch.tanh),
+        "silu": (None, of.silu),
+        "gelu": (None, of.gelu),
+        "gelu_tanh": (None, lambda z: of.gelu(z, approximate="tanh")),
+        "softplus": (None, of.softplus),
+        "softsign": (None, of.softsign),
+        "mish": (None, of.mish),
+        "celu": (0.7, lambda z: of.celu(z, 0.7)),
+        "hard_sigmoid": (None, of.hardsigmoid),
+        "hard_swish": (None, of.hardswish),
+        "thresholded_relu": (0.7, lambda z: of.threshold(z, 0.7, 0.0)),
+    }
+
+
+@pytest.mark.parametrize("activation", [a for a in ACTIVATIONS if a not in ("prelu", "rectifier")])
+def test_activation_and_derivative(activation):
+    """At normal numbers and at the kinks. softplus is linear from 20 on there: 2e-9 of it."""
+    alpha, theirs = functions()[activation]
+    kinks = [0.0, -3.0, 3.0, 0.7]
+    z = np.concatenate([5 * np.random.default_rng(1).standard_normal(500), kinks]).reshape(1, -1)
+    there = torch.tensor(z, requires_grad=True)
+    y = theirs(there)
+    y.sum().backward()
+    ours = reference.activation_forward(z, activation, alpha)
+    np.testing.assert_allclose(ours, y.detach().numpy(), rtol=1e-9, atol=1e-12)
+    saved = z if ACTIVATIONS[activation].saves_input else ours
+    dz = reference.activation_backward(np.ones_like(z), saved, activation, alpha)
+    tolerance = 1e-6 if activation in SINGLE else 1e-8
+    np.testing.assert_allclose(dz, there.grad.numpy(), rtol=tolerance, atol=1e-12)
