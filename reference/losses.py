@@ -18,6 +18,16 @@ def softmax(logits, *, out=None):
     return store(out, e / e.sum(axis=1, keepdims=True))
 
 
+def log_softmax(logits, *, out=None):
+    """y_ij = x_ij - m_i - log sum_k exp(x_ik - m_i) with m_i the largest logit of row i.
+
+    logits, out: (batch, classes). Finite for any finite logits, where log(softmax) is not; a logit
+    of -inf stays. Source: as for softmax.
+    """
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    return store(out, shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)))
+
+
 def softmax_cross_entropy(logits, labels, *, label_smoothing=0.0, out=None):
     """Mean loss L = -1/B sum_ij t_ij log p_ij and its gradient dL/dx = (p - t) / B, in one pass.
 
@@ -68,6 +78,16 @@ def _softmax_error(inputs, dtype):
     u = unit_roundoff(dtype)
     p, each, total = _softmax_terms(inputs["logits"], dtype)
     return (Bound.of(p * (each + total + 2 * u) + 2 * smallest_normal(dtype)),)
+
+
+def _log_softmax_error(inputs, dtype):
+    logits, u = inputs["logits"], unit_roundoff(dtype)
+    _, _, total = _softmax_terms(logits, dtype)
+    y = log_softmax(logits)
+    distance = logits.max(axis=1, keepdims=True) - logits
+    roundings = np.abs(y) + distance + ELEMENTARY * (np.abs(y) - distance)
+    finite = np.where(np.isfinite(y), roundings, 0.0)
+    return (Bound.of(u * finite + total + smallest_normal(dtype)),)
 
 
 def _cross_entropy_error(inputs, dtype):
@@ -197,6 +217,17 @@ OPERATIONS = (
         lambda batch, fan_out, **_: 2 * batch * fan_out,
         (Result("p"),),
         _softmax_error,
+        _softmax_edges,
+    ),
+    Operation(
+        "log_softmax",
+        log_softmax,
+        ("batch", "fan_out"),
+        _sample_softmax,
+        lambda batch, fan_out, **_: (5 * fan_out + 1) * batch,
+        lambda batch, fan_out, **_: 2 * batch * fan_out,
+        (Result("y"),),
+        _log_softmax_error,
         _softmax_edges,
     ),
     *(

@@ -15,6 +15,16 @@ struct Softmax {
   __device__ real output(int, real p) const { return p; }
 };
 
+struct LogSoftmax {
+  const real* x;
+  real m, log_sum;
+  __device__ void begin(const real* given, int, const Row& row, int, int) {
+    x = given, m = row.m, log_sum = log(row.sum);
+  }
+  __device__ bool smooths() const { return false; }
+  __device__ real output(int j, real) const { return x[j] - m - log_sum; }
+};
+
 // The mean loss and its gradient, with targets t_j = (1 - s) [j = label] + s / classes. 1 - s is
 // given, not taken here: in float32 it would lose digits.
 struct CrossEntropy {
@@ -160,6 +170,18 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
 softmax_wide(const real* logits, real* p, int rows, int classes) {
   Softmax objective;
   wide(logits, p, rows, classes, objective);
+}
+
+extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
+log_softmax_narrow(const real* logits, real* y, int rows, int classes, int lanes) {
+  LogSoftmax objective;
+  narrow(logits, y, rows, classes, lanes, objective);
+}
+
+extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
+log_softmax_wide(const real* logits, real* y, int rows, int classes) {
+  LogSoftmax objective;
+  wide(logits, y, rows, classes, objective);
 }
 
 // losses[block] = the block's share of the mean loss.

@@ -12,13 +12,22 @@ from .runtime.table import NARROW, blocks_of, lanes
 
 def softmax(logits, *, out=None):
     """p_ij = exp(x_ij - m_i) / sum_k exp(x_ik - m_i). `out` may be logits."""
+    return _of_rows("softmax", logits, out)
+
+
+def log_softmax(logits, *, out=None):
+    """y_ij = x_ij - m_i - log sum_k exp(x_ik - m_i). `out` may be logits."""
+    return _of_rows("log_softmax", logits, out)
+
+
+def _of_rows(function, logits, out):
     arguments.floating("logits", logits, device.ndarray, 2)
     arguments.rows("logits", logits)
-    p = output(out, logits.shape, logits.dtype, {"logits": logits}, ("logits",))
+    result = output(out, logits.shape, logits.dtype, {"logits": logits}, ("logits",))
     rows, classes = logits.shape
-    kernel, *across = _by_width("softmax", classes)
-    device.launch(kernel, (rows, classes), logits, p, rows, classes, *across)
-    return p
+    kernel, *across = _by_width(function, classes)
+    device.launch(kernel, (rows, classes), logits, result, rows, classes, *across)
+    return result
 
 
 def softmax_cross_entropy(logits, labels, *, label_smoothing=0.0, out=None):

@@ -7,7 +7,12 @@ import numpy as np
 from . import network, optimizers
 from .activations import activation_backward, activation_forward
 from .dense import dense_backward, dense_forward
-from .losses import softmax, softmax_cross_entropy, sparse_categorical_cross_entropy
+from .losses import (
+    log_softmax,
+    softmax,
+    softmax_cross_entropy,
+    sparse_categorical_cross_entropy,
+)
 from .optimizers import *  # noqa: F403  every update rule
 
 
@@ -37,6 +42,7 @@ __all__ = [
     "asarray",
     "dense_backward",
     "dense_forward",
+    "log_softmax",
     "network",
     "softmax",
     "softmax_cross_entropy",

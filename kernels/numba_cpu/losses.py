@@ -14,7 +14,7 @@ from numba.extending import register_jitable
 from .. import arguments
 from ..catalog import FRACTION
 from .codegen.elementary import exp, largest
-from .codegen.jit import kernel, reduction, threaded
+from .codegen.jit import kernel, named, reduction, threaded
 from .codegen.shortcut import below, disjoint, in_place, read, shortcut, span, writable, written
 from .codegen.threads import thread_count
 from .codegen.vectors import stack
@@ -55,6 +55,34 @@ def _softmax_rows(logits, out):
             scale = one / _row_sum(row)
             for j in range(row.size):
                 row[j] *= scale
+
+
+@kernel
+def _log_softmax_rows(logits, out):
+    classes = logits.shape[1]
+    group, e = max(1, GROUP // classes), carray(stack(logits, GROUP), GROUP)
+    for first in range(0, len(logits), group):
+        last = min(len(logits), first + group)
+        for i in range(first, last):
+            x, row = logits[i], out[i]
+            top = largest(x)
+            for j in range(row.size):
+                row[j] = x[j] - top
+        part = out[first:last]
+        flat = part.reshape(part.size)
+        for k in range(min(GROUP, flat.size)):
+            e[k] = exp(flat[k])
+        for i in range(first, last):
+            row, begin = out[i], (i - first) * classes
+            total = _row_sum(e[begin : min(GROUP, begin + classes)])
+            for start in range(GROUP, classes, GROUP):  # the rest of a row that fills `e`
+                piece = row[start : start + GROUP]
+                for k in range(piece.size):
+                    e[k] = exp(piece[k])
+                total += _row_sum(e[: piece.size])
+            shift = logits.dtype.type(math.log(total))
+            for j in range(row.size):
+                row[j] -= shift
 
 
 @kernel
@@ -166,15 +194,21 @@ def _serial(size):
     return size < THREADS_FROM or thread_count() == 1
 
 
-@threaded
-def _softmax(logits, out):
-    if _serial(logits.size):
-        _softmax_rows(logits, out)
-    else:
-        rows = 1 + PART // logits.shape[1]
-        for c in prange((len(logits) + rows - 1) // rows):
-            part = slice(c * rows, min(len(logits), (c + 1) * rows))
-            _softmax_rows(logits[part], out[part])
+def _by_parts(of_rows, name):
+    def every_row(logits, out):
+        if _serial(logits.size):
+            of_rows(logits, out)
+        else:
+            rows = 1 + PART // logits.shape[1]
+            for c in prange((len(logits) + rows - 1) // rows):
+                part = slice(c * rows, min(len(logits), (c + 1) * rows))
+                of_rows(logits[part], out[part])
+
+    return threaded(named(every_row, name))
+
+
+_softmax = _by_parts(_softmax_rows, "softmax")
+_log_softmax = _by_parts(_log_softmax_rows, "log_softmax")
 
 
 @threaded
@@ -218,6 +252,14 @@ def _softmax_call(logits, out):
     return fits
 
 
+@shortcut(read(2), written(2))
+def _log_softmax_call(logits, out):
+    fits = logits.shape == out.shape and out.size > 0 and in_place(span(out), span(logits))
+    if fits:
+        _log_softmax(writable(logits), out)
+    return fits
+
+
 @shortcut(read(2), read(1, of=1), types.float64, written(0), written(2))
 def _cross_entropy_call(logits, labels, smoothing, loss, dlogits):
     fits = logits.shape == dlogits.shape and labels.size == len(logits) and logits.size > 0
@@ -236,7 +278,16 @@ def _sparse_call(probabilities, labels, loss):
 
 def softmax(logits, *, out=None):
     """exp(x_ij - m_i) / sum_k exp(x_ik - m_i); `out` may be logits; see reference.softmax."""
-    if out is not None and _softmax_call.accepts(logits, out):
+    return _of_rows(_softmax_call, logits, out)
+
+
+def log_softmax(logits, *, out=None):
+    """x_ij - m_i - log sum_k exp(x_ik - m_i); `out` may be logits; see reference.log_softmax."""
+    return _of_rows(_log_softmax_call, logits, out)
+
+
+def _of_rows(call, logits, out):
+    if out is not None and call.accepts(logits, out):
         return out
     arguments.floating("logits", logits, np.ndarray, 2)
     arguments.rows("logits", logits)
@@ -245,8 +296,8 @@ def softmax(logits, *, out=None):
     else:
         arguments.written("out", out, np.ndarray, logits.dtype, logits.shape)
         arguments.disjoint({"out": out}, {"logits": logits}, [("out", "logits")])
-    _softmax_call.ready(logits.dtype)
-    _softmax_call(logits, out)
+    call.ready(logits.dtype)
+    call(logits, out)
     return out
 
 

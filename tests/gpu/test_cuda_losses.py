@@ -6,7 +6,7 @@ from conftest import SIMULATED, backend_or_skip, verify
 
 import reference
 
-SOFTMAX, HARD, SMOOTHED, _ = reference.FAMILIES["losses"]
+SOFTMAX, LOG_SOFTMAX, HARD, SMOOTHED, _ = reference.FAMILIES["losses"]
 # One lane a row and several, the last of registers, the first and more than one block's.
 WIDTHS = (3, 33, 512, 513, 1025)
 
@@ -25,7 +25,8 @@ def test_what_is_not_finite_stays_in_its_row(gpu, classes, special, dtype):
     logits[[0, 1, 2], [0, classes // 2, -1]] = special
     logits[3] = special
     logits[4, :2] = special, np.inf
-    verify(gpu, SOFTMAX, {"logits": logits})
+    for operation in (SOFTMAX, LOG_SOFTMAX):
+        verify(gpu, operation, {"logits": logits})
     for smoothing in (0.0, 0.1):
         labels = logits.argmin(axis=1).astype(np.int32)
         given = {"logits": logits, "labels": labels, "label_smoothing": smoothing}

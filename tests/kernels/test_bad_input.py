@@ -155,6 +155,7 @@ MAY_REPLACE = {
     "activation_forward": {("out", "z")},
     "activation_backward": {(out, name) for out in ("out", "out[0]") for name in ("dy", "saved")},
     "softmax": {("out", "logits")},
+    "log_softmax": {("out", "logits")},
     "softmax_cross_entropy": {("out[1]", "logits")},
 }
 

@@ -179,6 +179,7 @@ WORK = {
     "softmax": {"": (50, 20)},
     # And the difference to the target; two labels of 4 bytes.
     "softmax_cross_entropy": {"hard": (60, 21, 8), "smoothed": (60, 21, 8)},
+    "log_softmax": {"": (52, 20)},  # the same but for the scale, a difference; a logarithm a row
     # The logarithm and the sum of two rows, of which one element each is read.
     "sparse_categorical_cross_entropy": {"": (4, 3, 8)},
     "sgd": {"": (40, 60)},

@@ -116,6 +116,8 @@ KERNELS = {
     "weight_gradient_64": Kernel("dense", partial(tiles, 64)),
     "softmax_narrow": Kernel("losses", lanes_a_row),
     "softmax_wide": Kernel("losses", block_a_row),
+    "log_softmax_narrow": Kernel("losses", lanes_a_row),
+    "log_softmax_wide": Kernel("losses", block_a_row),
     "cross_entropy_narrow": Kernel("losses", lanes_a_row),
     "cross_entropy_wide": Kernel("losses", block_a_row),
     "sparse_cross_entropy": Kernel("losses", thread_a_row),
