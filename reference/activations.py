@@ -44,9 +44,10 @@ class Activation:
 
 
 def _magnified(roundings, more=np.square):
-    """An exponential magnifies its argument's roundings by it, to `more` u until it is 0. That
-    counts in the tail: to the right the exponential is small beside 1.
+    """An exponential's roundings and these. It magnifies those of its argument by it, to `more` u
+    until it is 0. That counts in the tail: to the right the exponential is small beside 1.
     """
+    roundings += ELEMENTARY
     return lambda z: roundings + np.where(z < 0, np.minimum(more(z), 5000.0), 4.0)
 
 
@@ -66,14 +67,9 @@ ACTIVATIONS = {
     "sigmoid": Activation((ELEMENTARY + 2, 3), (4, 3)),
     "tanh": Activation((ELEMENTARY + 2, 4), (1, 4)),
     "silu": Activation((ELEMENTARY + 3, 2 * ELEMENTARY + 9), (5, 9), saves_input=True, gated=True),
-    "gelu": Activation(
-        (_magnified(ELEMENTARY + 4), _magnified(ELEMENTARY + 6)),
-        (5, 9),
-        saves_input=True,
-        gated=True,
-    ),
+    "gelu": Activation((_magnified(4), _magnified(6)), (5, 9), saves_input=True, gated=True),
     "gelu_tanh": Activation(
-        (_magnified(ELEMENTARY + 3, _five), _magnified(2 * ELEMENTARY + 14, _five)),
+        (_magnified(3, _five), _magnified(ELEMENTARY + 14, _five)),
         flops=(9, 16),
         saves_input=True,
         gated=True,
@@ -176,11 +172,8 @@ def _gelu_argument(z):
 
 def normal(z):
     """(P(Z <= z), its density at z) of a standard normal Z."""
-    probability = (_erfc(z.astype(np.float64) / -(2**0.5)) / 2).astype(z.dtype)
-    return probability, np.exp(-z * z / 2) / np.sqrt(2 * np.pi).astype(z.dtype)
-
-
-_erfc = np.vectorize(math.erfc, otypes=[np.float64])
+    twice = np.vectorize(math.erfc, otypes=[np.float64])(z.astype(np.float64) / -(2**0.5))
+    return (twice / 2).astype(z.dtype), np.exp(-z * z / 2) / np.sqrt(2 * np.pi).astype(z.dtype)
 
 
 def default_alpha(activation, alpha):

@@ -59,10 +59,8 @@ def adam(param, grad, mean, variance, step, *, lr=0.001, beta1=0.9, beta2=0.999,
     param -= lr * (mean / (1 - beta1**step)) / (corrected + eps)
 
 
-def adamw(
-    param, grad, mean, variance, step, *, lr=0.001, beta1=0.9, beta2=0.999, eps=1e-8,
-    weight_decay=0.01,
-):  # fmt: skip
+def adamw(param, grad, mean, variance, step, *, lr=0.001, beta1=0.9, beta2=0.999, eps=1e-8,
+          weight_decay=0.01):  # fmt: skip
     """p -= lr weight_decay p, then adam. Source: Loshchilov and Hutter, ICLR 2019."""
     param -= lr * weight_decay * param
     adam(param, grad, mean, variance, step, lr=lr, beta1=beta1, beta2=beta2, eps=eps)
@@ -91,9 +89,8 @@ def adamax(param, grad, mean, infinity_norm, step, *, lr=0.002, beta1=0.9, beta2
     param -= lr * (mean / (1 - beta1**step)) / infinity_norm
 
 
-def amsgrad(
-    param, grad, mean, variance, largest, step, *, lr=0.001, beta1=0.9, beta2=0.999, eps=1e-8
-):  # fmt: skip
+def amsgrad(param, grad, mean, variance, largest, step, *, lr=0.001, beta1=0.9, beta2=0.999,
+            eps=1e-8):  # fmt: skip
     """m and v as in adam; u = max(u, v);
     p -= lr (m / (1 - beta1^t)) / (sqrt(u / (1 - beta2^t)) + eps).
 
@@ -171,10 +168,8 @@ def asgd(param, grad, average, step, *, lr=0.01, lambd=1e-4, alpha=0.75, t0=1e6)
     average += (param - average) * (1 / np.maximum(1, step - 1 - t0))
 
 
-def nadam(
-    param, grad, mean, variance, step, *, lr=0.002, beta1=0.9, beta2=0.999, eps=1e-8,
-    momentum_decay=0.004,
-):  # fmt: skip
+def nadam(param, grad, mean, variance, step, *, lr=0.002, beta1=0.9, beta2=0.999, eps=1e-8,
+          momentum_decay=0.004):  # fmt: skip
     """m and v as in adam; with mu_i = beta1 (1 - 0.96^(i momentum_decay) / 2) and M_t the product
     of mu_1 ... mu_t: p -= lr (mu_(t+1) m / (1 - M_(t+1)) + (1 - mu_t) g / (1 - M_t)) /
     (sqrt(v / (1 - beta2^t)) + eps).
@@ -194,10 +189,8 @@ def nadam(
     param -= (ahead + lr * (1 - now) / (1 - product) * grad) / (corrected + eps)
 
 
-def rprop(
-    param, grad, previous, step_size, *, lr=0.01, eta_minus=0.5, eta_plus=1.2, smallest=1e-6,
-    largest=50.0,
-):  # fmt: skip
+def rprop(param, grad, previous, step_size, *, lr=0.01, eta_minus=0.5, eta_plus=1.2, smallest=1e-6,
+          largest=50.0):  # fmt: skip
     """s = min(eta_plus s, largest) where g has its previous sign, max(eta_minus s, smallest) and
     g = 0 where the other one; p -= sign(g) s. A step size s of 0 has not begun: it is lr.
 

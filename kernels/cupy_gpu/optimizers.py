@@ -40,10 +40,8 @@ def adam(param, grad, mean, variance, step, *, lr=0.001, beta1=0.9, beta2=0.999,
     _update("adam", param, grad, (mean, variance), step, lr, beta1, beta2, eps)
 
 
-def adamw(
-    param, grad, mean, variance, step, *, lr=0.001, beta1=0.9, beta2=0.999, eps=1e-8,
-    weight_decay=0.01,
-):  # fmt: skip
+def adamw(param, grad, mean, variance, step, *, lr=0.001, beta1=0.9, beta2=0.999, eps=1e-8,
+          weight_decay=0.01):  # fmt: skip
     """p -= lr weight_decay p, then adam."""
     _update("adamw", param, grad, (mean, variance), step, lr, beta1, beta2, eps, weight_decay)
 
@@ -60,9 +58,8 @@ def adamax(param, grad, mean, infinity_norm, step, *, lr=0.002, beta1=0.9, beta2
     _update("adamax", param, grad, (mean, infinity_norm), step, lr, beta1, beta2, eps)
 
 
-def amsgrad(
-    param, grad, mean, variance, largest, step, *, lr=0.001, beta1=0.9, beta2=0.999, eps=1e-8
-):  # fmt: skip
+def amsgrad(param, grad, mean, variance, largest, step, *, lr=0.001, beta1=0.9, beta2=0.999,
+            eps=1e-8):  # fmt: skip
     """m and v as in adam; u = max(u, v);
     p -= lr (m / (1 - beta1^t)) / (sqrt(u / (1 - beta2^t)) + eps).
     """
@@ -90,19 +87,15 @@ def asgd(param, grad, average, step, *, lr=0.01, lambd=1e-4, alpha=0.75, t0=1e6)
     _update("asgd", param, grad, (average,), step, lr, lambd, alpha, t0)
 
 
-def nadam(
-    param, grad, mean, variance, step, *, lr=0.002, beta1=0.9, beta2=0.999, eps=1e-8,
-    momentum_decay=0.004,
-):  # fmt: skip
+def nadam(param, grad, mean, variance, step, *, lr=0.002, beta1=0.9, beta2=0.999, eps=1e-8,
+          momentum_decay=0.004):  # fmt: skip
     """m and v as in adam; p -= lr (mu' m / (1 - M') + (1 - mu) g / (1 - M)) / (sqrt(v^) + eps)."""
     settings = lr, beta1, beta2, eps, momentum_decay
     _update("nadam", param, grad, (mean, variance), step, *settings)
 
 
-def rprop(
-    param, grad, previous, step_size, *, lr=0.01, eta_minus=0.5, eta_plus=1.2, smallest=1e-6,
-    largest=50.0,
-):  # fmt: skip
+def rprop(param, grad, previous, step_size, *, lr=0.01, eta_minus=0.5, eta_plus=1.2, smallest=1e-6,
+          largest=50.0):  # fmt: skip
     """p -= sign(g) s; s grows where g keeps its sign, and shrinks, with no step, where it turns."""
     settings = lr, eta_minus, eta_plus, smallest, largest
     _update("rprop", param, grad, (previous, step_size), 1, *settings)

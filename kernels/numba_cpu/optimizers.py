@@ -15,20 +15,17 @@ __all__ = [*RULES]
 
 
 @update_rule("sgd")
-@register_jitable
 def _sgd(p, g, lr):
     return p - lr * g
 
 
 @update_rule("momentum")
-@register_jitable
 def _momentum(p, g, v, lr, beta):
     v = beta * v + lr * g
     return p - v, v
 
 
 @update_rule("nesterov")
-@register_jitable
 def _nesterov(p, g, v, lr, beta):
     change = lr * g
     v = beta * v + change
@@ -36,37 +33,30 @@ def _nesterov(p, g, v, lr, beta):
 
 
 @update_rule("adagrad")
-@register_jitable
 def _adagrad(p, g, total, lr, eps):
     total = total + g * g
     return p - lr * g / (np.sqrt(total) + eps), total
 
 
 @update_rule("rmsprop")
-@register_jitable
 def _rmsprop(p, g, mean_square, lr, rho, one_minus_rho, eps):
     mean_square = rho * mean_square + one_minus_rho * (g * g)
     return p - lr * g / (np.sqrt(mean_square) + eps), mean_square
 
 
 @update_rule("adam")
-@register_jitable
-def _adam(
-    p, g, m, v, rate, correction, beta1, one_minus_beta1, beta2, one_minus_beta2, eps
-):  # fmt: skip
-    m = beta1 * m + one_minus_beta1 * g
-    v = beta2 * v + one_minus_beta2 * (g * g)
+def _adam(p, g, m, v, rate, correction, beta1, rest1, beta2, rest2, eps):
+    m = beta1 * m + rest1 * g
+    v = beta2 * v + rest2 * (g * g)
     return p - rate * m / (np.sqrt(v * correction) + eps), m, v
 
 
 @update_rule("adamw")
-@register_jitable
 def _adamw(p, g, m, v, rate, correction, beta1, rest1, beta2, rest2, eps, decay):
     return _adam(p - decay * p, g, m, v, rate, correction, beta1, rest1, beta2, rest2, eps)
 
 
 @update_rule("adadelta")
-@register_jitable
 def _adadelta(p, g, mean_square, of_change, lr, rho, one_minus_rho, eps):
     mean_square = rho * mean_square + one_minus_rho * (g * g)
     change = np.sqrt(of_change + eps) / np.sqrt(mean_square + eps) * g
@@ -75,7 +65,6 @@ def _adadelta(p, g, mean_square, of_change, lr, rho, one_minus_rho, eps):
 
 
 @update_rule("adamax")
-@register_jitable
 def _adamax(p, g, m, largest, rate, beta1, one_minus_beta1, beta2, eps):
     m = beta1 * m + one_minus_beta1 * g
     before, now = beta2 * largest, abs(g) + eps
@@ -84,7 +73,6 @@ def _adamax(p, g, m, largest, rate, beta1, one_minus_beta1, beta2, eps):
 
 
 @update_rule("amsgrad")
-@register_jitable
 def _amsgrad(p, g, m, v, largest, rate, correction, beta1, rest1, beta2, rest2, eps):
     m = beta1 * m + rest1 * g
     v = beta2 * v + rest2 * (g * g)
@@ -93,7 +81,6 @@ def _amsgrad(p, g, m, v, largest, rate, correction, beta1, rest1, beta2, rest2, 
 
 
 @update_rule("lion")
-@register_jitable
 def _lion(p, g, m, lr, beta1, rest1, beta2, rest2, decay):
     mixed = beta1 * m + rest1 * g
     step = lr if mixed > 0 else -lr if mixed < 0 else mixed  # 0 or NaN
@@ -101,7 +88,6 @@ def _lion(p, g, m, lr, beta1, rest1, beta2, rest2, decay):
 
 
 @update_rule("radam")
-@register_jitable
 def _radam(p, g, m, v, rate, beta1, rest1, beta2, rest2, eps):
     m = beta1 * m + rest1 * g
     v = beta2 * v + rest2 * (g * g)
@@ -110,7 +96,6 @@ def _radam(p, g, m, v, rate, beta1, rest1, beta2, rest2, eps):
 
 
 @update_rule("centered_rmsprop")
-@register_jitable
 def _centered_rmsprop(p, g, mean_square, m, v, lr, rho, one_minus_rho, beta, eps):
     mean_square = rho * mean_square + one_minus_rho * (g * g)
     m = rho * m + one_minus_rho * g
@@ -121,14 +106,12 @@ def _centered_rmsprop(p, g, mean_square, m, v, lr, rho, one_minus_rho, beta, eps
 
 
 @update_rule("asgd")
-@register_jitable
 def _asgd(p, g, average, rate, decay, share):
     p = p - decay * p - rate * g
     return p, average + share * (p - average)
 
 
 @update_rule("nadam")
-@register_jitable
 def _nadam(p, g, m, v, of_grad, of_mean, correction, beta1, rest1, beta2, rest2, eps):
     m = beta1 * m + rest1 * g
     v = beta2 * v + rest2 * (g * g)
@@ -143,7 +126,6 @@ def _agreement(one, other):
 
 
 @update_rule("rprop")
-@register_jitable
 def _rprop(p, g, previous, size, lr, eta_minus, eta_plus, smallest, largest):
     agree, differ = _agreement(g, previous)
     size = size if size > 0 else lr
@@ -156,7 +138,6 @@ def _rprop(p, g, previous, size, lr, eta_minus, eta_plus, smallest, largest):
 
 
 @update_rule("delta_bar_delta")
-@register_jitable
 def _delta_bar_delta(p, g, trend, rate, lr, kappa, one_minus_phi, theta, one_minus_theta):
     agree, differ = _agreement(g, trend)
     rate = rate if rate > 0 else lr
@@ -197,10 +178,8 @@ def adam(param, grad, mean, variance, step, *, lr=0.001, beta1=0.9, beta2=0.999,
     _adam.apply(param, grad, mean, variance, arguments.step("step", step), lr, beta1, beta2, eps)
 
 
-def adamw(
-    param, grad, mean, variance, step, *, lr=0.001, beta1=0.9, beta2=0.999, eps=1e-8,
-    weight_decay=0.01,
-):  # fmt: skip
+def adamw(param, grad, mean, variance, step, *, lr=0.001, beta1=0.9, beta2=0.999, eps=1e-8,
+          weight_decay=0.01):  # fmt: skip
     """p -= lr weight_decay p, then adam."""
     step = arguments.step("step", step)
     _adamw.apply(param, grad, mean, variance, step, lr, beta1, beta2, eps, weight_decay)
@@ -218,9 +197,8 @@ def adamax(param, grad, mean, infinity_norm, step, *, lr=0.002, beta1=0.9, beta2
     )
 
 
-def amsgrad(
-    param, grad, mean, variance, largest, step, *, lr=0.001, beta1=0.9, beta2=0.999, eps=1e-8
-):  # fmt: skip
+def amsgrad(param, grad, mean, variance, largest, step, *, lr=0.001, beta1=0.9, beta2=0.999,
+            eps=1e-8):  # fmt: skip
     """m and v as in adam; u = max(u, v); p -= lr m^ / (sqrt(u^) + eps)."""
     step = arguments.step("step", step)
     _amsgrad.apply(param, grad, mean, variance, largest, step, lr, beta1, beta2, eps)
@@ -246,19 +224,15 @@ def asgd(param, grad, average, step, *, lr=0.01, lambd=1e-4, alpha=0.75, t0=1e6)
     _asgd.apply(param, grad, average, arguments.step("step", step), lr, lambd, alpha, t0)
 
 
-def nadam(
-    param, grad, mean, variance, step, *, lr=0.002, beta1=0.9, beta2=0.999, eps=1e-8,
-    momentum_decay=0.004,
-):  # fmt: skip
+def nadam(param, grad, mean, variance, step, *, lr=0.002, beta1=0.9, beta2=0.999, eps=1e-8,
+          momentum_decay=0.004):  # fmt: skip
     """m and v as in adam; p -= lr (mu' m / (1 - M') + (1 - mu) g / (1 - M)) / (sqrt(v^) + eps)."""
     step = arguments.step("step", step)
     _nadam.apply(param, grad, mean, variance, step, lr, beta1, beta2, eps, momentum_decay)
 
 
-def rprop(
-    param, grad, previous, step_size, *, lr=0.01, eta_minus=0.5, eta_plus=1.2, smallest=1e-6,
-    largest=50.0,
-):  # fmt: skip
+def rprop(param, grad, previous, step_size, *, lr=0.01, eta_minus=0.5, eta_plus=1.2, smallest=1e-6,
+          largest=50.0):  # fmt: skip
     """p -= sign(g) s; s grows where g keeps its sign, and shrinks, with no step, where it turns."""
     _rprop.apply(param, grad, previous, step_size, lr, eta_minus, eta_plus, smallest, largest)
 

@@ -204,6 +204,7 @@ def update_rule(name):
     """Decorates a rule's function of one parameter; its `apply` updates arrays."""
 
     def decorate(rule):
+        rule = register_jitable(rule)
         _UPDATES[RULES[name].id] = update = Update(name, rule)
         rule.apply = update.apply
         return rule
