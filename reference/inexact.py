@@ -42,7 +42,16 @@ class Inexact(NDArrayOperatorsMixin):
         return Decision(*(x < other for x in (self.value, *self._limits())))
 
     def __array_function__(self, function, kinds, arguments, settings):
-        """np.where alone: a decision in doubt takes in what comes of either."""
+        """np.where: a decision in doubt takes in what comes of either; np.prod of what is not
+        negative, in any order.
+        """
+        if function is np.prod:
+            (factors,) = arguments
+            result = Inexact(np.prod(factors.value), dtype=factors.dtype)
+            low, high = map(np.prod, factors._limits())
+            result.below, result.above = result.value - low, high - result.value
+            result._round(max(0, factors.value.size - 1))
+            return result
         if function is not np.where:
             return NotImplemented
         decision, *choices = arguments

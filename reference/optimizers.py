@@ -181,10 +181,9 @@ def nadam(param, grad, mean, variance, step, *, lr=0.002, beta1=0.9, beta2=0.999
     variance *= beta2
     variance += (1 - beta2) * grad**2
     corrected = np.sqrt(variance / (1 - beta2**step))
-    product = now = following = 1
-    for i in range(1, int(step) + 2):
-        product, now = product * following, following
-        following = beta1 * (1 - 0.5 * 0.96 ** (i * momentum_decay))
+    mu = beta1 * (1 - 0.5 * 0.96 ** (np.arange(1, int(step) + 1) * momentum_decay))
+    following = beta1 * (1 - 0.5 * 0.96 ** ((step + 1) * momentum_decay))
+    now, product = beta1 * (1 - 0.5 * 0.96 ** (step * momentum_decay)), np.prod(mu)
     ahead = lr * following / (1 - product * following) * mean
     param -= (ahead + lr * (1 - now) / (1 - product) * grad) / (corrected + eps)
 

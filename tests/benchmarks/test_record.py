@@ -87,8 +87,9 @@ def test_session(capsys, borders):
     session, run = session_of(path), results.read(path)
     # A batch: relu twice, dense twice and in TF32, four losses. The update rules, the roofline; two
     # steps, and their transfers.
-    rules = len(FAMILIES["optimizers"])
-    assert len(session["cells"]) == len(run.times) == 10 * len(batches()) + rules + 4 + 4
+    losses, rules = len(FAMILIES["losses"]), len(FAMILIES["optimizers"])
+    count = (6 + losses) * len(batches()) + rules + 4 + 4
+    assert len(session["cells"]) == len(run.times) == count
     assert [e["cell"]["function"] for e in session["cells"][:2]] == ["network_step"] * 2
     assert len(session["borders"]) == 2 * len([*sum(FAMILIES.values(), ())])
     for entry in (*session["cells"], *session["borders"]):
@@ -195,8 +196,8 @@ def test_simulated_kernels(capsys, monkeypatch, place):
     path = record.record(module=simulated, card=lambda: CARD)
     session = session_of(path)
     verdicts = [entry["verdict"] for entry in (*session["cells"], *session["crossings"])]
-    rules = len(FAMILIES["optimizers"])
-    assert verdicts == [journal.CORRECT] * (4 * len(batches()) + rules + 4 + 4 + 8)
+    losses, rules = len(FAMILIES["losses"]), len(FAMILIES["optimizers"])
+    assert verdicts == [journal.CORRECT] * (losses * len(batches()) + rules + 4 + 4 + 8)
     limits = json.loads((path.parent / crossings.LIMITS).read_text())
     assert set(limits["Fake Card 1"]) == {*crossings.PRODUCTS, *crossings.STEPS}
     assert "and for large: of another card, an H200." in capsys.readouterr().out

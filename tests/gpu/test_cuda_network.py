@@ -165,8 +165,8 @@ def test_a_small_network_needs_one_launch(gpu, monkeypatch):
 @pytest.mark.parametrize(
     ("sizes", "batch", "path"),
     [
-        ((2, 32, 16, 2), 700, "block"),  # moons
-        ((2, 32, 16, 2), 60000, "graph"),  # too much for one block
+        ((2, 32, 16, 2), 128, "block"),  # moons
+        ((2, 32, 16, 2), 700, "graph"),  # too much for one block
         ((64, 128, 64, 32, 10), 1, "graph"),  # digits: more than shared memory
         ((784, 512, 512, 10), 128, "graph"),  # mnist
         ((784, 512, 512, 10), 3500, "chain"),

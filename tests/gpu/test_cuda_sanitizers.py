@@ -215,7 +215,7 @@ def test_sanitizer_that_does_not_start(monkeypatch):
         ("contracted", "float32"),
         ("address", "float32"),
         ("address", "float64"),
-        ("thread", "float32"),
+        pytest.param("thread", "float32", marks=pytest.mark.slow),
     ],
 )
 def test_nothing_is_found(long_runs, variant, dtype):
