@@ -51,9 +51,12 @@ def _adam(p, g, m, v, rate, correction, beta1, rest1, beta2, rest2, eps):
     return p - rate * m / (np.sqrt(v * correction) + eps), m, v
 
 
+_adam_rule = _adam.rule
+
+
 @update_rule("adamw")
 def _adamw(p, g, m, v, rate, correction, beta1, rest1, beta2, rest2, eps, decay):
-    return _adam(p - decay * p, g, m, v, rate, correction, beta1, rest1, beta2, rest2, eps)
+    return _adam_rule(p - decay * p, g, m, v, rate, correction, beta1, rest1, beta2, rest2, eps)
 
 
 @update_rule("adadelta")
