@@ -98,12 +98,14 @@ class Network:
             raise TypeError(
                 f"x must be a {arguments.type_name(kind)}, got {arguments.type_name(type(x))}"
             )
-        if x.ndim != 2 or x.shape[1] != self.sizes[0] or len(x) == 0:
-            raise ValueError(f"x must have shape (rows, {self.sizes[0]}), got {x.shape}")
-        if most is not None and len(x) > most:
-            raise ValueError(f"x must have at most batch = {most} rows, got {len(x)}")
-        arguments.array("x", x, kind, self.dtype, x.shape)
-        return len(x)
+        shape = x.shape
+        if len(shape) != 2 or shape[1] != self.sizes[0] or shape[0] == 0:
+            raise ValueError(f"x must have shape (rows, {self.sizes[0]}), got {shape}")
+        rows = shape[0]
+        if most is not None and rows > most:
+            raise ValueError(f"x must have at most batch = {most} rows, got {rows}")
+        arguments.array("x", x, kind, self.dtype, shape)
+        return rows
 
     def labels(self, value, kind, count):
         """Labels of `count` rows, as the loss takes them; their range is the kernel's to check."""

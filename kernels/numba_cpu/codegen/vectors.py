@@ -71,6 +71,17 @@ def location(typingctx, array):
 
 
 @intrinsic
+def never_inlined(typingctx):
+    """Keeps LLVM from inlining the function that calls this."""
+
+    def codegen(context, builder, signature, args):
+        builder.function.attributes.add("noinline")
+        return context.get_dummy_value()
+
+    return types.void(), codegen
+
+
+@intrinsic
 def advance(typingctx, pointer, elements):
     """pointer + elements."""
 

@@ -252,15 +252,14 @@ class Network:
             workspace = self._spaces.pop()
         except IndexError:
             workspace = self._space()
-        _, layers, plan, chosen = workspace
         try:
-            return call(self._memory, layers, plan, self._settings, chosen, *given)
+            return call(*workspace[0], *given)
         finally:
             self._spaces.append(workspace)
 
     def _space(self):
-        """(memory, layers, plan, chosen) of one more workspace. Kernels find it by its distance
-        from the network's memory, so that nothing else tells it from that of a step.
+        """One more workspace: the arguments of a call, and the memory that is its own. Kernels
+        find that by its distance from the network's, so that nothing else tells both apart.
         """
         work = self._memory[self._work :]
         memory = aligned(work.size, work.dtype)
@@ -268,7 +267,8 @@ class Network:
         distance = (memory.ctypes.data - work.ctypes.data) // work.itemsize
         layers[:, WORK_COLUMNS] += distance
         plan[WORK_ENTRIES] += distance
-        return memory, layers, plan, np.empty_like(self._chosen)
+        chosen = np.empty_like(self._chosen)
+        return (self._memory, layers, plan, self._settings, chosen), memory
 
     @property
     def gradients(self):
