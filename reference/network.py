@@ -1,9 +1,11 @@
 """The dense network and its whole training step: forward, loss, backward, update.
 
 Layer l computes x_{l+1} = act_l(x_l W_l + b_l); the last one is linear, its outputs are logits. A
-step takes the gradient of the mean loss over the rows it is given and applies the update rule to
-every parameter. Sources: Goodfellow, Bengio and Courville, Deep Learning, MIT Press 2016, sections
-6.4 and 8.3; decoupled weight decay: Loshchilov and Hutter, ICLR 2019.
+step takes the gradient of the mean loss over the rows it is given, adds that of an L2 penalty,
+clips what has come of it, and applies decay and the update rule, at its scheduled rate, to every
+parameter. Sources: Goodfellow, Bengio and Courville, Deep Learning, MIT Press 2016, sections 6.4,
+7.1, 8.3 and 10.11.1; decoupled weight decay: Loshchilov and Hutter, ICLR 2019; clipping by the
+norm: Pascanu, Mikolov and Bengio, ICML 2013.
 """
 
 import itertools
@@ -80,6 +82,10 @@ def create(
     seed=0,
     label_smoothing=0.0,
     weight_decay=None,
+    l2=0.0,
+    clip_value=None,
+    clip_norm=None,
+    schedule=None,
     **settings,
 ):
     """A dense network with its optimizer; `step` trains it.
@@ -99,6 +105,11 @@ def create(
     label_smoothing  mixes the labels with the uniform distribution, [0, 1)
     weight_decay     wd in p -= lr wd p, beside the rule's own change, for every parameter; unless
                      given 0, or what the rule decays by (adamw)
+    l2               of every parameter's gradient g += l2 p, as for a penalty l2/2 |p|^2
+    clip_value       limits every element of the gradient to -clip_value ... clip_value
+    clip_norm        then scales all gradients where their common Euclidean norm exceeds it: to it
+    schedule         schedule(t) >= 0 times lr is the rate of step t, which counts from 1: a
+                     function, such as those of kernels/schedules.py
 
     The network has the attributes sizes, batch and parameters, a mapping from "layer0.weight",
     "layer0.bias" (and "layer0.slope" of prelu), ... to arrays that change with every step.
@@ -112,8 +123,8 @@ def create(
     if weight_decay is not None and "weight_decay" in own:
         settings["weight_decay"], weight_decay = weight_decay, 0.0
     weight_decay = weight_decay or 0.0
-    given = (loss, optimizer, batch, dtype, precision, seed)
-    return Network(tuple(sizes), names, *given, label_smoothing, weight_decay, settings)
+    given = (loss, optimizer, batch, dtype, precision, seed, label_smoothing, weight_decay)
+    return Network(tuple(sizes), names, *given, l2, clip_value, clip_norm, schedule, settings)
 
 
 class Network:
@@ -131,12 +142,17 @@ class Network:
         seed,
         label_smoothing,
         weight_decay,
+        l2,
+        clip_value,
+        clip_norm,
+        schedule,
         settings,
     ):
         self.sizes, self.activations, self.batch = sizes, activations, batch
         self.loss, self.label_smoothing = loss, label_smoothing
         self.optimizer, self.settings, self.weight_decay = optimizer, settings, weight_decay
-        self.precision = precision
+        self.l2, self.clip_value, self.clip_norm = l2, clip_value, clip_norm
+        self.schedule, self.precision = schedule, precision
         self.parameters = initial(sizes, activations, dtype, seed)
         self.states = {
             f"{name}.{state}": np.zeros_like(array)
@@ -182,15 +198,38 @@ class Network:
 
     def step(self, x, labels):
         """One training step on x (rows, sizes[0]), rows <= batch; returns the loss before it."""
-        loss, self._gradients = self.loss_and_gradients(x, labels)
+        loss, gradients = self.loss_and_gradients(x, labels)
+        self._gradients = self.clipped(gradients)
+        settings = self.scheduled()
         self.steps += 1
         rule = getattr(optimizers, self.optimizer)
         count = {"step": self.steps} if optimizer_spec.counts(rule) else {}
         for name, param in self.parameters.items():
             states = [self.states[f"{name}.{state}"] for state in STATES[self.optimizer]]
-            param -= self.settings["lr"] * self.weight_decay * param
-            rule(param, self._gradients[name], *states, **count, **self.settings)
+            param -= settings["lr"] * self.weight_decay * param
+            rule(param, self._gradients[name], *states, **count, **settings)
         return loss
+
+    def limited(self, gradients):
+        """The gradients with L2's share, clipped by value."""
+        given = {name: g + self.l2 * self.parameters[name] for name, g in gradients.items()}
+        if self.clip_value is None:
+            return given
+        return {n: np.clip(g, -self.clip_value, self.clip_value) for n, g in given.items()}
+
+    def clipped(self, gradients):
+        """What the rule is given: `limited`, and clipped by the norm."""
+        given = self.limited(gradients)
+        if self.clip_norm is None:
+            return given
+        norm = np.sqrt(sum((g**2).sum() for g in given.values()))
+        factor = self.clip_norm / norm if norm > self.clip_norm else 1.0
+        return {name: g * factor for name, g in given.items()}
+
+    def scheduled(self):
+        """The rule's settings in the next step."""
+        factor = 1.0 if self.schedule is None else self.schedule(self.steps + 1)
+        return {**self.settings, "lr": self.settings["lr"] * factor}
 
     def epoch(self, x, labels, order):
         """A step on every `batch` rows in this order; returns the mean loss of the rows.
@@ -224,7 +263,10 @@ class Network:
 
     @property
     def gradients(self):
-        """(layers, 2): the Euclidean norms of the last step's weight and bias gradients."""
+        """(layers, 2): the Euclidean norms of the last step's weight and bias gradients.
+
+        As the rule was given them: with L2's share, and clipped.
+        """
         layers = range(len(self.activations))
         parts = ("weight", "bias")
         norms = [[np.linalg.norm(self._gradients[f"layer{n}.{p}"]) for p in parts] for n in layers]

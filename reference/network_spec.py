@@ -85,6 +85,7 @@ def step_bound(network, x, labels, dtype):
             gradients[key], of_gradients[key] = gradient, bound
         dy, of_dy = dz @ weight.T, of_dx
 
+    gradients, of_gradients = _clipped_bounds(network, gradients, of_gradients, dtype)
     bounds, norms = {}, np.zeros((len(sums), 2))
     for name, gradient in gradients.items():
         bounds.update(_update_bound(network, name, gradient, of_gradients[name], dtype))
@@ -166,13 +167,41 @@ def _norm_bound(array, bound, dtype):
     return np.linalg.norm(np.broadcast_to(bound.each, array.shape)) + rounding + underflow
 
 
+def _clipped_bounds(network, gradients, of_gradients, dtype):
+    """What the rule is given, and its bounds, given those of the gradients.
+
+    The limits of an element move nothing further apart. The factor min(1, clip_norm / norm) errs by
+    the norm's relative error, at most that of the vector, and its own roundings; the squares are
+    added up in float64.
+    """
+    u, given = unit_roundoff(dtype), network.clipped(gradients)
+    if network.l2 > 0:
+        for name, gradient in gradients.items():
+            penalty = np.abs(network.l2 * network.parameters[name])
+            rounding = Bound.of(u * (3 * penalty + np.abs(gradient)) + smallest_normal(dtype))
+            of_gradients[name] = of_gradients[name] + rounding
+    if network.clip_norm is None:
+        return given, of_gradients
+    before = network.limited(gradients)
+    each = [np.broadcast_to(of_gradients[n].each, g.shape).ravel() for n, g in before.items()]
+    norm = np.sqrt(sum((g**2).sum() for g in before.values()))
+    error = np.linalg.norm(np.concatenate(each))
+    if norm + error > network.clip_norm:
+        factor = min(1, network.clip_norm / norm)
+        for name, g in before.items():
+            moved = np.abs(g) * factor * (error / norm + 4 * u) + smallest_normal(dtype)
+            of_gradients[name] = of_gradients[name] * factor + Bound.of(moved)
+    return given, of_gradients
+
+
 def _update_bound(network, name, gradient, of_gradient, dtype):
     """Bounds of a parameter and its state after the rule, given that of the gradient."""
-    param, lr = network.parameters[name], network.settings["lr"]
+    scheduled = network.scheduled()
+    param, lr = network.parameters[name], scheduled["lr"]
     states = {s: network.states[f"{name}.{s}"] for s in STATES[network.optimizer]}
     inputs = {"param": param - lr * network.weight_decay * param, "grad": gradient, **states}
     rule = RULES[network.optimizer].function
-    settings = {**optimizer_spec.parts(rule)[1], **network.settings}
+    settings = {**optimizer_spec.parts(rule)[1], **scheduled}
     if optimizer_spec.counts(rule):
         settings["step"] = network.steps + 1
     of_param = Bound.of(3 * unit_roundoff(dtype) * np.abs(param) * (network.weight_decay > 0))

@@ -2,12 +2,13 @@
 
 import itertools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from .. import arguments
-from ..catalog import ACTIVATIONS, FRACTION, LOSSES, PRELU_SLOPE, RULES, Number
+from ..catalog import ABOVE_ZERO, ACTIVATIONS, FRACTION, LOSSES, PRELU_SLOPE, RULES, Number
 
 ALIGNMENT = 64  # bytes: a cache line, and the widest vector
 
@@ -33,6 +34,10 @@ class Network:
     seed: int
     label_smoothing: float
     weight_decay: float
+    l2: float
+    clip_value: float | None
+    clip_norm: float | None
+    schedule: Callable | None
     places: dict
     size: int
 
@@ -57,6 +62,15 @@ class Network:
             elif part == "slope":
                 view[:] = PRELU_SLOPE
         return flat
+
+    def rates(self, steps, count):
+        """The learning rates of the `count` steps that follow the first `steps`."""
+        lr = self.settings["lr"]
+        if self.schedule is None:
+            return [lr] * count
+        numbers = range(steps + 1, steps + count + 1)
+        factors = [(f"schedule({n})", self.schedule(n)) for n in numbers]
+        return [lr * arguments.number(name, factor, Number()) for name, factor in factors]
 
     def state(self, steps, flats):
         """The mapping that `state` returns, from the flat host arrays of parameters and states."""
@@ -147,6 +161,10 @@ def checked(
     seed,
     label_smoothing,
     weight_decay,
+    l2,
+    clip_value,
+    clip_norm,
+    schedule,
     settings,
 ):
     """The Network of these arguments of `network.create`; see reference.network.create."""
@@ -185,6 +203,12 @@ def checked(
     if smoothing > 0 and loss == "mean_squared_error":
         raise ValueError(f"label_smoothing must be 0 for mean_squared_error, got {label_smoothing}")
     decay = arguments.number("weight_decay", 0 if weight_decay is None else weight_decay, Number())
+    limits = {"clip_value": clip_value, "clip_norm": clip_norm}
+    for name, limit in limits.items():
+        if limit is not None:
+            limits[name] = arguments.number(name, limit, Number(low=ABOVE_ZERO))
+    if schedule is not None and not callable(schedule):
+        raise TypeError(f"schedule must be a function of the step or None, got {schedule!r}")
     dtype = np.dtype(dtype)
     places, size = _places(sizes, activations, ALIGNMENT // dtype.itemsize)
     return Network(
@@ -200,6 +224,9 @@ def checked(
         int(seed),
         smoothing,
         decay,
+        arguments.number("l2", l2, Number()),
+        *limits.values(),
+        schedule,
         places,
         size,
     )

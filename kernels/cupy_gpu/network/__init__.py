@@ -32,11 +32,16 @@ def create(
     seed=0,
     label_smoothing=0.0,
     weight_decay=None,
+    l2=0.0,
+    clip_value=None,
+    clip_norm=None,
+    schedule=None,
     **settings,
 ):
     """A dense network with its optimizer; see reference.network.create."""
     given = (sizes, activations, loss, optimizer, batch, lr, dtype, precision, seed)
-    return Network(description.checked(*given, label_smoothing, weight_decay, settings))
+    beside = label_smoothing, weight_decay, l2, clip_value, clip_norm, schedule
+    return Network(description.checked(*given, *beside, settings))
 
 
 class Network:

@@ -16,10 +16,13 @@ from .plan import (
     ACTIVATION,
     ALPHA,
     BUSY,
+    CLIP_NORM,
+    CLIP_VALUE,
     DECAY,
     FAN_OUT,
     GIVEN,
     INPUT,
+    L2,
     LOSS,
     PARTS,
     SMOOTHING,
@@ -94,8 +97,11 @@ def _step(memory, layers, plan, settings, chosen, x, labels):
 
 
 @kernel
-def _epoch(memory, layers, plan, settings, chosen, x, labels, order):
-    """The mean loss of an epoch; None, as in a step, also where a row number is out of range."""
+def _epoch(memory, layers, plan, settings, chosen, x, labels, order, rates):
+    """The mean loss of an epoch; None, as in a step, also where a row number is out of range.
+
+    rates: of its steps.
+    """
     batch, fan_in, classes = chosen.size, x.shape[1], layers[-1, FAN_OUT]
     for i in range(order.size):
         if order[i] < 0 or order[i] >= len(x):
@@ -111,6 +117,7 @@ def _epoch(memory, layers, plan, settings, chosen, x, labels, order):
     total = 0.0
     for first in range(0, order.size, batch):
         rows = min(batch, order.size - first)
+        settings[GIVEN] = rates[first // batch]
         for i in range(rows):
             row = order[first + i]
             for j in range(fan_in):
@@ -168,11 +175,16 @@ def create(
     seed=0,
     label_smoothing=0.0,
     weight_decay=None,
+    l2=0.0,
+    clip_value=None,
+    clip_norm=None,
+    schedule=None,
     **settings,
 ):
     """A dense network with its optimizer; see reference.network.create."""
     given = (sizes, activations, loss, optimizer, batch, lr, dtype, precision, seed)
-    return Network(description.checked(*given, label_smoothing, weight_decay, settings))
+    beside = label_smoothing, weight_decay, l2, clip_value, clip_norm, schedule
+    return Network(description.checked(*given, *beside, settings))
 
 
 class Network:
@@ -185,6 +197,8 @@ class Network:
         self._memory, self._spaces = aligned(elements, spec.dtype), deque()
         self._settings = np.zeros(PARTS + 2 + spec.batch // ROWS)
         self._settings[DECAY], self._settings[SMOOTHING] = spec.weight_decay, spec.label_smoothing
+        limits = spec.l2, spec.clip_value or 0.0, spec.clip_norm or 0.0
+        self._settings[[L2, CLIP_VALUE, CLIP_NORM]] = limits
         self._settings[GIVEN : GIVEN + len(spec.settings)] = list(spec.settings.values())
         self._chosen = np.zeros(spec.batch, np.int64)
         flats = 2 + len(spec.states)
@@ -204,7 +218,8 @@ class Network:
         """One training step on x (rows, sizes[0]), rows <= batch; returns the loss before it."""
         spec = self._spec
         spec.labels(labels, np.ndarray, spec.rows(x, np.ndarray, spec.batch))
-        loss = self._step(*self._arguments, x, labels)
+        given = self._arguments if spec.schedule is None else self._scheduled(1)[0]
+        loss = self._step(*given, x, labels)
         if loss is None:
             raise self._refusal(labels)
         return loss
@@ -214,12 +229,22 @@ class Network:
         spec = self._spec
         spec.labels(labels, np.ndarray, spec.rows(x, np.ndarray))
         arguments.order("order", order, np.ndarray)
-        loss = self._epoch(*self._arguments, x, labels, order)
+        given, rates = self._scheduled(-(-len(order) // spec.batch))
+        loss = self._epoch(*given, x, labels, order, rates)
         if loss is None:
             if order.min() < 0 or order.max() >= len(x):
                 raise arguments.row_out_of_range("order", len(x))
             raise self._refusal(labels[order])
         return loss
+
+    def _scheduled(self, count):
+        """(the arguments of a call for the next `count` steps, the rates of these). Another thread
+        that calls meanwhile, and is refused, cannot change them.
+        """
+        memory, layers, plan, settings, chosen = self._arguments
+        settings, rates = settings.copy(), np.array(self._spec.rates(int(plan[STEPS]), count))
+        settings[GIVEN] = rates[0]
+        return (memory, layers, plan, settings, chosen), rates
 
     def _refusal(self, labels):
         """Why there was no step on these labels."""

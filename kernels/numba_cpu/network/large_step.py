@@ -14,6 +14,7 @@ from .plan import (
     ALPHA,
     ALPHAS,
     BIAS,
+    CLIP_NORM,
     COLUMNS,
     DY,
     FAN_IN,
@@ -24,12 +25,11 @@ from .plan import (
     WORKSPACE_SIZE,
     Y,
     Z,
-    count_step,
     loss_part,
     matrix,
-    update,
     vector,
 )
+from .update import clipped_update, count_step, finish
 
 
 @register_jitable
@@ -77,13 +77,13 @@ def large_forward(memory, layers, plan, x, batch):
 
 
 @threaded
-def _large_update(memory, plan, settings):
+def _finish_all(memory, plan, settings):
     size = plan[SIZE]
     if thread_count() == 1:
-        update(memory, plan, settings, 0, size)
+        finish(memory, plan, settings, 0, size)
     else:
         for c in prange(chunks(size)):
-            update(memory, plan, settings, c * CHUNK, min(size, (c + 1) * CHUNK))
+            finish(memory, plan, settings, c * CHUNK, min(size, (c + 1) * CHUNK))
 
 
 @kernel
@@ -102,5 +102,7 @@ def large_step(memory, table, count, plan, settings, x, labels, batch):
         if n > 0:
             gemm.compute(of_input)
     count_step(plan, settings)
-    _large_update(memory, plan, settings)
+    _finish_all(memory, plan, settings)
+    if settings[CLIP_NORM] > 0:
+        clipped_update(memory, plan, settings)
     return loss

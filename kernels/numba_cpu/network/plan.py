@@ -1,4 +1,4 @@
-"""How a network lies in memory, and what both kinds of step share: the loss and the update.
+"""How a network lies in memory, and what both kinds of step share: the loss.
 
 The functions are the same for every network. `memory` holds all floating-point numbers of one:
 parameters, gradients and optimizer state, each flat over all layers, then the workspace of a
@@ -17,7 +17,6 @@ from ..codegen.jit import kernel
 from ..codegen.symbol import by_symbol
 from ..codegen.vectors import advance
 from ..losses import cross_entropy_rows
-from ..optimizers import counts, parts
 
 # Columns of `layers`. Y: output; Z: pre-activation, at a place of its own where the backward pass
 # takes it, else at that of Y. DY, DZ: the gradients of the loss with respect to them, DZ at a place
@@ -31,12 +30,13 @@ SMALL, LOSS, RULE, SIZE, INPUT, TARGETS, ZEROS, WORKSPACE, WORKSPACE_SIZE = rang
 STEPS, BUSY, ENTRIES = range(WORKSPACE_SIZE + 1, WORKSPACE_SIZE + 4)
 # What lies in the workspace of a batch; everything else is the network's own.
 WORK_COLUMNS, WORK_ENTRIES = [Y, Z, DY, DZ, TRANSPOSED], [INPUT, TARGETS, WORKSPACE]
-# Entries of `settings`. GIVEN: those of the rule, its rate first; SCALARS: what its inner loop
-# needs in this step; PARTS: the losses of the blocks.
+# Entries of `settings`. CLIP_VALUE, CLIP_NORM: 0 where nothing is clipped; FACTOR: of the gradients
+# in this step, by their norm; GIVEN: the settings of the rule, its rate first; SCALARS: what its
+# inner loop needs in this step; PARTS: the losses of the blocks.
 MOST = 16
-DECAY, SMOOTHING, GIVEN, SCALARS, PARTS = 0, 1, 2, 2 + MOST, 2 + 2 * MOST
+DECAY, SMOOTHING, L2, CLIP_VALUE, CLIP_NORM, FACTOR, GIVEN = range(7)
+SCALARS, PARTS = GIVEN + MOST, GIVEN + 2 * MOST
 
-_part, _count = parts.call, counts.call
 N = types.intp
 INTEGERS = types.CPointer(types.int64)
 REALS = types.CPointer(types.float64)
@@ -86,23 +86,3 @@ def loss_part(memory, layers, count, plan, settings, labels, first, rows, batch)
     dlogits = vector(memory, last[DY] + start, size)
     targets, count = vector(memory, plan[TARGETS] + start, size), batch * classes
     return _elementwise_loss(kind, logits, targets, smoothing, count, dlogits) / count
-
-
-@by_symbol(lambda p: types.void(p, INTEGERS, REALS, N, N))
-def update(memory, plan, settings, start, stop):
-    """The update rule on the parameters start ... stop."""
-    param = vector(memory, start, stop - start)
-    decay = param.dtype.type(settings[GIVEN] * settings[DECAY])
-    if decay > 0:
-        for i in range(param.size):
-            param[i] -= decay * param[i]
-    scalars = advance(settings, SCALARS)
-    _part(memory, plan[RULE], plan[SIZE], start, param.size, scalars)
-
-
-@register_jitable
-def count_step(plan, settings):
-    """One step more, and what the rule's inner loop needs in it."""
-    plan[STEPS] += 1
-    given, scalars = advance(settings, GIVEN), advance(settings, SCALARS)
-    _count(given, plan[RULE], plan[STEPS], scalars)

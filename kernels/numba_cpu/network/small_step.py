@@ -22,6 +22,7 @@ from .plan import (
     ACTIVATION,
     ALPHA,
     BIAS,
+    CLIP_NORM,
     COLUMNS,
     DY,
     DZ,
@@ -37,12 +38,11 @@ from .plan import (
     N,
     Y,
     Z,
-    count_step,
     loss_part,
     matrix,
-    update,
     vector,
 )
+from .update import clipped_update, count_step, finish
 
 ROWS = 64  # of a block, at most
 HALF = 8  # rows that are worth half of the first pass: a tile of fewer would keep no core busy
@@ -145,7 +145,7 @@ def parameters_part(memory, table, count, plan, settings, x, batch, start, stop)
             rows, place = last - first, weight + first * fan_out
             left, out = advance(inputs, first), advance(gradients, place)
             _gradient(left, 1, fan_in, dz, fan_out, batch, out, rows, zeros)
-            update(memory, plan, settings, place, place + rows * fan_out)
+            finish(memory, plan, settings, place, place + rows * fan_out)
         if start <= bias < stop:
             end, out = bias + fan_out, advance(gradients, bias)
             _gradient(ones, 0, 0, dz, fan_out, batch, out, 1, zeros)
@@ -155,7 +155,7 @@ def parameters_part(memory, table, count, plan, settings, x, batch, start, stop)
                 z = matrix(memory, layer[Z], batch, fan_out)
                 slope_gradient(dy, z, vector(gradients, slope, fan_out))
                 end = slope + fan_out
-            update(memory, plan, settings, bias, end)
+            finish(memory, plan, settings, bias, end)
         inputs = advance(memory, layer[Y])
 
 
@@ -190,6 +190,8 @@ def small_step(memory, layers, count, plan, settings, x, labels, batch):
             first, rows = _rows(b, blocks, batch)
             loss += block(memory, layers, count, plan, settings, x, labels, first, rows, batch)
         parameters_part(memory, layers, count, plan, settings, x, batch, 0, size)
+        if settings[CLIP_NORM] > 0:
+            clipped_update(memory, plan, settings)
         return loss
     for b in prange(blocks):
         first, rows = _rows(b, blocks, batch)
@@ -199,6 +201,8 @@ def small_step(memory, layers, count, plan, settings, x, labels, batch):
     for t in prange(threads):
         start, stop = size * t // threads, size * (t + 1) // threads
         parameters_part(memory, layers, count, plan, settings, x, batch, start, stop)
+    if settings[CLIP_NORM] > 0:
+        clipped_update(memory, plan, settings)
     loss = 0.0
     for b in range(blocks):
         loss += settings[PARTS + b]

@@ -11,8 +11,9 @@ from ..codegen.jit import kernel
 from ..gemm.unpacked import product
 from ..optimizers import counts, parts
 from .large_step import large_forward, large_step
-from .plan import COLUMNS, SMALL, loss_part, update
+from .plan import COLUMNS, SMALL, loss_part
 from .small_step import ROWS, block, parameters_part, small_step
+from .update import finish, scale, update
 
 
 def ready(spec):
@@ -23,7 +24,7 @@ def ready(spec):
     parts.ready(spec.dtype, rule)
     counts.ready(np.float64, rule)
     gemm.ready(spec.dtype)
-    symbol.ready(spec.dtype, product, loss_part, update, block, parameters_part)
+    symbol.ready(spec.dtype, product, loss_part, update, finish, scale, block, parameters_part)
 
 
 @kernel
