@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from kernels.schedules import Exponential
 from reference import network as reference
 from reference import optimizer_spec
 from reference.activations import ACTIVATIONS
@@ -14,16 +15,17 @@ CASES = {
     "moons": ((2, 32, 16, 2), "relu", "softmax_cross_entropy", "adam", MOONS),
     "prelu": (
         *((5, 7, 9, 3), ("prelu", "prelu"), "sigmoid_cross_entropy", "nesterov"),
-        {"label_smoothing": 0.1, "weight_decay": 0.05, "beta": 0.8},
+        {"label_smoothing": 0.1, "weight_decay": 0.05, "beta": 0.8, "l2": 0.02, "clip_norm": 0.1},
     ),
     "one layer": ((5, 37), (), "mean_squared_error", "rmsprop", {"rho": 0.8, "eps": 1e-6}),
     "wide output": (
         *((5, 7, 40), "tanh", "softmax_cross_entropy", "momentum"),
-        {"label_smoothing": 0.2, "beta": 0.6},
+        {"label_smoothing": 0.2, "beta": 0.6, "schedule": Exponential(0.7)},
     ),
     "deep": (
         *((3, 5, 4, 6, 3, 2), ("elu", "selu", "sigmoid", "leaky_relu")),
-        *("mean_squared_error", "adagrad", {"weight_decay": 0.1, "eps": 0.01}),
+        *("mean_squared_error", "adagrad"),
+        {"weight_decay": 0.1, "eps": 0.01, "l2": 0.1, "clip_value": 0.02},
     ),
     "one output": ((1, 33, 1), "identity", "sigmoid_cross_entropy", "sgd", {}),
 }

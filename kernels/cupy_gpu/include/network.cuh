@@ -6,9 +6,12 @@
 enum Loss { SOFTMAX_CROSS_ENTROPY, SIGMOID_CROSS_ENTROPY, MEAN_SQUARED_ERROR };
 enum Fault { NONE, BAD_LABEL, BAD_ROW };
 
-// decay: lr times the weight decay.
+// What a step has of its own: the scalars of its rule, and its rate times the weight decay.
+constexpr int DECAY = MOST_SCALARS, STEP_SCALARS = DECAY + 1;
+
+// clip_value, clip_norm: 0 where nothing is clipped.
 struct Settings {
-  real decay, smoothing, one_minus_smoothing;
+  real smoothing, one_minus_smoothing, l2, clip_value, clip_norm;
 };
 
 __device__ inline bool in_unit_interval(real target) { return target >= 0 && target <= 1; }
@@ -53,9 +56,28 @@ struct Rows {
   }
 };
 
-// One parameter by the rule; its gradient and its states lie each `size` elements further on.
-__device__ inline void apply(int rule, real decay, const real* scalars, real* param, int size) {
-  if (decay > 0) *param -= decay * *param;
+// A gradient with L2's share, clipped by value. NaN stays NaN.
+__device__ inline real limited(real grad, real param, const Settings& settings) {
+  const real limit = settings.clip_value;
+  if (settings.l2 > 0) grad += settings.l2 * param;
+  if (limit > 0) grad = grad > limit ? limit : grad < -limit ? -limit : grad;
+  return grad;
+}
+
+// The factor that brings gradients to the limit of their norm, from each thread's share of their
+// squares, for every thread of the block.
+__device__ inline real clip_factor(double squares, real limit) {
+  __shared__ real factor;
+  const double norm = sqrt(block_sum(squares));
+  if (threadIdx.x == 0) factor = norm > limit ? limit / norm : 1;
+  __syncthreads();
+  return factor;
+}
+
+// Decay and the rule on one parameter; its gradient and its states lie each `size` elements
+// further on.
+__device__ inline void apply(int rule, const real* scalars, real* param, int size) {
+  if (scalars[DECAY] > 0) *param -= scalars[DECAY] * *param;
   with_rule(rule, [&](auto chosen) {
     constexpr int STATES = decltype(chosen)::STATES;
     real state[STATES + 1];  // one more: no array is empty

@@ -14,7 +14,7 @@ begin_rows(int data_rows, const void* labels, int label_bytes, const void* order
 }
 
 // Rows first ... first + rows of the order to where the chain reads them: x to `input`, labels to
-// `chosen`, or targets to `targets`; and what else this step has of its own to `clock`: the rule's
+// `chosen`, or targets to `targets`; and what else this step has of its own to `clock`: its
 // scalars, and the share of its loss in the outcome.
 extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
 gather_rows(const real* x, const void* labels, int label_bytes, const void* order, int order_bytes,
@@ -23,8 +23,8 @@ gather_rows(const real* x, const void* labels, int label_bytes, const void* orde
   if (*fault) return;
   const Rows data = {order, order_bytes, labels, label_bytes};
   const long long start = blockIdx.x * THREADS + threadIdx.x, stride = gridDim.x * THREADS;
-  if (start < MOST_SCALARS) clock[start] = scalars[start];
-  if (start == 0) clock[MOST_SCALARS] = share;
+  if (start < STEP_SCALARS) clock[start] = scalars[start];
+  if (start == 0) clock[STEP_SCALARS] = share;
   for (long long i = start; i < (long long)rows * fan_in; i += stride)
     input[i] = x[data.row(first + i / fan_in) * fan_in + i % fan_in];
   if (loss == SOFTMAX_CROSS_ENTROPY)
@@ -65,15 +65,37 @@ right_decisions(int loss, const real* logits, const void* labels, int label_byte
   if (threadIdx.x == 0) counts[blockIdx.x] = right;
 }
 
-// The update rule on all `size` parameters, and this step's loss into the outcome. After a fault
-// nothing changes.
+// All `size` gradients with L2's share, clipped by value; squares[block] = the sum of the block's.
+extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
+limit_gradients(const real* settings_numbers, real* state, int size, double* squares) {
+  const Settings settings = *reinterpret_cast<const Settings*>(settings_numbers);
+  double sum = 0;
+  for (int p = blockIdx.x * THREADS + threadIdx.x; p < size; p += gridDim.x * THREADS) {
+    const real grad = state[size + p] = limited(state[size + p], state[p], settings);
+    sum += double(grad) * grad;
+  }
+  sum = block_sum(sum);
+  if (threadIdx.x == 0) squares[blockIdx.x] = sum;
+}
+
+// The update rule on all `size` parameters, and this step's loss into the outcome. squares: where
+// gradients are clipped by their norm, what limit_gradients has left. After a fault nothing changes.
 extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
 update_all(int rule, const real* settings_numbers, const real* clock, const int* fault, real* state,
-           int size, const real* loss, real* outcome) {
+           int size, const double* squares, int parts, const real* loss, real* outcome) {
   if (*fault) return;
   const Settings settings = *reinterpret_cast<const Settings*>(settings_numbers);
   const int start = blockIdx.x * THREADS + threadIdx.x;
-  if (start == 0) outcome[0] += clock[MOST_SCALARS] * *loss;
-  for (int p = start; p < size; p += gridDim.x * THREADS)
-    apply(rule, settings.decay, clock, state + p, size);
+  if (start == 0) outcome[0] += clock[STEP_SCALARS] * *loss;
+  real factor = 1;
+  if (parts > 0) {
+    double sum = 0;
+    for (int k = threadIdx.x; k < parts; k += THREADS) sum += squares[k];
+    factor = clip_factor(sum, settings.clip_norm);
+  }
+  for (int p = start; p < size; p += gridDim.x * THREADS) {
+    real* grad = state + size + p;
+    *grad = parts > 0 ? *grad * factor : limited(*grad, state[p], settings);
+    apply(rule, clock, state + p, size);
+  }
 }

@@ -161,8 +161,7 @@ __device__ inline real gradient_of(const real* memory, const Layer& layer, int p
 }
 
 // Steps on `batch` rows each until all `count` rows are done. state: parameters, gradients and
-// optimizer state; scalars: the rule's, of each step `scalars_step` further on. outcome = (mean
-// loss, fault): where there is a fault, nothing else is written.
+// optimizer state; scalars: of each step `scalars_step` further on. outcome = (mean loss, fault): where there is a fault, nothing else is written.
 extern "C" __global__ void __launch_bounds__(MOST_THREADS, RESIDENT * THREADS / MOST_THREADS)
 train(const int* plan_numbers, const real* slopes, const real* settings_numbers,
       const real* scalars, int scalars_step, real* state, const real* x, int data_rows,
@@ -186,6 +185,8 @@ train(const int* plan_numbers, const real* slopes, const real* settings_numbers,
   real loss = 0;
   for (int begin = 0, step = 0; begin < count; begin += plan.batch, ++step) {
     const int step_rows = count - begin < plan.batch ? count - begin : plan.batch;
+    const real* chosen = scalars + step * scalars_step;
+    double squares = 0;
     for (int done = 0; done < step_rows; done += plan.chunk) {
       const int rows = step_rows - done < plan.chunk ? step_rows - done : plan.chunk;
       const int first = begin + done, fan_in = input.fan_in;
@@ -211,8 +212,17 @@ train(const int* plan_numbers, const real* slopes, const real* settings_numbers,
         real *param = memory + p, *grad = param + plan.size;
         const real sum = gradient_of(memory, layers[n], p, rows);
         *grad = done > 0 ? *grad + sum : sum;
-        if (done + rows == step_rows)
-          apply(plan.rule, settings.decay, scalars + step * scalars_step, param, plan.size);
+        if (done + rows < step_rows) continue;
+        *grad = limited(*grad, *param, settings);
+        squares += double(*grad) * *grad;
+        if (settings.clip_norm == 0) apply(plan.rule, chosen, param, plan.size);
+      }
+      if (settings.clip_norm > 0 && done + rows == step_rows) {
+        const real factor = clip_factor(squares, settings.clip_norm);
+        for (int p = threadIdx.x; p < plan.size; p += blockDim.x) {
+          memory[p + plan.size] *= factor;
+          apply(plan.rule, chosen, memory + p, plan.size);
+        }
       }
       __syncthreads();  // before the next rows take their place
     }

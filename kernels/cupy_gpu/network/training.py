@@ -29,6 +29,7 @@ SHARED = 46 << 10  # bytes, as MEMORY in network.cu
 MOST_LAYERS = 16  # as in network.cu
 GROUP = 4  # rows that a thread takes at once, as in network.cu
 FEWEST_ROWS = 16  # of a chunk, for the sake of the threads
+STEP_SCALARS = MOST_SCALARS + 1  # as in network.cuh
 AT_HAND = 1024  # steps whose scalars are computed at once
 BAD_LABEL, BAD_ROW = 1, 2
 
@@ -73,24 +74,32 @@ class Block:
 
 
 class Scalars:
-    """The scalars of a network's rule, step by step, on the GPU; most calls find them there."""
+    """The scalars of a network's steps on the GPU; most calls find them there. What a schedule says
+    may change from call to call: it is asked for the steps of a call alone.
+    """
 
     def __init__(self, spec):
-        self._rule, self._settings, self._dtype = RULES[spec.optimizer], spec.settings, spec.dtype
+        self._spec, self._rule = spec, RULES[spec.optimizer]
+        self._differ = self._rule.counts or spec.schedule is not None
         self._first, self._table = 0, None
 
     def of(self, steps, count):
         """(the scalars of `count` steps after the first `steps`, elements from one to the next)."""
-        if not self._rule.counts:  # one row for all steps
+        spec = self._spec
+        if not self._differ:  # one row for all steps
             steps, count = 0, 1
         row = steps - self._first
-        if self._table is None or row < 0 or row + count > len(self._table):
-            table = np.zeros((max(count, AT_HAND if self._rule.counts else 1), MOST_SCALARS))
-            for k, scalars in enumerate(table):
-                found = self._rule.scalars(steps + k + 1, *self._settings.values())
-                scalars[: len(found)] = found
-            self._first, self._table, row = steps, device.asarray(table.astype(self._dtype)), 0
-        return self._table[row:], MOST_SCALARS if self._rule.counts else 0
+        known = self._table is not None and spec.schedule is None
+        if not known or row < 0 or row + count > len(self._table):
+            ahead = self._rule.counts and spec.schedule is None
+            count = max(count, AT_HAND if ahead else 1)
+            others = list(spec.settings.values())[1:]
+            table = np.zeros((count, STEP_SCALARS))
+            for k, (scalars, rate) in enumerate(zip(table, spec.rates(steps, count), strict=True)):
+                found = self._rule.scalars(steps + k + 1, rate, *others)
+                scalars[: len(found)], scalars[MOST_SCALARS] = found, rate * spec.weight_decay
+            self._first, self._table, row = steps, device.asarray(table.astype(spec.dtype)), 0
+        return self._table[row:], STEP_SCALARS if self._differ else 0
 
 
 class Chain:
@@ -118,7 +127,7 @@ class Chain:
         self._dy = [rows(units) for units in spec.sizes[1:]]
         self._chosen = device.asarray(np.zeros(spec.batch, np.int32))
         self._settings = device.asarray(_settings(spec))
-        self._clock = device.asarray(np.zeros(MOST_SCALARS + 1, spec.dtype))
+        self._clock = device.asarray(np.zeros(STEP_SCALARS + 1, spec.dtype))
         self._scalars = Scalars(spec)
         self._loss = device.empty((), spec.dtype)
         self._outcome = device.asarray(np.zeros(2, spec.dtype))
@@ -135,13 +144,15 @@ class Chain:
         outputs, fault = spec.sizes[-1], self._fault
         begin = len(x), *chosen, count, loss, outputs, fault, self._outcome
         device.launch("begin_rows", (), *begin)
-        for step, first in enumerate(range(0, count, spec.batch), steps):
+        starts = range(0, count, spec.batch)
+        scalars, apart = self._scalars.of(steps, len(starts))
+        for step, first in enumerate(starts):
             rows = min(spec.batch, count - first)
             given = x, *chosen, first, rows, spec.sizes[0], outputs, loss, fault
             into = self._x, self._chosen, self._targets, self._clock
-            scalars, _ = self._scalars.of(step, 1)
+            of_step = scalars[step if apart else 0]
             work = rows * max(spec.sizes[0], outputs)
-            device.launch("gather_rows", (work,), *given, *into, scalars, rows / count)
+            device.launch("gather_rows", (work,), *given, *into, of_step, rows / count)
             if self._graph and rows == spec.batch:
                 self._graph.launch()
             else:
@@ -171,8 +182,15 @@ class Chain:
             dense.weight_gradient(inputs[n], dz, dweight, spec.precision)
             if n > 0:
                 dense.input_gradient(dz, weight, self._dy[n - 1][:rows], spec.precision)
+        squares, parts = None, 0
+        if spec.clip_norm:
+            parts = blocks_of("limit_gradients", spec.dtype, spec.size)
+            squares = device.empty(parts, np.dtype(np.float64))
+            limited = self._settings, self._memory, spec.size, squares
+            device.launch("limit_gradients", (spec.size,), *limited)
         given = _rule_and_loss(spec)[0], self._settings, self._clock, self._fault, self._memory
-        device.launch("update_all", (spec.size,), *given, spec.size, self._loss, self._outcome)
+        given = *given, spec.size, squares, parts, self._loss, self._outcome
+        device.launch("update_all", (spec.size,), *given)
 
 
 def chunk_of(spec):
@@ -238,8 +256,8 @@ def _rule_and_loss(spec):
 
 def _settings(spec):
     """As the struct Settings in network.cuh."""
-    decay, smoothing = spec.settings["lr"] * spec.weight_decay, spec.label_smoothing
-    return np.array([decay, smoothing, 1 - smoothing], spec.dtype)
+    smoothing, limits = spec.label_smoothing, (spec.clip_value or 0, spec.clip_norm or 0)
+    return np.array([smoothing, 1 - smoothing, spec.l2, *limits], spec.dtype)
 
 
 def _order(order):

@@ -127,6 +127,7 @@ KERNELS = {
     "gather_rows": Kernel("chain", thread_a_row),
     "target_loss": Kernel("chain", thread_a_row),
     "right_decisions": Kernel("chain", thread_a_row),
+    "limit_gradients": Kernel("chain", thread_a_row),
     "update_all": Kernel("chain", thread_a_row),
     "update": Kernel("optimizers", pieces),
 }
@@ -199,7 +200,8 @@ def _binding(name, dtype, passed):
         parameter, _, _ = parameters[_first_real(name)]
         raise TypeError(f"{name}: {parameter} points to real, got {dtype}")
     kinds = {"int": np.int32, "long long": np.int64, "real": dtype.type}
-    pointed = {"int": np.dtype(np.int32), "real": dtype, "void": None}
+    pointed = {"int": np.dtype(np.int32), "double": np.dtype(np.float64)}
+    pointed |= {"real": dtype, "void": None}
     numbers, pointers = [], []
     for k, (label, kind, points) in enumerate(parameters):
         if points:
