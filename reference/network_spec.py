@@ -171,8 +171,9 @@ def _clipped_bounds(network, gradients, of_gradients, dtype):
     """What the rule is given, and its bounds, given those of the gradients.
 
     The limits of an element move nothing further apart. The factor min(1, clip_norm / norm) errs by
-    the norm's relative error, at most that of the vector, and its own roundings; the squares are
-    added up in float64.
+    the norm's relative error: that of the vector, half the sum's of squares, and 8 roundings of
+    terms, root and factor. No more than 64 numbers are added one after another, in whatever tree,
+    and as many more as there are millions of parameters.
     """
     u, given = unit_roundoff(dtype), network.clipped(gradients)
     if network.l2 > 0:
@@ -185,11 +186,12 @@ def _clipped_bounds(network, gradients, of_gradients, dtype):
     before = network.limited(gradients)
     each = [np.broadcast_to(of_gradients[n].each, g.shape).ravel() for n, g in before.items()]
     norm = np.sqrt(sum((g**2).sum() for g in before.values()))
-    error = np.linalg.norm(np.concatenate(each))
-    if norm + error > network.clip_norm:
+    each = np.concatenate(each)
+    error, roundings = np.linalg.norm(each), (64 + each.size / 2**20) / 2 + 8
+    if norm * (1 + roundings * u) + error > network.clip_norm:
         factor = min(1, network.clip_norm / norm)
         for name, g in before.items():
-            moved = np.abs(g) * factor * (error / norm + 4 * u) + smallest_normal(dtype)
+            moved = np.abs(g) * factor * (error / norm + roundings * u) + smallest_normal(dtype)
             of_gradients[name] = of_gradients[name] * factor + Bound.of(moved)
     return given, of_gradients
 

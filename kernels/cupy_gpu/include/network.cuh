@@ -64,12 +64,19 @@ __device__ inline real limited(real grad, real param, const Settings& settings) 
   return grad;
 }
 
-// The factor that brings gradients to the limit of their norm, from each thread's share of their
+// The square of a gradient in units of the limit of their norm: where it underflows it is nothing
+// beside 1, from where on there is something to clip.
+__device__ inline real square(real grad, const Settings& settings) {
+  const real share = grad / settings.clip_norm;
+  return share * share;
+}
+
+// The factor that brings the gradients' norm to its limit, from each thread's share of their
 // squares, for every thread of the block.
-__device__ inline real clip_factor(double squares, real limit) {
+__device__ inline real clip_factor(real squares) {
   __shared__ real factor;
-  const double norm = sqrt(block_sum(squares));
-  if (threadIdx.x == 0) factor = norm > limit ? limit / norm : 1;
+  squares = block_sum(squares);
+  if (threadIdx.x == 0) factor = squares > 1 ? 1 / sqrt(squares) : real(1);
   __syncthreads();
   return factor;
 }

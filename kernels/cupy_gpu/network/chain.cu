@@ -67,12 +67,12 @@ right_decisions(int loss, const real* logits, const void* labels, int label_byte
 
 // All `size` gradients with L2's share, clipped by value; squares[block] = the sum of the block's.
 extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
-limit_gradients(const real* settings_numbers, real* state, int size, double* squares) {
+limit_gradients(const real* settings_numbers, real* state, int size, real* squares) {
   const Settings settings = *reinterpret_cast<const Settings*>(settings_numbers);
-  double sum = 0;
+  real sum = 0;
   for (int p = blockIdx.x * THREADS + threadIdx.x; p < size; p += gridDim.x * THREADS) {
     const real grad = state[size + p] = limited(state[size + p], state[p], settings);
-    sum += double(grad) * grad;
+    sum += square(grad, settings);
   }
   sum = block_sum(sum);
   if (threadIdx.x == 0) squares[blockIdx.x] = sum;
@@ -82,16 +82,16 @@ limit_gradients(const real* settings_numbers, real* state, int size, double* squ
 // gradients are clipped by their norm, what limit_gradients has left. After a fault nothing changes.
 extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
 update_all(int rule, const real* settings_numbers, const real* clock, const int* fault, real* state,
-           int size, const double* squares, int parts, const real* loss, real* outcome) {
+           int size, const real* squares, int parts, const real* loss, real* outcome) {
   if (*fault) return;
   const Settings settings = *reinterpret_cast<const Settings*>(settings_numbers);
   const int start = blockIdx.x * THREADS + threadIdx.x;
   if (start == 0) outcome[0] += clock[STEP_SCALARS] * *loss;
   real factor = 1;
   if (parts > 0) {
-    double sum = 0;
+    real sum = 0;
     for (int k = threadIdx.x; k < parts; k += THREADS) sum += squares[k];
-    factor = clip_factor(sum, settings.clip_norm);
+    factor = clip_factor(sum);
   }
   for (int p = start; p < size; p += gridDim.x * THREADS) {
     real* grad = state + size + p;

@@ -186,7 +186,7 @@ train(const int* plan_numbers, const real* slopes, const real* settings_numbers,
   for (int begin = 0, step = 0; begin < count; begin += plan.batch, ++step) {
     const int step_rows = count - begin < plan.batch ? count - begin : plan.batch;
     const real* chosen = scalars + step * scalars_step;
-    double squares = 0;
+    real squares = 0;
     for (int done = 0; done < step_rows; done += plan.chunk) {
       const int rows = step_rows - done < plan.chunk ? step_rows - done : plan.chunk;
       const int first = begin + done, fan_in = input.fan_in;
@@ -214,11 +214,13 @@ train(const int* plan_numbers, const real* slopes, const real* settings_numbers,
         *grad = done > 0 ? *grad + sum : sum;
         if (done + rows < step_rows) continue;
         *grad = limited(*grad, *param, settings);
-        squares += double(*grad) * *grad;
-        if (settings.clip_norm == 0) apply(plan.rule, chosen, param, plan.size);
+        if (settings.clip_norm > 0)
+          squares += square(*grad, settings);
+        else
+          apply(plan.rule, chosen, param, plan.size);
       }
       if (settings.clip_norm > 0 && done + rows == step_rows) {
-        const real factor = clip_factor(squares, settings.clip_norm);
+        const real factor = clip_factor(squares);
         for (int p = threadIdx.x; p < plan.size; p += blockDim.x) {
           memory[p + plan.size] *= factor;
           apply(plan.rule, chosen, memory + p, plan.size);

@@ -185,7 +185,7 @@ class Chain:
         squares, parts = None, 0
         if spec.clip_norm:
             parts = blocks_of("limit_gradients", spec.dtype, spec.size)
-            squares = device.empty(parts, np.dtype(np.float64))
+            squares = device.empty(parts, spec.dtype)
             limited = self._settings, self._memory, spec.size, squares
             device.launch("limit_gradients", (spec.size,), *limited)
         given = _rule_and_loss(spec)[0], self._settings, self._clock, self._fault, self._memory

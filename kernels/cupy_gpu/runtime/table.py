@@ -200,8 +200,7 @@ def _binding(name, dtype, passed):
         parameter, _, _ = parameters[_first_real(name)]
         raise TypeError(f"{name}: {parameter} points to real, got {dtype}")
     kinds = {"int": np.int32, "long long": np.int64, "real": dtype.type}
-    pointed = {"int": np.dtype(np.int32), "double": np.dtype(np.float64)}
-    pointed |= {"real": dtype, "void": None}
+    pointed = {"int": np.dtype(np.int32), "real": dtype, "void": None}
     numbers, pointers = [], []
     for k, (label, kind, points) in enumerate(parameters):
         if points:
