@@ -1,11 +1,12 @@
-"""The reference beside PyTorch where that is installed: trajectories of update rules, activations
-and their derivatives, in float64.
+"""The reference beside PyTorch where that is installed: trajectories of update rules and of a
+network, activations and their derivatives, in float64; schedules.
 """
 
 import numpy as np
 import pytest
 
 import reference
+from kernels import schedules
 from reference import optimizer_spec
 from reference.activations import ACTIVATIONS
 from reference.optimizers import RULES
@@ -110,3 +111,75 @@ def test_activation_and_derivative(activation):
     dz = reference.activation_backward(np.ones_like(z), saved, activation, alpha)
     tolerance = 1e-6 if activation in SINGLE else 1e-8
     np.testing.assert_allclose(dz, there.grad.numpy(), rtol=tolerance, atol=1e-12)
+
+
+def test_schedules():
+    """Theirs are asked before the first step and after every other, from a rate of 1."""
+    of = torch.optim.lr_scheduler
+    pairs = [
+        (schedules.StepDecay(7, 0.5), lambda o: of.StepLR(o, 7, 0.5)),
+        (schedules.Exponential(0.9), lambda o: of.ExponentialLR(o, 0.9)),
+        (
+            schedules.CosineRestarts(10, growth=2, lowest=0.1),
+            lambda o: of.CosineAnnealingWarmRestarts(o, 10, 2, eta_min=0.1),
+        ),
+        (schedules.WarmUp(20, 0.25), lambda o: of.LinearLR(o, 0.25, total_iters=20)),
+        (schedules.OneCycle(STEPS), lambda o: of.OneCycleLR(o, 1.0, STEPS, cycle_momentum=False)),
+        (
+            schedules.OneCycle(STEPS, 0.5, 0.1, 1e-3),
+            lambda o: of.OneCycleLR(
+                *(o, 1.0, STEPS), pct_start=0.5, div_factor=10, final_div_factor=100,
+                cycle_momentum=False,
+            ),
+        ),
+    ]  # fmt: skip
+    for ours, make in pairs:
+        optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+        theirs = make(optimizer)
+        for step in range(1, STEPS + 1):
+            (group,) = optimizer.param_groups
+            assert ours(step) == pytest.approx(float(group["lr"]), rel=1e-9), (ours, step)
+            optimizer.step()
+            if step < STEPS:
+                theirs.step()
+
+
+def test_plateau():
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    theirs = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.5, patience=3)
+    ours = schedules.ReduceOnPlateau(factor=0.5, patience=3)
+    for loss in np.random.default_rng(2).uniform(1, 2, STEPS):
+        ours.observe(loss)
+        theirs.step(loss)
+        assert ours(1) == pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-9)
+
+
+def test_a_network_with_penalty_clipping_and_schedule():
+    """Twenty steps; here the penalty is part of what is clipped, and so it is of their loss.
+
+    They divide by the norm + 1e-6.
+    """
+    rng, sizes, l2, limit = np.random.default_rng(3), (6, 9, 4), 0.05, 0.3
+    schedule = schedules.CosineRestarts(6)
+    ours = reference.network.create(
+        *(sizes,), activations="tanh", optimizer="momentum", batch=16, lr=0.1, dtype="float64",
+        l2=l2, clip_norm=limit, schedule=schedule,
+    )  # fmt: skip
+    there = {n: torch.tensor(a, requires_grad=True) for n, a in ours.parameters.items()}
+    optimizer = torch.optim.SGD(there.values(), lr=0.1, momentum=0.9)
+    for step in range(1, 21):
+        x, labels = rng.standard_normal((16, 6)), rng.integers(0, 4, 16)
+        optimizer.param_groups[0]["lr"] = 0.1
+        hidden = torch.tanh(torch.tensor(x) @ there["layer0.weight"] + there["layer0.bias"])
+        logits = hidden @ there["layer1.weight"] + there["layer1.bias"]
+        loss = torch.nn.functional.cross_entropy(logits, torch.tensor(labels))
+        assert ours.step(x, labels) == pytest.approx(float(loss), rel=1e-6)
+        penalty = sum((p**2).sum() for p in there.values())
+        optimizer.zero_grad()
+        (loss + l2 / 2 * penalty).backward()
+        torch.nn.utils.clip_grad_norm_(there.values(), limit)
+        for p in there.values():  # v = beta v + lr g takes the rate into the velocity
+            p.grad *= schedule(step)
+        optimizer.step()
+    for name, p in there.items():
+        np.testing.assert_allclose(ours.parameters[name], p.detach().numpy(), rtol=1e-5)
