@@ -68,6 +68,18 @@ def several(name, value, count):
         raise ValueError(f"{name} must be a tuple of {count} arrays, got {got}")
 
 
+def outputs(out, shapes, dtype, inputs, in_place=()):
+    """The NumPy arrays of the tuple `out`, checked, or new ones; in_place as in `disjoint`."""
+    if out is None:
+        return tuple(np.empty(shape, dtype) for shape in shapes)
+    several("out", out, len(shapes))
+    named = {f"out[{k}]": array for k, array in enumerate(out)}
+    for (name, array), shape in zip(named.items(), shapes, strict=True):
+        written(name, array, np.ndarray, dtype, shape)
+    disjoint(named, inputs, in_place)
+    return tuple(out)
+
+
 def disjoint(outputs, inputs, in_place=()):
     """An output is the very same array as an input that it may replace, or shares no byte with any
     other argument: it would overwrite what is yet to be read.
@@ -133,6 +145,17 @@ def updated(param, grad, states, kind):
     for name, state in states.items():
         written(name, state, kind, param.dtype, param.shape)
     disjoint({"param": param, **states}, {"grad": grad})
+
+
+def maxout(weight, kind, dtype, fan_in, units=None):
+    """(pieces, units) of the weights (fan_in, pieces, units) of a maxout layer."""
+    floating("weight", weight, kind, 3)
+    _, pieces, given = weight.shape
+    if pieces == 0:
+        raise ValueError(f"weight must have at least one piece, got shape {weight.shape}")
+    units = given if units is None else units
+    array("weight", weight, kind, dtype, (fan_in, pieces, units))
+    return pieces, units
 
 
 def labels(name, value, kind, batch):

@@ -8,7 +8,7 @@ import time
 
 import numpy as np
 
-from . import activation_spec, dense, losses, network, optimizer_spec, optimizers
+from . import activation_spec, dense, losses, maxout, network, optimizer_spec, optimizers
 from .activations import activation_backward, activation_forward
 from .dense import dense_backward, dense_forward
 from .losses import (
@@ -17,12 +17,14 @@ from .losses import (
     softmax_cross_entropy,
     sparse_categorical_cross_entropy,
 )
+from .maxout import maxout_backward, maxout_forward
 from .optimizers import *  # noqa: F403  every update rule
 from .spec import Case, Operation, Result
 
 FAMILIES = {
     "activations": activation_spec.OPERATIONS,
     "dense": dense.OPERATIONS,
+    "maxout": maxout.OPERATIONS,
     "losses": losses.OPERATIONS,
     "optimizers": optimizer_spec.OPERATIONS,
 }
@@ -59,6 +61,8 @@ __all__ = [
     "dense_backward",
     "dense_forward",
     "log_softmax",
+    "maxout_backward",
+    "maxout_forward",
     "network",
     "softmax",
     "softmax_cross_entropy",

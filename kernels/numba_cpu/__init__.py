@@ -13,6 +13,7 @@ from .losses import (
     softmax_cross_entropy,
     sparse_categorical_cross_entropy,
 )
+from .maxout import maxout_backward, maxout_forward
 from .optimizers import *  # noqa: F403  every update rule
 
 
@@ -43,6 +44,8 @@ __all__ = [
     "dense_backward",
     "dense_forward",
     "log_softmax",
+    "maxout_backward",
+    "maxout_forward",
     "network",
     "softmax",
     "softmax_cross_entropy",

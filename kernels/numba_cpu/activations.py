@@ -123,15 +123,9 @@ def activation_backward(dy, saved, activation, alpha=None, *, out=None):
             _backward_slopes.ready(dy.dtype)
             _backward_slopes(dy, saved, slopes, out)
         return out
-    if out is None:
-        out = np.empty_like(dy), np.empty_like(slopes)
-    else:
-        arguments.several("out", out, 2)
-        arguments.written("out[0]", out[0], np.ndarray, dy.dtype, dy.shape)
-        arguments.written("out[1]", out[1], np.ndarray, dy.dtype, slopes.shape)
-        outputs = {f"out[{k}]": array for k, array in enumerate(out)}
-        arguments.disjoint(outputs, inputs, [("out[0]", "dy"), ("out[0]", "saved")])
+    in_place = [("out[0]", "dy"), ("out[0]", "saved")]
+    out = arguments.outputs(out, (dy.shape, slopes.shape), dy.dtype, inputs, in_place)
     derivatives.ready(dy.dtype, activation_id)
     _prelu_backward.ready(dy.dtype)
     _prelu_backward(dy, saved, slopes, *out)
-    return tuple(out)
+    return out

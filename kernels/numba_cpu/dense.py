@@ -136,18 +136,9 @@ def dense_backward(
     activation_id, slope, slopes = arguments.activation(
         activation, alpha, units, np.ndarray, dy.dtype
     )
-    shapes = {"out[0]": x.shape, "out[1]": weight.shape, "out[2]": (units,)}
-    if activation == "prelu":
-        shapes["out[3]"] = (units,)
-    if out is None:
-        out = [np.empty(shape, dy.dtype) for shape in shapes.values()]
-    else:
-        arguments.several("out", out, len(shapes))
-        outputs = dict(zip(shapes, out, strict=True))
-        for name, array in outputs.items():
-            arguments.written(name, array, np.ndarray, dy.dtype, shapes[name])
-        inputs = {"dy": dy, "x": x, "weight": weight, "saved": saved, "alpha": slopes}
-        arguments.disjoint(outputs, inputs)
+    shapes = x.shape, weight.shape, *[(units,)] * (2 if activation == "prelu" else 1)
+    inputs = {"dy": dy, "x": x, "weight": weight, "saved": saved, "alpha": slopes}
+    out = arguments.outputs(out, shapes, dy.dtype, inputs)
     gemm.ready(dy.dtype)
     derivatives.ready(dy.dtype, activation_id)
     if slopes is None:
@@ -157,4 +148,4 @@ def dense_backward(
         call = _prelu_backward if activation == "prelu" else _backward_slopes
         call.ready(dy.dtype)
         call(dy, x, weight, saved, slopes, *out)
-    return tuple(out)
+    return out

@@ -309,16 +309,9 @@ def softmax_cross_entropy(logits, labels, *, label_smoothing=0.0, out=None):
     arguments.rows("logits", logits)
     arguments.labels("labels", labels, np.ndarray, len(logits))
     label_smoothing = arguments.number("label_smoothing", label_smoothing, FRACTION)
-    if out is None:
-        out = np.empty((), logits.dtype), np.empty_like(logits)
-    else:
-        arguments.several("out", out, 2)
-        arguments.written("out[0]", out[0], np.ndarray, logits.dtype, ())
-        arguments.written("out[1]", out[1], np.ndarray, logits.dtype, logits.shape)
-        outputs = {"out[0]": out[0], "out[1]": out[1]}
-        inputs = {"logits": logits, "labels": labels}
-        arguments.disjoint(outputs, inputs, [("out[1]", "logits")])
-    loss, dlogits = out
+    inputs = {"logits": logits, "labels": labels}
+    shapes, in_place = ((), logits.shape), [("out[1]", "logits")]
+    loss, dlogits = arguments.outputs(out, shapes, logits.dtype, inputs, in_place)
     _cross_entropy_call.ready(logits.dtype, labels.dtype)
     if not _cross_entropy_call.accepts(logits, labels, label_smoothing, loss, dlogits):
         raise arguments.label_out_of_range("labels", logits.shape[1])

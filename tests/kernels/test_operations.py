@@ -41,6 +41,11 @@ SHARED = {
         *((n, 1, 17) for n in around(3 * rows_a_part(losses.PART + 1, 17))),
         *[(1, 1, 9001), (3, 1, 5000)],
     ],
+    "maxout": [
+        *((n, 3, 100) for n in around(2 * rows_a_part(jit.CHUNK, 200))),
+        *((n, 3, 100) for n in around(2 * rows_a_part(jit.CHUNK, 500))),
+        *[(1, 2, 70_001), (2, 3, 257), (30, 2, 513)],
+    ],
     # One row; few rows; rows read in place and packed; columns one beside whole vectors; depths
     # beyond a block; few columns.
     "dense": [
