@@ -39,7 +39,7 @@ def maxout_backward(dy, x, weight, z, *, out=None):
 
 # --- specification ------------------------------------------------------------
 
-PIECES = (2, 5)  # of the variants
+PIECES = {"two pieces": 2, "five pieces": 5}  # of the variants
 
 
 def _flat(array):
@@ -125,7 +125,7 @@ def _backward_edges(pieces, dtype):
 
 def _operations():
     """Of a gradient's products only the winners' terms count."""
-    for pieces in PIECES:
+    for variant, pieces in PIECES.items():
         yield Operation(
             "maxout_forward",
             maxout_forward,
@@ -140,7 +140,7 @@ def _operations():
             (Result("y"), Result("z")),
             _forward_error,
             partial(_forward_edges, pieces),
-            f"{pieces} pieces",
+            variant,
         )
         yield Operation(
             "maxout_backward",
@@ -154,7 +154,7 @@ def _operations():
             (Result("dx"), Result("dweight"), Result("dbias")),
             _backward_error,
             partial(_backward_edges, pieces),
-            f"{pieces} pieces",
+            variant,
         )
 
 

@@ -26,7 +26,7 @@ CORE = {
         ),
         "variants": ("relu", "tanh", "relu tf32"),
     },
-    "maxout": {"layers": ("digits-64x128", "mnist-784x512"), "variants": ("2 pieces",)},
+    "maxout": {"layers": ("digits-64x128", "mnist-784x512"), "variants": ("two pieces",)},
     "losses": {"layers": ("moons-16x2", "digits-32x10", "mnist-512x10", "wide-2048x2048")},
     "optimizers": {
         "layers": (

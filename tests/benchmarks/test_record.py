@@ -78,6 +78,12 @@ def recorded(**changed):
     return record.record(module=backend(**changed), card=lambda: CARD)
 
 
+def counted(families):
+    """How many of the operations of these families are timed at every batch, how many once."""
+    of_batches = ["batch" in operation.sizes for name in families for operation in FAMILIES[name]]
+    return sum(of_batches), len(of_batches) - sum(of_batches)
+
+
 def test_session(capsys, borders):
     path = recorded()
     text = capsys.readouterr().out
@@ -85,10 +91,10 @@ def test_session(capsys, borders):
     assert "Every operation agrees with the float64 reference, borders included." in text
     assert "not measured: jax.jit: no JAX with CUDA here" in text
     session, run = session_of(path), results.read(path)
-    # A batch: relu twice, dense twice and in TF32, four losses. The update rules, the roofline; two
-    # steps, and their transfers.
-    losses, rules = len(FAMILIES["losses"]), len(FAMILIES["optimizers"])
-    count = (6 + losses) * len(batches()) + rules + 4 + 4
+    # A batch: relu twice, dense twice and in TF32, and more. The roofline; two steps, and their
+    # transfers.
+    of_batches, others = counted(set(FAMILIES) - {"activations", "dense"})
+    count = (6 + of_batches) * len(batches()) + others + 4 + 4
     assert len(session["cells"]) == len(run.times) == count
     assert [e["cell"]["function"] for e in session["cells"][:2]] == ["network_step"] * 2
     assert len(session["borders"]) == 2 * len([*sum(FAMILIES.values(), ())])
@@ -196,8 +202,8 @@ def test_simulated_kernels(capsys, monkeypatch, place):
     path = record.record(module=simulated, card=lambda: CARD)
     session = session_of(path)
     verdicts = [entry["verdict"] for entry in (*session["cells"], *session["crossings"])]
-    losses, rules = len(FAMILIES["losses"]), len(FAMILIES["optimizers"])
-    assert verdicts == [journal.CORRECT] * (losses * len(batches()) + rules + 4 + 4 + 8)
+    of_batches, others = counted(only)
+    assert verdicts == [journal.CORRECT] * (of_batches * len(batches()) + others + 4 + 4 + 8)
     limits = json.loads((path.parent / crossings.LIMITS).read_text())
     assert set(limits["Fake Card 1"]) == {*crossings.PRODUCTS, *crossings.STEPS}
     assert "and for large: of another card, an H200." in capsys.readouterr().out

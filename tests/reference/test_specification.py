@@ -176,9 +176,9 @@ WORK = {
     "dense_forward": {},
     "dense_backward": {},
     # 30 terms a piece, its 10 biases, 10 comparisons of two; x, y; W, b, z of each piece.
-    "maxout_forward": {"2 pieces": (150, 76), "5 pieces": (390, 166)},
+    "maxout_forward": {"two pieces": (150, 76), "five pieces": (390, 166)},
     # 60 terms of winners, their 10 sums, the comparisons; dy, x, dx; W, dW, db, z of each piece.
-    "maxout_backward": {"2 pieces": (140, 112), "5 pieces": (170, 247)},
+    "maxout_backward": {"two pieces": (140, 112), "five pieces": (170, 247)},
     # Of each element: maximum, difference, exp, sum, scale.
     "softmax": {"": (50, 20)},
     # And the difference to the target; two labels of 4 bytes.
