@@ -8,9 +8,19 @@ import time
 
 import numpy as np
 
-from . import activation_spec, dense, losses, network, optimizer_spec, optimizers
+from . import (
+    activation_spec,
+    dense,
+    element_loss_spec,
+    element_losses,
+    losses,
+    network,
+    optimizer_spec,
+    optimizers,
+)
 from .activations import activation_backward, activation_forward
 from .dense import dense_backward, dense_forward
+from .element_losses import *  # noqa: F403  every loss of elements
 from .losses import (
     log_softmax,
     softmax,
@@ -23,7 +33,7 @@ from .spec import Case, Operation, Result
 FAMILIES = {
     "activations": activation_spec.OPERATIONS,
     "dense": dense.OPERATIONS,
-    "losses": losses.OPERATIONS,
+    "losses": (*losses.OPERATIONS, *element_loss_spec.OPERATIONS),
     "optimizers": optimizer_spec.OPERATIONS,
 }
 
@@ -48,6 +58,7 @@ def timer():
 
 
 __all__ = [
+    *element_losses.__all__,
     *optimizers.__all__,
     "FAMILIES",
     "Case",

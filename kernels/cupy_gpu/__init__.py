@@ -5,9 +5,10 @@ work is queued; `synchronize` waits for it. Products are taken in full float32, 
 says, unless precision="tf32" permits less.
 """
 
-from . import network, optimizers
+from . import element_losses, network, optimizers
 from .activations import activation_backward, activation_forward
 from .dense import dense_backward, dense_forward
+from .element_losses import *  # noqa: F403  every loss of elements
 from .losses import (
     log_softmax,
     softmax,
@@ -21,6 +22,7 @@ asarray, to_host = device.asarray, device.to_host
 synchronize, timer = device.synchronize, device.timer
 
 __all__ = [
+    *element_losses.__all__,
     *optimizers.__all__,
     "activation_backward",
     "activation_forward",

@@ -4,9 +4,10 @@ import time
 
 import numpy as np
 
-from . import network, optimizers
+from . import element_losses, network, optimizers
 from .activations import activation_backward, activation_forward
 from .dense import dense_backward, dense_forward
+from .element_losses import *  # noqa: F403  every loss of elements
 from .losses import (
     log_softmax,
     softmax,
@@ -36,6 +37,7 @@ def timer():
 
 
 __all__ = [
+    *element_losses.__all__,
     *optimizers.__all__,
     "activation_backward",
     "activation_forward",

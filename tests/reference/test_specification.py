@@ -131,7 +131,7 @@ def test_hyperparameters_vary_and_defaults_are_one_sample(operation):
     varied = case(3, 4, 5)
     for _ in range(8):
         for name, value in operation.sample(rng, varied).items():
-            if isinstance(value, float | int):
+            if isinstance(value, float | int) or name == "reduction":
                 drawn.setdefault(name, set()).add(value)
     parameters = inspect.signature(operation.function).parameters.values()
     settings = {p.name for p in parameters if p.kind is p.KEYWORD_ONLY} - {"out", "precision"}
@@ -182,6 +182,17 @@ WORK = {
     "log_softmax": {"": (52, 20)},  # the same but for the scale, a difference; a logarithm a row
     # The logarithm and the sum of two rows, of which one element each is read.
     "sparse_categorical_cross_entropy": {"": (4, 3, 8)},
+    # Of an element a difference, its square, the sum, the scaled gradient; three arrays, the loss.
+    "mean_squared_error": {"": (40, 31)},
+    "mean_absolute_error": {"": (40, 31)},  # a magnitude in the square's place; the scale's sign
+    "huber": {"": (70, 31)},  # and a half, the clipped difference, a choice
+    # |x|, exp, 1 + e, /, max, x t, -, log1p, +, the sum; p - t, its scale.
+    "binary_cross_entropy_with_logits": {"": (120, 31)},
+    # Two logarithms, two limits, 1 - t, two products, +, the sum; p - t, 1 - p, *, max, /, scale.
+    "binary_cross_entropy": {"": (150, 31)},
+    "poisson_nll": {"": (60, 31)},  # exp, t x, -, the sum; - t, scale
+    # max, log, x - t, 1 / s, two products, +, the sum; scale; 1 - share, * 1 / s, scale.
+    "gaussian_nll": {"": (120, 51)},
     "sgd": {"": (40, 60)},
     "momentum": {"": (80, 100)},
     "nesterov": {"": (120, 100)},

@@ -122,6 +122,7 @@ KERNELS = {
     "cross_entropy_wide": Kernel("losses", block_a_row),
     "sparse_cross_entropy": Kernel("losses", thread_a_row),
     "total": Kernel("losses", one_block),
+    "element_loss": Kernel("element_losses", pieces),
     "train": Kernel("network", one_block),
     "begin_rows": Kernel("chain", one_block),
     "gather_rows": Kernel("chain", thread_a_row),
