@@ -38,3 +38,17 @@ def out_of_range(fault):
     if fault == VARIANCE_FAULT:
         return ValueError("variance must be at least 0, got one below")
     return arguments.label_out_of_range("labels", fault)
+
+
+def of_classes(class_weights, ignore_index, kind, dtype, classes):
+    """Checks both; returns (whether a label is ignored, which)."""
+    if class_weights is not None:
+        arguments.array("class_weights", class_weights, kind, dtype, (classes,))
+    if ignore_index is None:
+        return 0, 0
+    if isinstance(ignore_index, bool) or not hasattr(ignore_index, "__index__"):
+        got = arguments.type_name(type(ignore_index))
+        raise TypeError(f"ignore_index must be an integer or None, got {got}")
+    if not -(2**63) <= ignore_index < 2**63:
+        raise ValueError(f"ignore_index must be an int64, got {ignore_index}")
+    return 1, int(ignore_index)

@@ -27,13 +27,15 @@ from .losses import (
     softmax_cross_entropy,
     sparse_categorical_cross_entropy,
 )
+from .nll import OPERATIONS as nll_spec
+from .nll import nll
 from .optimizers import *  # noqa: F403  every update rule
 from .spec import Case, Operation, Result
 
 FAMILIES = {
     "activations": activation_spec.OPERATIONS,
     "dense": dense.OPERATIONS,
-    "losses": (*losses.OPERATIONS, *element_loss_spec.OPERATIONS),
+    "losses": (*losses.OPERATIONS, *nll_spec, *element_loss_spec.OPERATIONS),
     "optimizers": optimizer_spec.OPERATIONS,
 }
 
@@ -71,6 +73,7 @@ __all__ = [
     "dense_forward",
     "log_softmax",
     "network",
+    "nll",
     "softmax",
     "softmax_cross_entropy",
     "sparse_categorical_cross_entropy",

@@ -41,7 +41,7 @@ CORE = {
 }
 
 
-CORE |= {name: {"layers": ()} for name in ELEMENT_LOSSES}
+CORE |= {name: {"layers": ()} for name in ("nll", *ELEMENT_LOSSES)}
 TIMED_LOSSES = "mean_squared_error", "binary_cross_entropy_with_logits", "gaussian_nll"
 CORE |= {name: {"layers": ("mnist-512x10",)} for name in TIMED_LOSSES}
 

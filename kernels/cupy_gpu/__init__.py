@@ -15,6 +15,7 @@ from .losses import (
     softmax_cross_entropy,
     sparse_categorical_cross_entropy,
 )
+from .nll import nll
 from .optimizers import *  # noqa: F403  every update rule
 from .runtime import device
 
@@ -31,6 +32,7 @@ __all__ = [
     "dense_forward",
     "log_softmax",
     "network",
+    "nll",
     "softmax",
     "softmax_cross_entropy",
     "sparse_categorical_cross_entropy",

@@ -14,6 +14,7 @@ from .losses import (
     softmax_cross_entropy,
     sparse_categorical_cross_entropy,
 )
+from .nll import nll
 from .optimizers import *  # noqa: F403  every update rule
 
 
@@ -46,6 +47,7 @@ __all__ = [
     "dense_forward",
     "log_softmax",
     "network",
+    "nll",
     "softmax",
     "softmax_cross_entropy",
     "sparse_categorical_cross_entropy",

@@ -113,6 +113,29 @@ def test_activation_and_derivative(activation):
     np.testing.assert_allclose(dz, there.grad.numpy(), rtol=tolerance, atol=1e-12)
 
 
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("ignored", [None, 2, -100])
+def test_nll(ignored, weighted, reduction):
+    """Also where every label is ignored: the mean is NaN there, the gradient 0."""
+    rng = np.random.default_rng(4)
+    y, labels = rng.standard_normal((40, 5)), rng.integers(0, 5, 40)
+    labels[:7] = labels[:7] if ignored is None else ignored
+    weights = rng.random(5) if weighted else None
+    for given in (labels, np.full(40, 2 if ignored is None else ignored)):
+        there = torch.tensor(y, requires_grad=True)
+        theirs = torch.nn.functional.nll_loss(
+            *(there, torch.tensor(given), torch.tensor(weights) if weighted else None),
+            ignore_index=-1 if ignored is None else ignored,
+            reduction=reduction,
+        )
+        theirs.sum().backward()
+        settings = {"class_weights": weights, "ignore_index": ignored, "reduction": reduction}
+        loss, gradient = reference.nll(y, given, **settings)
+        np.testing.assert_allclose(loss, theirs.detach().numpy(), rtol=1e-12)
+        np.testing.assert_allclose(gradient, there.grad.numpy(), rtol=1e-12)
+
+
 # A loss of elements -> (its name in torch.nn.functional, its settings there).
 LOSSES = {
     "mean_squared_error": ("mse_loss", {}),

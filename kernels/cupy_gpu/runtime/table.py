@@ -123,6 +123,8 @@ KERNELS = {
     "sparse_cross_entropy": Kernel("losses", thread_a_row),
     "total": Kernel("losses", one_block),
     "element_loss": Kernel("element_losses", pieces),
+    "label_weights": Kernel("nll", thread_a_row),
+    "nll": Kernel("nll", thread_a_row),
     "train": Kernel("network", one_block),
     "begin_rows": Kernel("chain", one_block),
     "gather_rows": Kernel("chain", thread_a_row),
