@@ -1,4 +1,4 @@
-"""Times softmax and the cross-entropy losses."""
+"""Times softmax and the losses."""
 
 from .suites.suite import suites
 

@@ -89,6 +89,59 @@ LOSSES = {
     "mean_squared_error": MEAN_SQUARED_ERROR,
 }
 
+# --- losses of elements ---------------------------------------------------------------------------
+
+SQUARED, ABSOLUTE, HUBER, LOGISTIC, BERNOULLI, POISSON, GAUSSIAN = range(7)
+REDUCTIONS = {"none": 0, "mean": 1, "sum": 2}
+
+
+@dataclass(frozen=True)
+class ElementLoss:
+    """A loss of every prediction by its target, and its derivative.
+
+    id             of its kernels
+    prediction     the name of its first argument
+    setting        the name and the range of its number, where it has one
+    fractions      whether targets are from 0 to 1
+    variance       whether it takes the variance of every prediction, and returns its derivative
+    exponentials   whether it takes an exponential or a logarithm: it is worth a thread earlier
+    """
+
+    id: int
+    prediction: str = "prediction"
+    setting: tuple[str, Number] | None = None
+    fractions: bool = False
+    variance: bool = False
+    exponentials: bool = False
+
+    @property
+    def arrays(self) -> tuple[str, ...]:
+        """The names of the arrays that it takes."""
+        return (self.prediction, "target", *["variance"] * self.variance)
+
+    @property
+    def may_replace(self) -> list[tuple[str, str]]:
+        """The pairs (output, input) of what may be one array: a gradient, what it is by."""
+        return [("out[1]", self.prediction), *[("out[2]", "variance")] * self.variance]
+
+
+_DELTA, _LEAST = Number(1.0, low=ABOVE_ZERO), Number(1e-6, low=ABOVE_ZERO)
+ELEMENT_LOSSES = {
+    "mean_squared_error": ElementLoss(SQUARED),
+    "mean_absolute_error": ElementLoss(ABSOLUTE),
+    "huber": ElementLoss(HUBER, setting=("delta", _DELTA)),
+    "binary_cross_entropy_with_logits": ElementLoss(
+        LOGISTIC, "logits", fractions=True, exponentials=True
+    ),
+    "binary_cross_entropy": ElementLoss(
+        BERNOULLI, "probability", fractions=True, exponentials=True
+    ),
+    "poisson_nll": ElementLoss(POISSON, "log_rate", exponentials=True),
+    "gaussian_nll": ElementLoss(
+        GAUSSIAN, "mean", setting=("eps", _LEAST), variance=True, exponentials=True
+    ),
+}
+
 
 # --- update rules ---------------------------------------------------------------------------------
 

@@ -8,9 +8,20 @@ import time
 
 import numpy as np
 
-from . import activation_spec, dense, losses, maxout, network, optimizer_spec, optimizers
+from . import (
+    activation_spec,
+    dense,
+    element_loss_spec,
+    element_losses,
+    losses,
+    maxout,
+    network,
+    optimizer_spec,
+    optimizers,
+)
 from .activations import activation_backward, activation_forward
 from .dense import dense_backward, dense_forward
+from .element_losses import *  # noqa: F403  every loss of elements
 from .losses import (
     log_softmax,
     softmax,
@@ -18,6 +29,8 @@ from .losses import (
     sparse_categorical_cross_entropy,
 )
 from .maxout import maxout_backward, maxout_forward
+from .nll import OPERATIONS as nll_spec
+from .nll import nll
 from .optimizers import *  # noqa: F403  every update rule
 from .spec import Case, Operation, Result
 
@@ -25,7 +38,7 @@ FAMILIES = {
     "activations": activation_spec.OPERATIONS,
     "dense": dense.OPERATIONS,
     "maxout": maxout.OPERATIONS,
-    "losses": losses.OPERATIONS,
+    "losses": (*losses.OPERATIONS, *nll_spec, *element_loss_spec.OPERATIONS),
     "optimizers": optimizer_spec.OPERATIONS,
 }
 
@@ -50,6 +63,7 @@ def timer():
 
 
 __all__ = [
+    *element_losses.__all__,
     *optimizers.__all__,
     "FAMILIES",
     "Case",
@@ -64,6 +78,7 @@ __all__ = [
     "maxout_backward",
     "maxout_forward",
     "network",
+    "nll",
     "softmax",
     "softmax_cross_entropy",
     "sparse_categorical_cross_entropy",

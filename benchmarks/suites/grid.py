@@ -7,13 +7,15 @@ import os
 from pathlib import Path
 
 import kernels
+from kernels.catalog import ELEMENT_LOSSES
 
 from . import workloads
 
 # The core grid, in float32 and at all five batch sizes. An elementwise function knows only fan_out;
 # in a dense layer one cheap and one transcendental activation stand for all, and the first in TF32
 # where there are tensor cores. The losses are timed on the output layers, where they are used, and
-# on one with many classes.
+# on one with many classes. What is said of a function goes before what is said of its family: of
+# the losses of elements a cheap one, one with exponentials and one with a variance stand for all.
 CORE = {
     "activations": {"layers": ("digits-64x128", "mnist-512x512")},
     "dense": {
@@ -40,9 +42,15 @@ CORE = {
 }
 
 
+CORE |= {name: {"layers": ()} for name in ("nll", *ELEMENT_LOSSES)}
+TIMED_LOSSES = "mean_squared_error", "binary_cross_entropy_with_logits", "gaussian_nll"
+CORE |= {name: {"layers": ("mnist-512x10",)} for name in TIMED_LOSSES}
+
+
 def axes(family, operations):
     """The parameters of a function's suite, backend last; what does not apply is left out."""
-    core = {} if _everything() else CORE.get(family, {})
+    function = next(iter(operations.values())).name
+    core = {} if _everything() else CORE.get(function, CORE.get(family, {}))
     layers = core.get("layers", tuple(workloads.layers()))
     variants = [v for v in operations if v in core.get("variants", operations)]
     found = {}

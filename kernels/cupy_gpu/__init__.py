@@ -5,9 +5,10 @@ work is queued; `synchronize` waits for it. Products are taken in full float32, 
 says, unless precision="tf32" permits less.
 """
 
-from . import network, optimizers
+from . import element_losses, network, optimizers
 from .activations import activation_backward, activation_forward
 from .dense import dense_backward, dense_forward
+from .element_losses import *  # noqa: F403  every loss of elements
 from .losses import (
     log_softmax,
     softmax,
@@ -15,6 +16,7 @@ from .losses import (
     sparse_categorical_cross_entropy,
 )
 from .maxout import maxout_backward, maxout_forward
+from .nll import nll
 from .optimizers import *  # noqa: F403  every update rule
 from .runtime import device
 
@@ -22,6 +24,7 @@ asarray, to_host = device.asarray, device.to_host
 synchronize, timer = device.synchronize, device.timer
 
 __all__ = [
+    *element_losses.__all__,
     *optimizers.__all__,
     "activation_backward",
     "activation_forward",
@@ -32,6 +35,7 @@ __all__ = [
     "maxout_backward",
     "maxout_forward",
     "network",
+    "nll",
     "softmax",
     "softmax_cross_entropy",
     "sparse_categorical_cross_entropy",

@@ -40,7 +40,7 @@ def softmax_cross_entropy(logits, labels, *, label_smoothing=0.0, out=None):
     inputs, may_replace = {"logits": logits, "labels": labels}, [("out[1]", "logits")]
     loss, dlogits = outputs(out, [(), logits.shape], logits.dtype, inputs, may_replace)
     kernel, *across = _by_width("cross_entropy", classes)
-    sums = _partial(loss, kernel, rows, classes)
+    sums = partial_sums(loss, kernel, rows, classes)
     given = logits, labels, labels.itemsize, sums, dlogits, device.fault(), rows, classes
     settings = label_smoothing, 1 - label_smoothing, 1 / rows
     device.launch(kernel, (rows, classes), *given, *settings, *across)
@@ -56,7 +56,7 @@ def sparse_categorical_cross_entropy(probabilities, labels, *, out=None):
     arguments.labels("labels", labels, device.ndarray, rows)
     inputs = {"probabilities": probabilities, "labels": labels}
     loss = output(out, (), probabilities.dtype, inputs)
-    sums = _partial(loss, "sparse_cross_entropy", rows)
+    sums = partial_sums(loss, "sparse_cross_entropy", rows)
     given = probabilities, labels, labels.itemsize, sums, device.fault(), rows, classes, 1 / rows
     device.launch("sparse_cross_entropy", (rows,), *given)
     finish(sums, loss)
@@ -68,7 +68,7 @@ def _by_width(kernel, classes):
     return (f"{kernel}_narrow", lanes(classes)) if classes <= NARROW else (f"{kernel}_wide",)
 
 
-def _partial(loss, kernel, *work):
+def partial_sums(loss, kernel, *work):
     """Where the blocks leave their sums: in `loss` itself where there is only one block."""
     count = blocks_of(kernel, loss.dtype, *work)
     return loss if count == 1 else device.empty(count, loss.dtype)

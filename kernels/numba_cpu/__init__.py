@@ -4,9 +4,10 @@ import time
 
 import numpy as np
 
-from . import network, optimizers
+from . import element_losses, network, optimizers
 from .activations import activation_backward, activation_forward
 from .dense import dense_backward, dense_forward
+from .element_losses import *  # noqa: F403  every loss of elements
 from .losses import (
     log_softmax,
     softmax,
@@ -14,6 +15,7 @@ from .losses import (
     sparse_categorical_cross_entropy,
 )
 from .maxout import maxout_backward, maxout_forward
+from .nll import nll
 from .optimizers import *  # noqa: F403  every update rule
 
 
@@ -37,6 +39,7 @@ def timer():
 
 
 __all__ = [
+    *element_losses.__all__,
     *optimizers.__all__,
     "activation_backward",
     "activation_forward",
@@ -47,6 +50,7 @@ __all__ = [
     "maxout_backward",
     "maxout_forward",
     "network",
+    "nll",
     "softmax",
     "softmax_cross_entropy",
     "sparse_categorical_cross_entropy",

@@ -131,7 +131,7 @@ def test_float64_arithmetic_is_seen():
 
 
 @pytest.mark.parametrize(("dtype", "load"), [("float32", "v4.f32"), ("float64", "v2.f64")])
-@pytest.mark.parametrize("file", ["activations", "dense", "optimizers"])
+@pytest.mark.parametrize("file", ["activations", "dense", "element_losses", "optimizers"])
 def test_pieces_are_moved_by_one_instruction(file, dtype, load):
     text = ptx(table.source(file), dtype)
     assert re.search(rf"ld\.global\.(nc\.)?{load}", text)

@@ -89,7 +89,7 @@ def test_exponentials_end_in_zero_and_infinity(dtype, highest):
 
 
 def test_elementary_functions_are_as_accurate_as_stated():
-    """Against longdouble: exp and expm1 below 2 ulp, tanh and log1p below 3."""
+    """Against longdouble: exp and expm1 below 2 ulp, tanh, log and log1p below 3."""
     from numba import njit
 
     from kernels.numba_cpu.codegen import elementary
@@ -115,6 +115,9 @@ def test_elementary_functions_are_as_accurate_as_stated():
         assert errors(elementary.expm1, np.expm1, near) < 2
         assert errors(elementary.log1p, np.log1p, -wide / -lowest) < 3
         assert errors(elementary.log1p, np.log1p, np.abs(near)) < 3
+        assert errors(elementary.log, np.log, np.exp(rng.permutation([*wide, *-wide]))) < 3
+        assert errors(elementary.log, np.log, 1 + near[np.abs(near) < 0.99] / 2) < 3
+        assert errors(elementary.log, np.log, np.exp(wide[:1000] - 10)) < 3  # also subnormal
         assert errors(elementary.tanh, np.tanh, wide / 4) < 3
         assert errors(elementary.tanh, np.tanh, near) < 3
 

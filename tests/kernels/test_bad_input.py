@@ -10,6 +10,7 @@ import pytest
 from conftest import as_tuple, case, on_device
 
 import reference
+from kernels.catalog import ELEMENT_LOSSES
 
 OPERATIONS = {
     str(operation): operation for family in reference.FAMILIES.values() for operation in family
@@ -19,6 +20,9 @@ NUMBERS = {
     "lr": (-0.1, np.nan, np.inf, "fast", None),
     **dict.fromkeys(("beta", "beta1", "beta2", "rho", "label_smoothing"), FRACTION),
     "eps": (0.0, -1e-8, np.nan, "small", None),
+    "delta": (0.0, -1.0, np.nan, np.inf, "far", None),
+    "ignore_index": (1.5, "first", True, 2**63),
+    "reduction": ("average", "", "Mean", None, 3, True, ["mean"], np.array("mean")),
     "step": (0, -1, 1.5, "first", True, None),
     "activation": ("relu6", "", None, 3),
     "precision": ("tf16", "", "TF32", 32, True, ("tf32",), np.array("tf32")),
@@ -72,6 +76,8 @@ def test_every_argument_is_checked(fast_backend, name):
         sets_shapes = position == 0 and not fixed
         if isinstance(good, np.ndarray):
             bad_values = list(bad_arrays(fast_backend, good, sets_shapes))
+            if parameters[argument].default is None:  # which may be left out
+                bad_values.remove(("nothing", None))
         else:
             bad_values = [(repr(bad), bad) for bad in NUMBERS.get(argument, ())]
         for what, bad in bad_values:
@@ -157,6 +163,8 @@ MAY_REPLACE = {
     "softmax": {("out", "logits")},
     "log_softmax": {("out", "logits")},
     "softmax_cross_entropy": {("out[1]", "logits")},
+    "nll": {("out[1]", "log_probabilities")},
+    **{name: set(declared.may_replace) for name, declared in ELEMENT_LOSSES.items()},
 }
 
 

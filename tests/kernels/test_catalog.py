@@ -8,13 +8,13 @@ import pytest
 
 import reference
 from kernels import catalog
-from reference import activations, network
+from reference import activations, element_losses, network
 
 CUDA = Path(__file__).resolve().parents[2] / "kernels" / "cupy_gpu" / "include"
 
 
 def test_ids_count_from_zero():
-    for kind in (catalog.ACTIVATIONS, catalog.RULES):
+    for kind in (catalog.ACTIVATIONS, catalog.RULES, catalog.ELEMENT_LOSSES):
         ids = {entry.id for entry in kind.values()}
         assert ids == set(range(len(ids)))
     assert list(catalog.LOSSES.values()) == list(range(len(catalog.LOSSES)))
@@ -42,6 +42,7 @@ def test_initial_weights_are_the_references():
 
 def test_losses_and_rules_are_the_references():
     assert list(catalog.LOSSES) == list(network.LOSSES)
+    assert list(catalog.ELEMENT_LOSSES) == element_losses.__all__
     assert {name: rule.states for name, rule in catalog.RULES.items()} == network.STATES
 
 
@@ -53,6 +54,24 @@ def test_signatures_of_rules(name):
     assert list(parameters) == ["param", "grad", *rule.states, *counted, *rule.settings]
     for setting, number in list(rule.settings.items())[1:]:  # a network has no default rate
         assert parameters[setting].default == number.default, setting
+
+
+@pytest.mark.parametrize("name", catalog.ELEMENT_LOSSES)
+def test_signatures_of_losses_of_elements(name):
+    """Arrays, the number where there is one, reduction, out; gradients of all but the target."""
+    declared = catalog.ELEMENT_LOSSES[name]
+    parameters = inspect.signature(getattr(reference, name)).parameters
+    setting, number = declared.setting or (None, None)
+    named = [*declared.arrays, *[setting] * bool(setting), "reduction", "out"]
+    assert list(parameters) == named
+    if setting:
+        assert parameters[setting].default == number.default
+    (operation,) = (o for o in reference.FAMILIES["losses"] if o.name == name)
+    gradients = [f"d{array}" for array in declared.arrays if array != "target"]
+    assert [result.name for result in operation.results] == ["loss", *gradients]
+    assert declared.may_replace == [
+        (f"out[{k}]", gradient[1:]) for k, gradient in enumerate(gradients, 1)
+    ]
 
 
 def enum(file, name):
@@ -74,6 +93,9 @@ def test_cuda_has_the_same_ids():
     assert [getattr(catalog, name) for name in ways] == list(range(len(ways)))
     assert {a.id for a in catalog.ACTIVATIONS.values()} <= set(range(len(ways)))
     assert sorted(cases("activations.cuh", "with_activation")) == sorted(ways)
+    elements = enum("element_losses.cuh", "ElementLoss")
+    assert [getattr(catalog, name) for name in elements] == list(range(len(elements)))
+    assert cases("element_losses.cuh", "with_element_loss") == elements
     rules = sorted(catalog.RULES, key=lambda name: catalog.RULES[name].id)
     assert enum("rules.cuh", "Rule") == [name.upper() for name in rules]
     assert cases("rules.cuh", "with_rule") == enum("rules.cuh", "Rule")
@@ -93,11 +115,12 @@ def test_cuda_has_room_for_every_rule():
 
 
 def test_numba_has_a_function_for_every_id():
-    from kernels.numba_cpu import activation_rows, optimizers
+    from kernels.numba_cpu import activation_rows, element_loss_parts, optimizers
 
     for kind, tables in (
         (catalog.ACTIVATIONS, (activation_rows.activations, activation_rows.derivatives)),
         (catalog.RULES, (optimizers.parts, optimizers.counts)),
+        (catalog.ELEMENT_LOSSES, (element_loss_parts.losses,)),
     ):
         for table in tables:
             assert set(table.functions) == {entry.id for entry in kind.values()}

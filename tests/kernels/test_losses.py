@@ -72,7 +72,7 @@ def test_label_out_of_range(fast_backend, bad, integer):
         labels = np.zeros(700, integer)
         labels[position] = bad
         there = fast_backend.asarray(labels)
-        for name in ("softmax_cross_entropy", "sparse_categorical_cross_entropy"):
+        for name in ("softmax_cross_entropy", "sparse_categorical_cross_entropy", "nll"):
             with pytest.raises(ValueError, match=r"labels must be in 0 \.\.\. 9"):
                 _call_and_wait(fast_backend, name, values, there)
 

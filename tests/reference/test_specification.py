@@ -131,16 +131,17 @@ def test_hyperparameters_vary_and_defaults_are_one_sample(operation):
     varied = case(3, 4, 5)
     for _ in range(8):
         for name, value in operation.sample(rng, varied).items():
-            if isinstance(value, float | int):
+            if isinstance(value, float | int) or name == "reduction":
                 drawn.setdefault(name, set()).add(value)
     parameters = inspect.signature(operation.function).parameters.values()
-    settings = {p.name for p in parameters if p.kind is p.KEYWORD_ONLY} - {"out", "precision"}
+    settings = {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
+    settings -= {"out", "precision", "class_weights"}
     settings |= {"alpha"} if operation.variant in ("leaky_relu", "elu") else set()
-    hard = operation.variant == "hard"  # labels that are not smoothed
-    assert all(len(drawn[name]) > 1 for name in settings if not hard)
+    fixed = {"hard": {"label_smoothing"}, "plain": {"ignore_index"}}.get(operation.variant, set())
+    assert all(len(drawn[name]) > 1 for name in settings - fixed)
     plain = reference.Case("test", varied.sizes, vary=False)
     for name, value in operation.sample(rng, plain).items():
-        if name in drawn and name not in ("step", "lr", "label_smoothing"):
+        if name in drawn and name not in ("step", "lr", "label_smoothing", "ignore_index"):
             assert value == inspect.signature(operation.function).parameters[name].default
 
 
@@ -186,6 +187,19 @@ WORK = {
     "log_softmax": {"": (52, 20)},  # the same but for the scale, a difference; a logarithm a row
     # The logarithm and the sum of two rows, of which one element each is read.
     "sparse_categorical_cross_entropy": {"": (4, 3, 8)},
+    # The sum of two rows' losses; with weights also two products and the sum of the weights.
+    "nll": {"plain": (2, 13, 8), "weighted": (8, 18, 8)},
+    # Of an element a difference, its square, the sum, the scaled gradient; three arrays, the loss.
+    "mean_squared_error": {"": (40, 31)},
+    "mean_absolute_error": {"": (40, 31)},  # a magnitude in the square's place; the scale's sign
+    "huber": {"": (70, 31)},  # and a half, the clipped difference, a choice
+    # |x|, exp, 1 + e, /, max, x t, -, log1p, +, the sum; p - t, its scale.
+    "binary_cross_entropy_with_logits": {"": (120, 31)},
+    # Two logarithms, two limits, 1 - t, two products, +, the sum; p - t, 1 - p, *, max, /, scale.
+    "binary_cross_entropy": {"": (150, 31)},
+    "poisson_nll": {"": (60, 31)},  # exp, t x, -, the sum; - t, scale
+    # max, log, x - t, 1 / s, two products, +, the sum; scale; 1 - share, * 1 / s, scale.
+    "gaussian_nll": {"": (120, 51)},
     "sgd": {"": (40, 60)},
     "momentum": {"": (80, 100)},
     "nesterov": {"": (120, 100)},
@@ -239,6 +253,8 @@ def test_bytes_are_those_of_the_arrays(operation, dtype):
     arrays = {k: a for k, a in inputs.items() if isinstance(a, np.ndarray) and k != unread}
     if operation.name == "sparse_categorical_cross_entropy":
         arrays["probabilities"] = arrays["probabilities"][:, 0]  # one of each row
+    if operation.name == "nll":
+        arrays["log_probabilities"] = arrays["log_probabilities"][:, 0]
     results = [
         np.asarray(array).astype(result.dtype or dtype)
         for array, result in zip(operation.oracle(inputs), operation.results, strict=True)

@@ -1,5 +1,5 @@
 """The reference beside PyTorch where that is installed: trajectories of update rules and of a
-network, activations and their derivatives, in float64; schedules.
+network, activations and losses with their derivatives, in float64; schedules.
 """
 
 import numpy as np
@@ -7,7 +7,7 @@ import pytest
 
 import reference
 from kernels import schedules
-from reference import optimizer_spec
+from reference import element_loss_spec, optimizer_spec
 from reference.activations import ACTIVATIONS
 from reference.optimizers import RULES
 
@@ -43,7 +43,8 @@ COUNTERPARTS = {
     ),
 }
 ALONE = {"lion", "delta_bar_delta"}  # torch.optim has none
-SINGLE = {"asgd", "nadam", "hard_sigmoid", "celu"}  # PyTorch keeps a number of these in float32
+# PyTorch keeps a number of these in float32.
+SINGLE = {"asgd", "nadam", "hard_sigmoid", "celu", "binary_cross_entropy"}
 
 
 def test_every_rule_is_compared_or_has_no_counterpart():
@@ -183,3 +184,66 @@ def test_a_network_with_penalty_clipping_and_schedule():
         optimizer.step()
     for name, p in there.items():
         np.testing.assert_allclose(ours.parameters[name], p.detach().numpy(), atol=1e-6)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("ignored", [None, 2, -100])
+def test_nll(ignored, weighted, reduction):
+    """Also where every label is ignored: the mean is NaN there, the gradient 0."""
+    rng = np.random.default_rng(4)
+    y, labels = rng.standard_normal((40, 5)), rng.integers(0, 5, 40)
+    labels[:7] = labels[:7] if ignored is None else ignored
+    weights = rng.random(5) if weighted else None
+    for given in (labels, np.full(40, 2 if ignored is None else ignored)):
+        there = torch.tensor(y, requires_grad=True)
+        theirs = torch.nn.functional.nll_loss(
+            *(there, torch.tensor(given), torch.tensor(weights) if weighted else None),
+            ignore_index=-1 if ignored is None else ignored,
+            reduction=reduction,
+        )
+        theirs.sum().backward()
+        settings = {"class_weights": weights, "ignore_index": ignored, "reduction": reduction}
+        loss, gradient = reference.nll(y, given, **settings)
+        np.testing.assert_allclose(loss, theirs.detach().numpy(), rtol=1e-12)
+        np.testing.assert_allclose(gradient, there.grad.numpy(), rtol=1e-12)
+
+
+# A loss of elements -> (its name in torch.nn.functional, its settings there).
+LOSSES = {
+    "mean_squared_error": ("mse_loss", {}),
+    "mean_absolute_error": ("l1_loss", {}),
+    "huber": ("huber_loss", {"delta": 0.7}),
+    "binary_cross_entropy_with_logits": ("binary_cross_entropy_with_logits", {}),
+    "binary_cross_entropy": ("binary_cross_entropy", {}),
+    "poisson_nll": ("poisson_nll_loss", {}),
+    "gaussian_nll": ("gaussian_nll_loss", {"eps": 0.4}),
+}
+
+
+def test_every_loss_of_elements_is_compared():
+    assert list(LOSSES) == reference.element_losses.__all__
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("operation", element_loss_spec.OPERATIONS, ids=str)
+def test_loss_of_elements_and_gradients(operation, reduction):
+    """Some errors are 0 and at the kinks, probabilities certain, variances below eps."""
+    counterpart, settings = LOSSES[operation.name]
+    case = reference.Case("torch", {"batch": 20, "fan_out": 30}, "float64", vary=False)
+    inputs = operation.sample(np.random.default_rng(3), case)
+    first, second, *_ = inputs.values()
+    edges = {"huber": (0.7, 0.0), "binary_cross_entropy": (1.0, 1.0)}
+    first[0, :2], second[0, :2] = edges.get(operation.name, (1.0, 1.0))
+    first[1, :4], second[1, :4] = (0, 1, 0, 1), (0, 0, 1, 1)
+    there = {k: torch.tensor(v, requires_grad=k != "target") for k, v in inputs.items()}
+    theirs = getattr(torch.nn.functional, counterpart)(
+        *there.values(), **settings, reduction=reduction
+    )
+    theirs.sum().backward()
+    loss, *gradients = operation.function(**inputs, **settings, reduction=reduction)
+    np.testing.assert_allclose(loss, theirs.detach().numpy(), rtol=1e-12, atol=1e-15)
+    wanted = [tensor.grad.numpy() for tensor in there.values() if tensor.requires_grad]
+    tolerance = 1e-8 if operation.name in SINGLE else 1e-12
+    for ours, expected in zip(gradients, wanted, strict=True):
+        np.testing.assert_allclose(ours, expected, rtol=tolerance, atol=1e-15)

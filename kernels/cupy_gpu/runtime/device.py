@@ -8,7 +8,8 @@ import cupy
 import numpy as np
 from cupy._core._scalar import CScalar
 
-from ...arguments import Unavailable, label_out_of_range
+from ...arguments import Unavailable
+from ...loss_arguments import out_of_range
 from . import table
 
 ndarray, empty = cupy.ndarray, cupy.empty
@@ -32,14 +33,14 @@ def to_host(array):
 def synchronize():
     """Wait until all work is done. Raises Unavailable where there is no GPU.
 
-    Raises ValueError for labels out of range in the work since the last call: the labels are on the
-    GPU, so this one check of an argument comes late. The losses concerned are NaN.
+    Raises ValueError for labels, targets or variances out of range in the work since the last call:
+    they are on the GPU, so this one check of an argument comes late. The losses concerned are NaN.
     """
     _require_gpu()
     cupy.cuda.runtime.deviceSynchronize()
-    if _fault_word.cache_info().currsize and (classes := int(_fault_word())):
+    if _fault_word.cache_info().currsize and (found := int(_fault_word())):
         _fault_word().fill(0)
-        raise label_out_of_range("labels", classes)
+        raise out_of_range(found)
 
 
 def timer():
@@ -149,7 +150,7 @@ _first_use = threading.Lock()
 
 
 def fault():
-    """The word on the GPU where kernels leave the number of classes that a label did not fit."""
+    """The word on the GPU where kernels leave what they found out of range: see loss_arguments."""
     with _first_use:  # two threads would make two words, and one fault would be lost
         return _fault_word()
 

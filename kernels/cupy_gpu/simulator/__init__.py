@@ -18,7 +18,8 @@ import weakref
 
 import numpy as np
 
-from ...arguments import Unavailable, label_out_of_range, one_of, type_name
+from ...arguments import Unavailable, one_of, type_name
+from ...loss_arguments import out_of_range
 from ..runtime import table
 from . import build
 from .memory import Arena, Exposed, Memory
@@ -100,11 +101,11 @@ class Device:
         return array.ctypes.data
 
     def synchronize(self):
-        """Raises ValueError for labels out of range in the work since the last call."""
-        classes = int(self.fault_word)
+        """Raises ValueError for what was out of range in the work since the last call."""
+        found = int(self.fault_word)
         self.fault_word[...] = 0
-        if classes:
-            raise label_out_of_range("labels", classes)
+        if found:
+            raise out_of_range(found)
 
     def matmul(self, a, b, *, out, precision=None):
         """NumPy's product; forbidden, as cuBLAS is, while a graph is captured."""
@@ -137,7 +138,7 @@ class Device:
         return self.captured.arena is not None
 
     def fault(self):
-        """Where kernels leave the number of classes that a label did not fit."""
+        """Where kernels leave what they found out of range: see loss_arguments."""
         return self.fault_word
 
     def launch(self, name, work, *arguments):

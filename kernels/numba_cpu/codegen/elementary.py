@@ -1,9 +1,10 @@
-"""exp, expm1, tanh, log1p and the largest of an array, in forms that LLVM vectorises.
+"""exp, expm1, tanh, log, log1p and the largest of an array, in forms that LLVM vectorises.
 
 math.exp in a Numba loop is a scalar library call. The functions here rest on one range reduction:
 x = k ln 2 + r with |r| <= ln(2) / 2, so that exp(x) = 2^k (1 + q) with q = expm1(r), a Taylor
 polynomial whose remainder is below a quarter of a rounding error. 2^k is written straight into the
-exponent bits. exp and expm1 err by less than 2 ulp, tanh by less than 3; NaN stays NaN.
+exponent bits. exp and expm1 err by less than 2 ulp, tanh and log by less than 3; NaN stays
+NaN.
 Source: Muller, Elementary Functions, 3rd ed., Birkhaeuser 2016, ch. 11.
 """
 
@@ -40,6 +41,10 @@ class _Format:
         terms = math.ceil((info.nmant + 4) / math.log2(9))
         self.atanh = tuple(dtype(2 / (2 * n + 1)) for n in range(1, terms))
         self.one, self.two, self.infinity = map(dtype, (1, 2, math.inf))
+        # log: what subnormal numbers are scaled by, and the bits of the number to count from.
+        self.smallest, self.shift, self.scale = info.tiny, dtype(info.bits), dtype(2.0**info.bits)
+        self.shifter_bits = self.shifter.view(integer)
+        self.root_half = dtype(math.sqrt(0.5)).view(integer)
         self.dtype = dtype
         self.sign_shift = integer(info.bits - 1)
         self.magnitude = integer(np.iinfo(integer).max)
@@ -132,6 +137,11 @@ def log1p(x):
     return np.log1p(x)
 
 
+def log(x):
+    """log(x), -inf of 0, NaN below."""
+    return np.log(x)
+
+
 def largest(x):
     """The largest element of a 1-D array, or NaN if there is a positive NaN.
 
@@ -206,3 +216,27 @@ def _log1p(x):
         return s * (square * series(square)) + two * s
 
     return log1p
+
+
+@overload(log, jit_options=FMA | {"forceinline": True})
+def _log(x):
+    """k log 2 + log(1 + d), with x = 2^k (1 + d) and 1 + d between the roots of 1/2 and of 2."""
+    f = _FORMATS[x]
+    series, high, low = polynomial(*f.atanh), f.ln2_high, f.ln2_low
+    one, two, infinity, mantissa, integer = f.one, f.two, f.infinity, f.mantissa, type(f.mantissa)
+    smallest, shift, scale, root_half = f.smallest, f.shift, f.scale, f.root_half
+    shifter, shifter_bits = f.shifter, f.shifter_bits
+
+    def log(x):
+        bits = _bits(x * scale if x < smallest else x)
+        k = integer(integer(bits - root_half) >> mantissa)
+        exponent = _from_bits(integer(k + shifter_bits)) - shifter
+        exponent = exponent - shift if x < smallest else exponent
+        d = _from_bits(integer(bits - integer(k << mantissa))) - one
+        s = d / (two + d)
+        square = s * s
+        y = exponent * high + (exponent * low + (s * (square * series(square)) + two * s))
+        y = y if x < infinity else x
+        return (-infinity if x == 0 else infinity - infinity) if x <= 0 else y
+
+    return log

@@ -1,0 +1,54 @@
+"""What the backends share of the losses: checks of arguments that no other function has."""
+
+from . import arguments
+from .catalog import ELEMENT_LOSSES, REDUCTIONS
+
+# What a GPU's kernel leaves where it found a value out of range: the number of classes that a label
+# did not fit, or one of these.
+FRACTION_FAULT, VARIANCE_FAULT = -1, -2
+
+
+def shapes(inputs, reduction, kind):
+    """The shapes of the results of a loss of elements, whose arrays, by their names, it checks."""
+    (first, prediction), *others = inputs.items()
+    arguments.floating(first, prediction, kind)
+    if prediction.size == 0:
+        raise ValueError(f"{first} must have at least one element, got shape {prediction.shape}")
+    for name, array in others:
+        arguments.array(name, array, kind, prediction.dtype, prediction.shape)
+    arguments.one_of("reduction", reduction, REDUCTIONS)
+    return (prediction.shape if reduction == "none" else (), *[prediction.shape] * len(others))
+
+
+def setting(name, value):
+    """The number of a loss of elements as a float, where it has one."""
+    declared = ELEMENT_LOSSES[name].setting
+    return arguments.number(declared[0], value, declared[1]) if declared else 0.0
+
+
+def element_out_of_range(name):
+    """The error of a value that the loss of elements of this name does not take."""
+    return out_of_range(FRACTION_FAULT if ELEMENT_LOSSES[name].fractions else VARIANCE_FAULT)
+
+
+def out_of_range(fault):
+    """The error of what a kernel found out of range."""
+    if fault == FRACTION_FAULT:
+        return ValueError("target must be from 0 to 1, got one outside")
+    if fault == VARIANCE_FAULT:
+        return ValueError("variance must be at least 0, got one below")
+    return arguments.label_out_of_range("labels", fault)
+
+
+def of_classes(class_weights, ignore_index, kind, dtype, classes):
+    """Checks both; returns (whether a label is ignored, which)."""
+    if class_weights is not None:
+        arguments.array("class_weights", class_weights, kind, dtype, (classes,))
+    if ignore_index is None:
+        return 0, 0
+    if isinstance(ignore_index, bool) or not hasattr(ignore_index, "__index__"):
+        got = arguments.type_name(type(ignore_index))
+        raise TypeError(f"ignore_index must be an integer or None, got {got}")
+    if not -(2**63) <= ignore_index < 2**63:
+        raise ValueError(f"ignore_index must be an int64, got {ignore_index}")
+    return 1, int(ignore_index)
