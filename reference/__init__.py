@@ -8,9 +8,10 @@ import time
 
 import numpy as np
 
-from . import activation_spec, dense, losses, network, optimizer_spec, optimizers
+from . import activation_spec, dense, initializers, losses, network, optimizer_spec, optimizers
 from .activations import activation_backward, activation_forward
 from .dense import dense_backward, dense_forward
+from .initializers import initialize
 from .losses import (
     log_softmax,
     softmax,
@@ -25,6 +26,7 @@ FAMILIES = {
     "dense": dense.OPERATIONS,
     "losses": losses.OPERATIONS,
     "optimizers": optimizer_spec.OPERATIONS,
+    "initializers": initializers.OPERATIONS,
 }
 
 
@@ -58,6 +60,7 @@ __all__ = [
     "asarray",
     "dense_backward",
     "dense_forward",
+    "initialize",
     "log_softmax",
     "network",
     "softmax",

@@ -13,7 +13,7 @@ from . import workloads
 # The core grid, in float32 and at all five batch sizes. An elementwise function knows only fan_out;
 # in a dense layer one cheap and one transcendental activation stand for all, and the first in TF32
 # where there are tensor cores. The losses are timed on the output layers, where they are used, and
-# on one with many classes.
+# on one with many classes. A normal and a uniform initialiser stand for all.
 CORE = {
     "activations": {"layers": ("digits-64x128", "mnist-512x512")},
     "dense": {
@@ -25,6 +25,10 @@ CORE = {
             "wide-2048x2048",
         ),
         "variants": ("relu", "tanh", "relu tf32"),
+    },
+    "initializers": {
+        "layers": ("digits-64x128", "mnist-512x512", "wide-2048x2048"),
+        "variants": ("he_normal", "he_uniform"),
     },
     "losses": {"layers": ("moons-16x2", "digits-32x10", "mnist-512x10", "wide-2048x2048")},
     "optimizers": {

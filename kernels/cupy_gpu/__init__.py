@@ -8,6 +8,7 @@ says, unless precision="tf32" permits less.
 from . import network, optimizers
 from .activations import activation_backward, activation_forward
 from .dense import dense_backward, dense_forward
+from .initializers import initialize
 from .losses import (
     log_softmax,
     softmax,
@@ -27,6 +28,7 @@ __all__ = [
     "asarray",
     "dense_backward",
     "dense_forward",
+    "initialize",
     "log_softmax",
     "network",
     "softmax",

@@ -7,6 +7,7 @@ import numpy as np
 from . import network, optimizers
 from .activations import activation_backward, activation_forward
 from .dense import dense_backward, dense_forward
+from .initializers import initialize
 from .losses import (
     log_softmax,
     softmax,
@@ -42,6 +43,7 @@ __all__ = [
     "asarray",
     "dense_backward",
     "dense_forward",
+    "initialize",
     "log_softmax",
     "network",
     "softmax",
