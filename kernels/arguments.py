@@ -7,7 +7,7 @@ wrong shape, memory layout or value; each message names the argument, what it go
 
 import numpy as np
 
-from .catalog import ABOVE_ZERO, ACTIVATIONS, SLOPES
+from .catalog import ABOVE_ZERO, ACTIVATIONS, SEEDS, SLOPES, STREAMS
 
 FLOATS = (np.dtype("float32"), np.dtype("float64"))
 INTEGERS = (np.dtype("int32"), np.dtype("int64"))
@@ -196,11 +196,22 @@ def number(name, value, allowed):
 
 def step(name, value):
     """The value as an integer that counts from 1."""
+    return integer(name, value, 1)
+
+
+def integer(name, value, low, high=None):
+    """The value as an integer, low <= value, and value < high where that is given."""
     if isinstance(value, bool) or not hasattr(value, "__index__"):
         raise TypeError(f"{name} must be an integer, got {type_name(type(value))}")
-    if value < 1:
-        raise ValueError(f"{name} must be at least 1, got {value}")
+    if value < low or (high is not None and value >= high):
+        below = "" if high is None else f" and below {high}"
+        raise ValueError(f"{name} must be at least {low}{below}, got {value}")
     return int(value)
+
+
+def random_numbers(seed, stream):
+    """(seed, stream) as integers: which numbers of the generator are drawn."""
+    return integer("seed", seed, 0, SEEDS), integer("stream", stream, 0, STREAMS)
 
 
 def activation(name, alpha, units, kind, dtype):

@@ -1,4 +1,4 @@
-"""What several rooms must agree on, declared once: activations, losses, update rules.
+"""What several rooms must agree on, declared once: activations, losses, update rules, initialisers.
 
 An id is what compiled code, Numba's and CUDA's alike, is told; the ids of a kind count from 0.
 Equations and sources stand in `reference`, functions by these names in every backend.
@@ -288,3 +288,48 @@ RULES = {
     "delta_bar_delta": Rule(DELTA_BAR_DELTA, ("trend", "rate"), _BARS, _of_delta_bar_delta),
     "asgd": Rule(ASGD, ("average",), _ASGD, _of_asgd, counts=True),
 }
+
+
+# --- initialisers ---------------------------------------------------------------------------------
+
+CONSTANT, UNIFORM, NORMAL, SPARSE_NORMAL, ORTHOGONAL = range(5)
+LARGEST = 1e38  # of a number that float32 holds as well
+
+
+@dataclass(frozen=True)
+class Initializer:
+    """How initial weights are made.
+
+    distribution   the id of its kernels
+    scale          scale(fan_in, fan_out): the standard deviation of NORMAL, the limit of UNIFORM
+    value          the range of its number: the constant, the gain of ORTHOGONAL, the inputs of a
+                   unit of SPARSE_NORMAL, an integer and fan_in at most
+    """
+
+    distribution: int
+    scale: Callable | None = None
+    value: Number | None = None
+
+
+def _by_inputs(distribution, share):
+    return Initializer(distribution, lambda fan_in, fan_out: math.sqrt(share / fan_in))
+
+
+def _by_both(distribution, share):
+    return Initializer(distribution, lambda fan_in, fan_out: math.sqrt(share / (fan_in + fan_out)))
+
+
+INITIALIZERS = {
+    "zeros": Initializer(CONSTANT, lambda fan_in, fan_out: 0.0),
+    "constant": Initializer(CONSTANT, value=Number(low=-LARGEST, high=LARGEST)),
+    "he_normal": _by_inputs(NORMAL, 2),
+    "he_uniform": _by_inputs(UNIFORM, 6),
+    "glorot_normal": _by_both(NORMAL, 2),
+    "glorot_uniform": _by_both(UNIFORM, 6),
+    "lecun_normal": _by_inputs(NORMAL, 1),
+    "lecun_uniform": _by_inputs(UNIFORM, 3),
+    "fan_in_uniform": _by_inputs(UNIFORM, 1),
+    "sparse_normal": Initializer(SPARSE_NORMAL, value=Number(15, low=1)),
+    "orthogonal": Initializer(ORTHOGONAL, value=Number(1.0, low=ABOVE_ZERO, high=LARGEST)),
+}
+SEEDS, STREAMS = 1 << 64, 1 << 32  # how many there are

@@ -13,6 +13,7 @@ from . import (
     dense,
     element_loss_spec,
     element_losses,
+    initializers,
     losses,
     maxout,
     network,
@@ -22,6 +23,7 @@ from . import (
 from .activations import activation_backward, activation_forward
 from .dense import dense_backward, dense_forward
 from .element_losses import *  # noqa: F403  every loss of elements
+from .initializers import initialize
 from .losses import (
     log_softmax,
     softmax,
@@ -40,6 +42,7 @@ FAMILIES = {
     "maxout": maxout.OPERATIONS,
     "losses": (*losses.OPERATIONS, *nll_spec, *element_loss_spec.OPERATIONS),
     "optimizers": optimizer_spec.OPERATIONS,
+    "initializers": initializers.OPERATIONS,
 }
 
 
@@ -74,6 +77,7 @@ __all__ = [
     "asarray",
     "dense_backward",
     "dense_forward",
+    "initialize",
     "log_softmax",
     "maxout_backward",
     "maxout_forward",

@@ -4,8 +4,8 @@ The bounds are forward bounds of the standard model of floating-point arithmetic
 fl(a op b) = (a op b)(1 + d), |d| <= u (N. J. Higham, Accuracy and Stability of Numerical
 Algorithms, 2nd ed., SIAM 2002, ch. 2 and 3), with these assumptions about a kernel:
 
-- exp, expm1, log and tanh are correct to ELEMENTARY * u (4 ulp: numpy's vectorised float32 log
-  states 3.83 ulp and its exp 2.52, CUDA's math library 1 to 2),
+- exp, expm1, log, tanh, and sin and cos of angles up to pi / 4, are correct to ELEMENTARY * u (4
+  ulp: numpy's vectorised float32 log states 3.83 ulp and its exp 2.52, CUDA's math library 1 to 2),
 - a sum of n terms may be taken in any order; its error grows as min(n, SIGMAS sqrt(n)) u: the first
   is the worst case, the second holds with probability above 1 - 2 n exp(-SIGMAS^2 / 2) for
   independent roundings (Higham and Mary, A New Approach to Probabilistic Rounding Error Analysis,

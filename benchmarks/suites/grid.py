@@ -14,8 +14,9 @@ from . import workloads
 # The core grid, in float32 and at all five batch sizes. An elementwise function knows only fan_out;
 # in a dense layer one cheap and one transcendental activation stand for all, and the first in TF32
 # where there are tensor cores. The losses are timed on the output layers, where they are used, and
-# on one with many classes. What is said of a function goes before what is said of its family: of
-# the losses of elements a cheap one, one with exponentials and one with a variance stand for all.
+# on one with many classes. What is said of a function goes before what is said of its family: of the
+# losses of elements a cheap one, one with exponentials and one with a variance stand for all, of the
+# initialisers a normal and a uniform one.
 CORE = {
     "activations": {"layers": ("digits-64x128", "mnist-512x512")},
     "dense": {
@@ -29,6 +30,10 @@ CORE = {
         "variants": ("relu", "tanh", "relu tf32"),
     },
     "maxout": {"layers": ("digits-64x128", "mnist-784x512"), "variants": ("two pieces",)},
+    "initializers": {
+        "layers": ("digits-64x128", "mnist-512x512", "wide-2048x2048"),
+        "variants": ("he_normal", "he_uniform"),
+    },
     "losses": {"layers": ("moons-16x2", "digits-32x10", "mnist-512x10", "wide-2048x2048")},
     "optimizers": {
         "layers": (

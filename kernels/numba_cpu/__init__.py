@@ -8,6 +8,7 @@ from . import element_losses, network, optimizers
 from .activations import activation_backward, activation_forward
 from .dense import dense_backward, dense_forward
 from .element_losses import *  # noqa: F403  every loss of elements
+from .initializers import initialize
 from .losses import (
     log_softmax,
     softmax,
@@ -46,6 +47,7 @@ __all__ = [
     "asarray",
     "dense_backward",
     "dense_forward",
+    "initialize",
     "log_softmax",
     "maxout_backward",
     "maxout_forward",

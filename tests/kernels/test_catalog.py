@@ -46,6 +46,19 @@ def test_losses_and_rules_are_the_references():
     assert {name: rule.states for name, rule in catalog.RULES.items()} == network.STATES
 
 
+def test_initializers_are_the_references():
+    """Names, scales and defaults."""
+    theirs = reference.initializers
+    assert tuple(catalog.INITIALIZERS) == theirs.INITIALIZERS
+    for name, declared in catalog.INITIALIZERS.items():
+        assert (declared.scale is None) == (declared.value is not None), name
+        if name in theirs.SCALES:
+            assert declared.scale(35, 9) == theirs.SCALES[name](35, 9), name
+            law = catalog.NORMAL if name.endswith("normal") else catalog.UNIFORM
+            assert declared.distribution == law, name
+    assert catalog.INITIALIZERS["sparse_normal"].value.default == theirs.CONNECTIONS
+
+
 @pytest.mark.parametrize("name", catalog.RULES)
 def test_signatures_of_rules(name):
     """Parameters, gradients, states, the step where the rule counts; then its settings."""

@@ -136,12 +136,14 @@ def test_hyperparameters_vary_and_defaults_are_one_sample(operation):
     parameters = inspect.signature(operation.function).parameters.values()
     settings = {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
     settings -= {"out", "precision", "class_weights"}
+    valueless = operation.variant in ("zeros", *reference.initializers.SCALES)
+    settings -= {"value"} if valueless else set()
     settings |= {"alpha"} if operation.variant in ("leaky_relu", "elu") else set()
     fixed = {"hard": {"label_smoothing"}, "plain": {"ignore_index"}}.get(operation.variant, set())
     assert all(len(drawn[name]) > 1 for name in settings - fixed)
-    plain = reference.Case("test", varied.sizes, vary=False)
+    plain, others = reference.Case("test", varied.sizes, vary=False), ("ignore_index", "value")
     for name, value in operation.sample(rng, plain).items():
-        if name in drawn and name not in ("step", "lr", "label_smoothing", "ignore_index"):
+        if name in drawn and name not in (*others, "step", "lr", "label_smoothing"):
             assert value == inspect.signature(operation.function).parameters[name].default
 
 
@@ -221,6 +223,16 @@ WORK = {
     "asgd": {"": (140, 100)},  # 2 for the decay, 2 for p, 3 for the average
     "lion": {"": (220, 100)},  # 3 for the direction, its sign, lr, p -, 2 for the decay, 3 for m
 }
+# 15 weights are written, none is read. A uniform one takes a factor and a shift; a pair of normal
+# ones logarithm, factor, root, angle, cosine, sine, two products: half of it each. Of a sparse unit
+# all three inputs are connected, and each needs six. Q of a matrix 5 x 3: 36 (5 - 1), its signs.
+WORK["initialize"] = {
+    **dict.fromkeys(("zeros", "constant"), (0, 15)),
+    **dict.fromkeys(("he_uniform", "glorot_uniform", "lecun_uniform", "fan_in_uniform"), (30, 15)),
+    **dict.fromkeys(("he_normal", "glorot_normal", "lecun_normal"), (60, 15)),
+    "sparse_normal": (90, 15),
+    "orthogonal": (36 * 4 + 15 + 60, 15),
+}
 for name, (forward, backward, alphas) in ACTIVATIONS.items():
     read = 0 if name == "identity" else 10 + alphas
     written = 5 if name == "prelu" else 0  # dalpha
@@ -250,6 +262,7 @@ def test_bytes_are_those_of_the_arrays(operation, dtype):
     given = case(6, 5, 7, dtype)
     inputs = operation.sample(np.random.default_rng(2), given)
     unread = "saved" if str(operation).endswith("backward[identity]") else None
+    unread = "weight" if operation.name == "initialize" else unread
     arrays = {k: a for k, a in inputs.items() if isinstance(a, np.ndarray) and k != unread}
     if operation.name == "sparse_categorical_cross_entropy":
         arrays["probabilities"] = arrays["probabilities"][:, 0]  # one of each row

@@ -42,6 +42,11 @@ def pieces(itemsize, n):
     return (blocks(n, THREADS * 16 // itemsize),), (THREADS,)
 
 
+def fours(itemsize, n):
+    """One thread for every 4 of n elements, which share a block of random words."""
+    return (blocks(n, THREADS * 4),), (THREADS,)
+
+
 def columns(itemsize, units, chunks):
     """Blocks of (columns, rows); the rows are split between this many of them."""
     across = lanes(units)
@@ -114,6 +119,10 @@ KERNELS = {
     "input_gradient_64": Kernel("dense", partial(tiles, 64)),
     "weight_gradient_32": Kernel("dense", partial(tiles, 32)),
     "weight_gradient_64": Kernel("dense", partial(tiles, 64)),
+    "fill_constant": Kernel("initializers", pieces),
+    "fill_uniform": Kernel("initializers", fours),
+    "fill_normal": Kernel("initializers", fours),
+    "connect_units": Kernel("initializers", thread_a_row),
     "softmax_narrow": Kernel("losses", lanes_a_row),
     "softmax_wide": Kernel("losses", block_a_row),
     "log_softmax_narrow": Kernel("losses", lanes_a_row),
@@ -204,7 +213,7 @@ def _binding(name, dtype, passed):
     if dtype.name not in REALS:
         parameter, _, _ = parameters[_first_real(name)]
         raise TypeError(f"{name}: {parameter} points to real, got {dtype}")
-    kinds = {"int": np.int32, "long long": np.int64, "real": dtype.type}
+    kinds = {"int": np.int32, "unsigned": np.uint32, "long long": np.int64, "real": dtype.type}
     pointed = {"int": np.dtype(np.int32), "real": dtype, "void": None}
     numbers, pointers = [], []
     for k, (label, kind, points) in enumerate(parameters):

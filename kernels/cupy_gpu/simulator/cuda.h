@@ -124,6 +124,18 @@ inline int atomicExch(int* address, int value) {
 inline float normcdf(float z) { return erfc(z * -M_SQRT1_2) / 2; }
 inline double normcdf(double z) { return erfcl(z * -sqrtl(0.5L)) / 2; }
 
+// sin and cos of pi x, the multiple of a quarter turn taken off exactly.
+template <class T> void sincospi(T x, T* sine, T* cosine) {
+  const T quarter = rint(2 * x), angle = M_PIl * (x - quarter / 2);
+  T s = sin(angle), c = cos(angle);
+  if (fmod(quarter, T(2)) != 0) {
+    const T swapped = s;
+    s = c, c = -swapped;
+  }
+  const bool half = fmod(fabs(quarter), T(4)) >= 2;
+  *sine = half ? -s : s, *cosine = half ? -c : c;
+}
+
 inline float __int_as_float(int bits) {
   float value;
   memcpy(&value, &bits, sizeof value);
