@@ -14,9 +14,9 @@ from . import workloads
 # The core grid, in float32 and at all five batch sizes. An elementwise function knows only fan_out;
 # in a dense layer one cheap and one transcendental activation stand for all, and the first in TF32
 # where there are tensor cores. The losses are timed on the output layers, where they are used, and
-# on one with many classes. What is said of a function goes before what is said of its family: of the
-# losses of elements a cheap one, one with exponentials and one with a variance stand for all, of the
-# initialisers a normal and a uniform one.
+# on one with many classes. What is said of a function goes before what is said of its family: of
+# the losses of elements a cheap one, one with exponentials and one with a variance stand for all,
+# of the initialisers a normal and a uniform one.
 CORE = {
     "activations": {"layers": ("digits-64x128", "mnist-512x512")},
     "dense": {
