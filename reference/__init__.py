@@ -8,7 +8,7 @@ import time
 
 import numpy as np
 
-from . import activation_spec, dense, losses, network, optimizer_spec, optimizers
+from . import activation_spec, dense, losses, network, optimizer_spec, optimizers, statistics_spec
 from .activations import activation_backward, activation_forward
 from .dense import dense_backward, dense_forward
 from .losses import (
@@ -19,12 +19,21 @@ from .losses import (
 )
 from .optimizers import *  # noqa: F403  every update rule
 from .spec import Case, Operation, Result
+from .statistics import (
+    connection_sparsity,
+    global_norm,
+    histogram,
+    saturation,
+    sparsity,
+    unit_activity,
+)
 
 FAMILIES = {
     "activations": activation_spec.OPERATIONS,
     "dense": dense.OPERATIONS,
     "losses": losses.OPERATIONS,
     "optimizers": optimizer_spec.OPERATIONS,
+    "statistics": statistics_spec.OPERATIONS,
 }
 
 
@@ -56,14 +65,20 @@ __all__ = [
     "activation_backward",
     "activation_forward",
     "asarray",
+    "connection_sparsity",
     "dense_backward",
     "dense_forward",
+    "global_norm",
+    "histogram",
     "log_softmax",
     "network",
+    "saturation",
     "softmax",
     "softmax_cross_entropy",
     "sparse_categorical_cross_entropy",
+    "sparsity",
     "synchronize",
     "timer",
     "to_host",
+    "unit_activity",
 ]

@@ -13,7 +13,7 @@ from . import workloads
 # The core grid, in float32 and at all five batch sizes. An elementwise function knows only fan_out;
 # in a dense layer one cheap and one transcendental activation stand for all, and the first in TF32
 # where there are tensor cores. The losses are timed on the output layers, where they are used, and
-# on one with many classes.
+# on one with many classes. Statistics read an array once: the largest, from memory, says it all.
 CORE = {
     "activations": {"layers": ("digits-64x128", "mnist-512x512")},
     "dense": {
@@ -36,6 +36,7 @@ CORE = {
             "wide-2048x2048",
         )
     },
+    "statistics": {"layers": ("wide-2048x2048",), "variants": ("", "tanh")},
 }
 
 

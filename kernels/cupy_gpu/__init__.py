@@ -16,6 +16,14 @@ from .losses import (
 )
 from .optimizers import *  # noqa: F403  every update rule
 from .runtime import device
+from .statistics import (
+    connection_sparsity,
+    global_norm,
+    histogram,
+    saturation,
+    sparsity,
+    unit_activity,
+)
 
 asarray, to_host = device.asarray, device.to_host
 synchronize, timer = device.synchronize, device.timer
@@ -25,14 +33,20 @@ __all__ = [
     "activation_backward",
     "activation_forward",
     "asarray",
+    "connection_sparsity",
     "dense_backward",
     "dense_forward",
+    "global_norm",
+    "histogram",
     "log_softmax",
     "network",
+    "saturation",
     "softmax",
     "softmax_cross_entropy",
     "sparse_categorical_cross_entropy",
+    "sparsity",
     "synchronize",
     "timer",
     "to_host",
+    "unit_activity",
 ]

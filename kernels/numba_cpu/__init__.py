@@ -14,6 +14,14 @@ from .losses import (
     sparse_categorical_cross_entropy,
 )
 from .optimizers import *  # noqa: F403  every update rule
+from .statistics import (
+    connection_sparsity,
+    global_norm,
+    histogram,
+    saturation,
+    sparsity,
+    unit_activity,
+)
 
 
 def asarray(host):
@@ -40,14 +48,20 @@ __all__ = [
     "activation_backward",
     "activation_forward",
     "asarray",
+    "connection_sparsity",
     "dense_backward",
     "dense_forward",
+    "global_norm",
+    "histogram",
     "log_softmax",
     "network",
+    "saturation",
     "softmax",
     "softmax_cross_entropy",
     "sparse_categorical_cross_entropy",
+    "sparsity",
     "synchronize",
     "timer",
     "to_host",
+    "unit_activity",
 ]

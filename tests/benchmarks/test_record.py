@@ -85,10 +85,10 @@ def test_session(capsys, borders):
     assert "Every operation agrees with the float64 reference, borders included." in text
     assert "not measured: jax.jit: no JAX with CUDA here" in text
     session, run = session_of(path), results.read(path)
-    # A batch: relu twice, dense twice and in TF32, four losses. The update rules, the roofline; two
-    # steps, and their transfers.
+    # A batch: relu twice, dense twice and in TF32, four losses, activity and saturation of units.
+    # The update rules, other statistics, the roofline; two steps, and their transfers.
     losses, rules = len(FAMILIES["losses"]), len(FAMILIES["optimizers"])
-    count = (6 + losses) * len(batches()) + rules + 4 + 4
+    count = (6 + losses + 3) * len(batches()) + rules + 4 + 4 + 4
     assert len(session["cells"]) == len(run.times) == count
     assert [e["cell"]["function"] for e in session["cells"][:2]] == ["network_step"] * 2
     assert len(session["borders"]) == 2 * len([*sum(FAMILIES.values(), ())])

@@ -104,6 +104,8 @@ def busy():
         operation(name, batch=1500, units=300)
     for name in ("sgd", "adam"):
         operation(name, units=5000)
+    for name in ("sparsity", "unit_activity", "histogram", "global_norm"):
+        operation(name, batch=1500, units=5000)
     network("step", (20, 200, 180, 4))
     network("epoch", (64, 128, 64, 10))
 """
@@ -167,6 +169,7 @@ def test_first_calls_of_activations_compile(tmp_path, function, activation):
         *["dense_backward[rectifier]", "activation_backward[rectifier]", "softmax", "adam"],
         *["softmax_cross_entropy[hard]", "sparse_categorical_cross_entropy", "sgd", "momentum"],
         *["nesterov", "adagrad", "rmsprop", "step (20, 17, 4)", "predict (20, 17, 4)"],
+        *["sparsity", "connection_sparsity", "unit_activity", "histogram", "global_norm"],
         *["step (20, 200, 180, 4)", "predict (20, 200, 180, 4)"],
     ],
 )

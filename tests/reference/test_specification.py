@@ -13,6 +13,7 @@ import kernels
 import reference
 from reference import Operation, Result, bounds, network_spec
 from reference.bounds import EXACT, Bound
+from reference.spec import arrays_of
 
 OPERATIONS = [operation for family in reference.FAMILIES.values() for operation in family]
 over_operations = pytest.mark.parametrize("operation", OPERATIONS, ids=str)
@@ -134,14 +135,16 @@ def test_hyperparameters_vary_and_defaults_are_one_sample(operation):
             if isinstance(value, float | int):
                 drawn.setdefault(name, set()).add(value)
     parameters = inspect.signature(operation.function).parameters.values()
-    settings = {p.name for p in parameters if p.kind is p.KEYWORD_ONLY} - {"out", "precision"}
+    settings = {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
+    settings -= {"out", "precision", "bins"}  # bins are the size of a result
     settings |= {"alpha"} if operation.variant in ("leaky_relu", "elu") else set()
     hard = operation.variant == "hard"  # labels that are not smoothed
     assert all(len(drawn[name]) > 1 for name in settings if not hard)
     plain = reference.Case("test", varied.sizes, vary=False)
     for name, value in operation.sample(rng, plain).items():
-        if name in drawn and name not in ("step", "lr", "label_smoothing"):
-            assert value == inspect.signature(operation.function).parameters[name].default
+        default = inspect.signature(operation.function).parameters[name].default
+        given = name in ("step", "lr", "label_smoothing") or default is inspect.Parameter.empty
+        assert given or name not in drawn or value == default
 
 
 # --- work -----------------------------------------------------------------------------------------
@@ -202,6 +205,15 @@ WORK = {
     "delta_bar_delta": {"": (140, 140)},  # the product of the signs, 1 for r, r g, p -, 3 for b
     "asgd": {"": (140, 100)},  # 2 for the decay, 2 for p, 3 for the average
     "lion": {"": (220, 100)},  # 3 for the direction, its sign, lr, p -, 2 for the decay, 3 for m
+    # Magnitude, two comparisons and counts of 15 weights; two counts of 8 bytes.
+    "sparsity": {"": (75, 15, 16)},
+    "connection_sparsity": {"": (45, 15, 40)},  # magnitude, comparison, count; five counts
+    "unit_activity": {"": (20, 10, 80)},  # comparison, count of 10; five counts read and written
+    # Two comparisons, or magnitude and comparison, and a count of 10; five counts.
+    "saturation": {"sigmoid": (30, 10, 40), "tanh": (30, 10, 40)},
+    # Three comparisons, difference, product, floor, count; 64 bins and three more counts.
+    "histogram": {"": (105, 15, 536)},
+    "global_norm": {"": (41, 21)},  # square and sum of 15 and 5, a root
 }
 for name, (forward, backward, alphas) in ACTIVATIONS.items():
     read = 0 if name == "identity" else 10 + alphas
@@ -232,14 +244,14 @@ def test_bytes_are_those_of_the_arrays(operation, dtype):
     given = case(6, 5, 7, dtype)
     inputs = operation.sample(np.random.default_rng(2), given)
     unread = "saved" if str(operation).endswith("backward[identity]") else None
-    arrays = {k: a for k, a in inputs.items() if isinstance(a, np.ndarray) and k != unread}
+    read = {name: value for name, value in inputs.items() if name != unread}
     if operation.name == "sparse_categorical_cross_entropy":
-        arrays["probabilities"] = arrays["probabilities"][:, 0]  # one of each row
+        read["probabilities"] = read["probabilities"][:, 0]  # one of each row
     results = [
         np.asarray(array).astype(result.dtype or dtype)
         for array, result in zip(operation.oracle(inputs), operation.results, strict=True)
     ]
-    moved = sum(array.nbytes for array in (*arrays.values(), *results))
+    moved = sum(array.nbytes for array in (*arrays_of(read), *results))
     assert operation.bytes(dtype, **given.sizes) == moved
 
 

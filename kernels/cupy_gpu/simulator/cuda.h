@@ -121,8 +121,24 @@ inline int atomicExch(int* address, int value) {
   return __atomic_exchange_n(address, value, __ATOMIC_RELAXED);
 }
 
+template <class T> T atomicAdd(T* address, T value) {
+  return __atomic_fetch_add(address, value, __ATOMIC_RELAXED);
+}
+
 inline float normcdf(float z) { return erfc(z * -M_SQRT1_2) / 2; }
 inline double normcdf(double z) { return erfcl(z * -sqrtl(0.5L)) / 2; }
+
+inline int __float_as_int(float value) {
+  int bits;
+  memcpy(&bits, &value, sizeof bits);
+  return bits;
+}
+
+inline long long __double_as_longlong(double value) {
+  long long bits;
+  memcpy(&bits, &value, sizeof bits);
+  return bits;
+}
 
 inline float __int_as_float(int bits) {
   float value;
