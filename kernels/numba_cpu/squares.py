@@ -1,7 +1,7 @@
 """Sums of squares for the CPU, of numbers of any magnitude, and their root.
 
-They are taken in float64 over chunks of a fixed size, which are added up in order: so they do not
-depend on the number of threads.
+They are taken in float64, of parts that follow from the size alone and are added up in order: so
+they do not depend on the number of threads. As in counting.py a part is read at two places in turn.
 """
 
 import math
@@ -10,20 +10,22 @@ import numpy as np
 from numba import prange
 from numba.extending import register_jitable
 
-from .codegen.jit import chunk, chunks, kernel, reduction, serial, threaded
+from .codegen.jit import kernel, reduction, serial, threaded
 
-BLOCK = 1 << 12  # elements that stay in the L1 cache
-PLAIN = 2.0**-900, 2.0**900  # a block whose sum of squares lies between them has lost nothing
+MOST_PARTS = 64
+LEAST = 1 << 15  # elements of a part, where there are several
+PIECE = 512  # elements that are read at one place
+PLAIN = 2.0**-900, 2.0**900  # a piece whose sum of squares lies between them has lost nothing
 BIG, SMALL = 2.0**480, 2.0**-480  # elements whose squares may over- or underflow,
 DOWN, UP = 2.0**-750, 2.0**750  # and what they are multiplied with before
 
 
 @reduction
-def _squares(x):
+def _squares(a, b):
     total = 0.0
-    for k in range(x.size):
-        value = np.float64(x[k])
-        total += value * value
+    for k in range(a.size):
+        one, other = np.float64(a[k]), np.float64(b[k])
+        total += one * one + other * other
     return total
 
 
@@ -41,28 +43,33 @@ def _scaled_squares(x, sums):
 
 
 @kernel
-def _squares_part(x, sums):
-    for start in range(0, x.size, BLOCK):
-        block = x[start : start + BLOCK]
-        total = _squares(block)
+def _part(x, sums):
+    half = x.size // 2
+    for start in range(0, half, PIECE):
+        size = min(PIECE, half - start)
+        a, b = x[start : start + size], x[half + start : half + start + size]
+        total = _squares(a, b)
         if PLAIN[0] < total and total < PLAIN[1]:
             sums[1] += total
         else:
-            _scaled_squares(block, sums)
+            _scaled_squares(a, sums)
+            _scaled_squares(b, sums)
+    _scaled_squares(x[2 * half :], sums)
 
 
 @threaded
 def add_squares(x, sums):
     """Adds the three sums of x to `sums`."""
-    found = np.zeros((chunks(x.size), 3))
+    parts = min(MOST_PARTS, 1 + x.size // LEAST)  # by the size alone
+    found = np.zeros((parts, 3))
     if serial(x.size):
-        for c in range(len(found)):
-            _squares_part(x[chunk(c, x.size)], found[c])
+        for p in range(parts):
+            _part(x[p * x.size // parts : (p + 1) * x.size // parts], found[p])
     else:
-        for c in prange(len(found)):
-            _squares_part(x[chunk(c, x.size)], found[c])
-    for c in range(len(found)):
-        sums += found[c]
+        for p in prange(parts):
+            _part(x[p * x.size // parts : (p + 1) * x.size // parts], found[p])
+    for p in range(parts):
+        sums += found[p]
 
 
 @register_jitable
