@@ -29,6 +29,20 @@ def _part(p, parts, size):
     return slice(p * size // parts, (p + 1) * size // parts)
 
 
+# Not in the threaded functions themselves, where each of these would be a parallel region.
+
+
+@kernel
+def _zeros(rows, width):
+    return np.zeros((rows, width), np.int64)
+
+
+@kernel
+def _add_rows(found, counts):
+    for row in found:
+        counts += row
+
+
 @register_jitable
 def limits(x, low, high):
     """The least number of x's dtype that is not below `low`, the largest not above `high`."""
@@ -87,11 +101,10 @@ def _by_units(counted, name):
         if parts == 1:
             of_part(x, low, high, counts)
         else:
-            found = np.zeros((parts, x.shape[1]), np.int64)
+            found = _zeros(parts, x.shape[1])
             for p in prange(parts):
                 of_part(x[_part(p, parts, len(x))], low, high, found[p])
-            for p in range(parts):
-                counts += found[p]
+            _add_rows(found, counts)
 
     return threaded(named(count, name))
 
@@ -117,16 +130,15 @@ def _small_part(x, most, counts):
 
 @threaded
 def count_small(x, most, counts):
+    """Adds to them how many elements are 0, and how many are at most `most` in magnitude."""
     parts = _parts(x.size)
-    found = np.zeros((parts, 2), np.int64)
     if parts == 1:
-        _small_part(x, most, found[0])
+        _small_part(x, most, counts)
     else:
+        found = _zeros(parts, 2)
         for p in prange(parts):
             _small_part(x[_part(p, parts, x.size)], most, found[p])
-    counts[:] = 0
-    for p in range(parts):
-        counts += found[p]
+        _add_rows(found, counts)
 
 
 @register_jitable
@@ -163,16 +175,15 @@ def _bins_part(x, low, high, bins, scale, counts):
 
 @threaded
 def count_bins(x, low, high, bins, scale, counts):
+    """Adds to them how many elements are in each bin, below, above and NaN."""
     parts, copies = _parts(x.size), 4 if bins <= FEW_BINS else 1
     if parts * bins > x.size:
         parts = 1
-    found = np.zeros((parts, copies, bins + 3), np.int64)
+    found = _zeros(parts * copies, bins + 3)
     if parts == 1:
-        _bins_part(x, low, high, bins, scale, found[0])
+        _bins_part(x, low, high, bins, scale, found)
     else:
         for p in prange(parts):
-            _bins_part(x[_part(p, parts, x.size)], low, high, bins, scale, found[p])
-    counts[:] = 0
-    for p in range(parts):
-        for c in range(copies):
-            counts += found[p, c]
+            mine = found[p * copies : (p + 1) * copies]
+            _bins_part(x[_part(p, parts, x.size)], low, high, bins, scale, mine)
+    _add_rows(found, counts)

@@ -44,6 +44,7 @@ def _scaled_squares(x, sums):
 
 @kernel
 def _part(x, sums):
+    sums[:] = 0
     half = x.size // 2
     for start in range(0, half, PIECE):
         size = min(PIECE, half - start)
@@ -61,7 +62,7 @@ def _part(x, sums):
 def add_squares(x, sums):
     """Adds the three sums of x to `sums`."""
     parts = min(MOST_PARTS, 1 + x.size // LEAST)  # by the size alone
-    found = np.zeros((parts, 3))
+    found = np.empty((parts, 3))
     if serial(x.size):
         for p in range(parts):
             _part(x[p * x.size // parts : (p + 1) * x.size // parts], found[p])
@@ -69,7 +70,8 @@ def add_squares(x, sums):
         for p in prange(parts):
             _part(x[p * x.size // parts : (p + 1) * x.size // parts], found[p])
     for p in range(parts):
-        sums += found[p]
+        for k in range(3):
+            sums[k] += found[p, k]
 
 
 @register_jitable

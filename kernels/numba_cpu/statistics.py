@@ -78,6 +78,7 @@ def _counts(out, count, inputs):
 def _sparsity_call(x, threshold, counts):
     fits = counts.size == 2 and disjoint((span(counts),), (span(x),))
     if fits:
+        counts[:] = 0
         _, most = limits(x, -threshold, threshold)
         count_small(writable(x).reshape(x.size), most, counts)
     return fits
@@ -108,6 +109,7 @@ def _as_row(x):
 def _histogram_call(x, low, high, bins, scale, counts):
     fits = counts.size == bins + 3 and disjoint((span(counts),), (span(x),))
     if fits:
+        counts[:] = 0
         count_bins(writable(x).reshape(x.size), low, high, bins, scale, counts)
     return fits
 

@@ -100,12 +100,11 @@ for name, case in CASES.items():
 BUSY = """
 def busy():
     for name in ("activation_forward[tanh]", "activation_backward[prelu]", "softmax",
-                 "softmax_cross_entropy[smoothed]", "dense_forward[relu]", "dense_backward[prelu]"):
+                 "softmax_cross_entropy[smoothed]", "dense_forward[relu]", "dense_backward[prelu]",
+                 "unit_activity"):
         operation(name, batch=1500, units=300)
-    for name in ("sgd", "adam"):
+    for name in ("sgd", "adam", "sparsity", "histogram", "global_norm"):
         operation(name, units=5000)
-    for name in ("sparsity", "unit_activity", "histogram", "global_norm"):
-        operation(name, batch=1500, units=5000)
     network("step", (20, 200, 180, 4))
     network("epoch", (64, 128, 64, 10))
 """
