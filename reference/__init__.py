@@ -19,6 +19,7 @@ from . import (
     network,
     optimizer_spec,
     optimizers,
+    statistics_spec,
 )
 from .activations import activation_backward, activation_forward
 from .dense import dense_backward, dense_forward
@@ -35,6 +36,14 @@ from .nll import OPERATIONS as nll_spec
 from .nll import nll
 from .optimizers import *  # noqa: F403  every update rule
 from .spec import Case, Operation, Result
+from .statistics import (
+    connection_sparsity,
+    global_norm,
+    histogram,
+    saturation,
+    sparsity,
+    unit_activity,
+)
 
 FAMILIES = {
     "activations": activation_spec.OPERATIONS,
@@ -43,6 +52,7 @@ FAMILIES = {
     "losses": (*losses.OPERATIONS, *nll_spec, *element_loss_spec.OPERATIONS),
     "optimizers": optimizer_spec.OPERATIONS,
     "initializers": initializers.OPERATIONS,
+    "statistics": statistics_spec.OPERATIONS,
 }
 
 
@@ -75,18 +85,24 @@ __all__ = [
     "activation_backward",
     "activation_forward",
     "asarray",
+    "connection_sparsity",
     "dense_backward",
     "dense_forward",
     "initialize",
+    "global_norm",
+    "histogram",
     "log_softmax",
     "maxout_backward",
     "maxout_forward",
     "network",
     "nll",
+    "saturation",
     "softmax",
     "softmax_cross_entropy",
     "sparse_categorical_cross_entropy",
+    "sparsity",
     "synchronize",
     "timer",
     "to_host",
+    "unit_activity",
 ]

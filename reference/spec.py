@@ -57,7 +57,8 @@ class Operation:
     """One public function in one variant, with all that is needed to test and time it.
 
     sizes                       the names of the sizes that it depends on
-    sample(rng, case)           fresh inputs: the function's arguments by name, in order
+    sample(rng, case)           fresh inputs: the function's arguments by name, in order; a tuple
+                                may hold several arrays
     flops(**sizes)              fewest operations (exp, log, sqrt, divide count as one)
     elements(**sizes)           fewest floating-point elements moved: each input read once, each
                                 output written once
@@ -185,18 +186,34 @@ def compare(got: np.ndarray, want: np.ndarray, bound: Bound, dtype: Any) -> str 
 
 def upcast(inputs: Mapping[str, Any]) -> Inputs:
     """The inputs with every array copied, floating ones to float64."""
-    wide = {}
-    for name, value in inputs.items():
-        if isinstance(value, np.ndarray):
-            value = value.astype(np.float64) if value.dtype.kind == "f" else value.copy()
-        wide[name] = value
-    return wide
+
+    def wide(array):
+        return array.astype(np.float64) if array.dtype.kind == "f" else array.copy()
+
+    return with_arrays(wide, inputs)
 
 
 def floating(inputs: Mapping[str, Any]) -> np.dtype:
     """The dtype of the floating arrays among the inputs."""
-    arrays = (value for value in inputs.values() if isinstance(value, np.ndarray))
-    return next(array.dtype for array in arrays if array.dtype.kind == "f")
+    return next(array.dtype for array in arrays_of(inputs) if array.dtype.kind == "f")
+
+
+def with_arrays(function: Callable, inputs: Mapping[str, Any]) -> Inputs:
+    """The inputs with function(array) for every array, also for those that a tuple holds."""
+
+    def changed(value):
+        if isinstance(value, tuple):
+            return tuple(map(changed, value))
+        return function(value) if isinstance(value, np.ndarray) else value
+
+    return {name: changed(value) for name, value in inputs.items()}
+
+
+def arrays_of(inputs: Mapping[str, Any]) -> list[np.ndarray]:
+    """Every array among the inputs, those in tuples too."""
+    found = []
+    with_arrays(found.append, inputs)
+    return found
 
 
 def store(out: np.ndarray | None, value: Any) -> np.ndarray:

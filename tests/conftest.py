@@ -16,6 +16,7 @@ if (worker := os.environ.get("PYTEST_XDIST_WORKER")) and "kernels" not in sys.mo
 
 import kernels
 from reference import Case
+from reference.spec import with_arrays
 
 # Each of these has a name for `-k`. The simulated GPU stays out of tests on whole workloads, for
 # which it is too slow: they take NATIVE or FAST_NATIVE.
@@ -118,10 +119,7 @@ def fast_backend(request):
 
 def on_device(backend, inputs):
     """The inputs as the backend wants them; arrays are copies."""
-    return {
-        name: backend.asarray(value.copy()) if isinstance(value, np.ndarray) else value
-        for name, value in inputs.items()
-    }
+    return with_arrays(lambda array: backend.asarray(array.copy()), inputs)
 
 
 def case(batch, fan_in, fan_out, dtype="float32", vary=True):
@@ -160,8 +158,9 @@ def verify(backend, operation, inputs):
     returned, results, arguments = call(backend, operation, inputs)
     assert (complaint := operation.disagreement(inputs, results)) is None, complaint
     for name, value in inputs.items():
-        if isinstance(value, np.ndarray) and name not in operation.in_place:
-            assert_same(value, backend.to_host(arguments[name]), f"{name} was changed")
+        for before, after in zip(as_tuple(value), as_tuple(arguments[name]), strict=True):
+            if isinstance(before, np.ndarray) and name not in operation.in_place:
+                assert_same(before, backend.to_host(after), f"{name} was changed")
     if not operation.returns:
         return
     out = poisoned(backend, map(backend.to_host, as_tuple(returned)))

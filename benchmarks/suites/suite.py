@@ -18,6 +18,7 @@ import numpy as np
 
 import kernels
 from reference import FAMILIES
+from reference.spec import with_arrays
 
 from ..running import journal
 from ..running.journal import CORRECT, FAILED, SKIPPED, STARTED, TIMED, WRONG
@@ -163,10 +164,7 @@ def checked(operation, module, inputs, where=""):
     function = getattr(module, operation.function.__name__)
 
     def copies():
-        return {
-            name: module.asarray(value.copy()) if isinstance(value, np.ndarray) else value
-            for name, value in inputs.items()
-        }
+        return with_arrays(lambda array: module.asarray(array.copy()), inputs)
 
     # Every update rule of the reference stays finite and normal however often it is repeated on one
     # gradient, so the timed calls may go on from where the checked one ended.

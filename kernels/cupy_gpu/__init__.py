@@ -20,6 +20,14 @@ from .maxout import maxout_backward, maxout_forward
 from .nll import nll
 from .optimizers import *  # noqa: F403  every update rule
 from .runtime import device
+from .statistics import (
+    connection_sparsity,
+    global_norm,
+    histogram,
+    saturation,
+    sparsity,
+    unit_activity,
+)
 
 asarray, to_host = device.asarray, device.to_host
 synchronize, timer = device.synchronize, device.timer
@@ -30,18 +38,24 @@ __all__ = [
     "activation_backward",
     "activation_forward",
     "asarray",
+    "connection_sparsity",
     "dense_backward",
     "dense_forward",
     "initialize",
+    "global_norm",
+    "histogram",
     "log_softmax",
     "maxout_backward",
     "maxout_forward",
     "network",
     "nll",
+    "saturation",
     "softmax",
     "softmax_cross_entropy",
     "sparse_categorical_cross_entropy",
+    "sparsity",
     "synchronize",
     "timer",
     "to_host",
+    "unit_activity",
 ]

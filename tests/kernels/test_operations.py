@@ -9,7 +9,7 @@ from conftest import FAST_NATIVE, NATIVE, SHAPES, case, over_dtypes, verify
 import kernels
 import reference
 from benchmarks.suites.workloads import batches, layers
-from kernels.numba_cpu import element_loss_parts, initializers, losses
+from kernels.numba_cpu import counting, element_loss_parts, initializers, losses
 from kernels.numba_cpu.codegen import jit
 
 OPERATIONS = [operation for family in reference.FAMILIES.values() for operation in family]
@@ -55,6 +55,15 @@ SHARED = {
     "initializers": [
         *((0, n, 1) for n in around(initializers.THREADS_FROM)),
         *((0, 70, n) for n in around(2 * initializers.COLUMNS)),
+    ],
+    # Around where threads begin, rows that are counted together or alone, more rows than a count in
+    # int32 sees, one row of many columns.
+    "statistics": [
+        *((n, n, 1) for n in around(jit.THREADS_FROM)),
+        *((n, n, 100) for n in around(-(-jit.THREADS_FROM // 100))),
+        *((140, 140, n) for n in around(counting.GROUP)),
+        *[(2 * counting.ROWS + 1, 70_001, 2), (1, 1, jit.THREADS_FROM + 1)],
+        (5, 5, 5 * counting.BLOCK + 3),
     ],
     # One row; few rows; rows read in place and packed; columns one beside whole vectors; depths
     # beyond a block; few columns.

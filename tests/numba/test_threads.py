@@ -100,9 +100,10 @@ for name, case in CASES.items():
 BUSY = """
 def busy():
     for name in ("activation_forward[tanh]", "activation_backward[prelu]", "softmax",
-                 "softmax_cross_entropy[smoothed]", "dense_forward[relu]", "dense_backward[prelu]"):
+                 "softmax_cross_entropy[smoothed]", "dense_forward[relu]", "dense_backward[prelu]",
+                 "unit_activity"):
         operation(name, batch=1500, units=300)
-    for name in ("sgd", "adam"):
+    for name in ("sgd", "adam", "sparsity", "histogram", "global_norm"):
         operation(name, units=5000)
     network("step", (20, 200, 180, 4))
     network("epoch", (64, 128, 64, 10))
@@ -168,6 +169,7 @@ def test_first_calls_of_activations_compile(tmp_path, function, activation):
         *["softmax_cross_entropy[hard]", "sparse_categorical_cross_entropy", "sgd", "momentum"],
         *["nesterov", "adagrad", "rmsprop", "step (20, 17, 4)", "predict (20, 17, 4)"],
         *["step (20, 200, 180, 4)", "predict (20, 200, 180, 4)", "initialize[sparse_normal]"],
+        *["sparsity", "connection_sparsity", "unit_activity", "histogram", "global_norm"],
     ],
 )
 def test_first_calls_compile(tmp_path, name):

@@ -13,6 +13,7 @@ import kernels
 import reference
 from reference import Operation, Result, bounds, network_spec
 from reference.bounds import EXACT, Bound
+from reference.spec import arrays_of
 
 OPERATIONS = [operation for family in reference.FAMILIES.values() for operation in family]
 over_operations = pytest.mark.parametrize("operation", OPERATIONS, ids=str)
@@ -135,16 +136,18 @@ def test_hyperparameters_vary_and_defaults_are_one_sample(operation):
                 drawn.setdefault(name, set()).add(value)
     parameters = inspect.signature(operation.function).parameters.values()
     settings = {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
-    settings -= {"out", "precision", "class_weights"}
     valueless = operation.variant in ("zeros", *reference.initializers.SCALES)
     settings -= {"value"} if valueless else set()
+    settings -= {"out", "precision", "class_weights", "bins"}  # bins are the size of a result
     settings |= {"alpha"} if operation.variant in ("leaky_relu", "elu") else set()
     fixed = {"hard": {"label_smoothing"}, "plain": {"ignore_index"}}.get(operation.variant, set())
     assert all(len(drawn[name]) > 1 for name in settings - fixed)
     plain, others = reference.Case("test", varied.sizes, vary=False), ("ignore_index", "value")
     for name, value in operation.sample(rng, plain).items():
-        if name in drawn and name not in (*others, "step", "lr", "label_smoothing"):
-            assert value == inspect.signature(operation.function).parameters[name].default
+        default = inspect.signature(operation.function).parameters[name].default
+        free = name in (*others, "step", "lr", "label_smoothing")
+        given = free or default is inspect.Parameter.empty
+        assert given or name not in drawn or value == default
 
 
 # --- work -----------------------------------------------------------------------------------------
@@ -222,6 +225,15 @@ WORK = {
     "delta_bar_delta": {"": (140, 140)},  # the product of the signs, 1 for r, r g, p -, 3 for b
     "asgd": {"": (140, 100)},  # 2 for the decay, 2 for p, 3 for the average
     "lion": {"": (220, 100)},  # 3 for the direction, its sign, lr, p -, 2 for the decay, 3 for m
+    # Magnitude, two comparisons and counts of 15 weights; two counts of 8 bytes.
+    "sparsity": {"": (75, 15, 16)},
+    "connection_sparsity": {"": (45, 15, 40)},  # magnitude, comparison, count; five counts
+    "unit_activity": {"": (20, 10, 80)},  # comparison, count of 10; five counts read and written
+    # Two comparisons, or magnitude and comparison, and a count of 10; five counts.
+    "saturation": {"sigmoid": (30, 10, 40), "tanh": (30, 10, 40)},
+    # Three comparisons, difference, product, floor, count; 64 bins and three more counts.
+    "histogram": {"": (105, 15, 536)},
+    "global_norm": {"": (41, 21)},  # square and sum of 15 and 5, a root
 }
 # 15 weights are written, none is read. A uniform one takes a factor and a shift; a pair of normal
 # ones logarithm, factor, root, angle, cosine, sine, two products: half of it each. Of a sparse unit
@@ -263,16 +275,15 @@ def test_bytes_are_those_of_the_arrays(operation, dtype):
     inputs = operation.sample(np.random.default_rng(2), given)
     unread = "saved" if str(operation).endswith("backward[identity]") else None
     unread = "weight" if operation.name == "initialize" else unread
-    arrays = {k: a for k, a in inputs.items() if isinstance(a, np.ndarray) and k != unread}
-    if operation.name == "sparse_categorical_cross_entropy":
-        arrays["probabilities"] = arrays["probabilities"][:, 0]  # one of each row
-    if operation.name == "nll":
-        arrays["log_probabilities"] = arrays["log_probabilities"][:, 0]
+    read = {name: value for name, value in inputs.items() if name != unread}
+    chosen = {"sparse_categorical_cross_entropy": "probabilities", "nll": "log_probabilities"}
+    if name := chosen.get(operation.name):
+        read[name] = read[name][:, 0]  # one of each row
     results = [
         np.asarray(array).astype(result.dtype or dtype)
         for array, result in zip(operation.oracle(inputs), operation.results, strict=True)
     ]
-    moved = sum(array.nbytes for array in (*arrays.values(), *results))
+    moved = sum(array.nbytes for array in (*arrays_of(read), *results))
     assert operation.bytes(dtype, **given.sizes) == moved
 
 

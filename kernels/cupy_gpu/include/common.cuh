@@ -49,7 +49,7 @@ template <class Body> __device__ void for_each_piece(long long n, bool wide, Bod
 }
 
 // Over `lanes` neighbouring lanes, a power of two; all of the warp takes part, all get the result.
-__device__ inline real lanes_sum(real value, int lanes) {
+template <class T> __device__ T lanes_sum(T value, int lanes) {
   for (int distance = lanes / 2; distance > 0; distance /= 2)
     value += __shfl_xor_sync(ALL, value, distance);
   return value;
@@ -63,12 +63,12 @@ __device__ inline real lanes_max(real value, int lanes) {
 
 // Over the whole block of full warps, the same tree at every run; every thread takes part, thread 0
 // gets the sum.
-__device__ inline real block_sum(real value) {
-  __shared__ real sums[WARP];
+template <class T> __device__ T block_sum(T value) {
+  __shared__ T sums[WARP];
   const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
   value = lanes_sum(value, WARP);
   if (lane == 0) sums[warp] = value;
   __syncthreads();
   if (warp > 0) return 0;
-  return lanes_sum(lane < blockDim.x / WARP ? sums[lane] : real(0), WARP);
+  return lanes_sum(lane < blockDim.x / WARP ? sums[lane] : T(0), WARP);
 }

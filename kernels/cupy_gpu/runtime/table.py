@@ -144,6 +144,12 @@ KERNELS = {
     "limit_gradients": Kernel("chain", thread_a_row),
     "update_all": Kernel("chain", thread_a_row),
     "update": Kernel("optimizers", pieces),
+    "sparsity": Kernel("statistics", pieces),
+    "count_inside": Kernel("statistics", columns),
+    "count_outside": Kernel("statistics", columns),
+    "histogram": Kernel("statistics", pieces),
+    "squares": Kernel("statistics", pieces),
+    "root_of_squares": Kernel("statistics", one_block),
 }
 
 
@@ -214,7 +220,8 @@ def _binding(name, dtype, passed):
         parameter, _, _ = parameters[_first_real(name)]
         raise TypeError(f"{name}: {parameter} points to real, got {dtype}")
     kinds = {"int": np.int32, "unsigned": np.uint32, "long long": np.int64, "real": dtype.type}
-    pointed = {"int": np.dtype(np.int32), "real": dtype, "void": None}
+    pointed = {"int": np.dtype(np.int32), "long long": np.dtype(np.int64)}
+    pointed |= {"real": dtype, "void": None}
     numbers, pointers = [], []
     for k, (label, kind, points) in enumerate(parameters):
         if points:

@@ -121,6 +121,10 @@ inline int atomicExch(int* address, int value) {
   return __atomic_exchange_n(address, value, __ATOMIC_RELAXED);
 }
 
+template <class T> T atomicAdd(T* address, T value) {
+  return __atomic_fetch_add(address, value, __ATOMIC_RELAXED);
+}
+
 inline float normcdf(float z) { return erfc(z * -M_SQRT1_2) / 2; }
 inline double normcdf(double z) { return erfcl(z * -sqrtl(0.5L)) / 2; }
 
@@ -134,6 +138,18 @@ template <class T> void sincospi(T x, T* sine, T* cosine) {
   }
   const bool half = fmod(fabs(quarter), T(4)) >= 2;
   *sine = half ? -s : s, *cosine = half ? -c : c;
+}
+
+inline int __float_as_int(float value) {
+  int bits;
+  memcpy(&bits, &value, sizeof bits);
+  return bits;
+}
+
+inline long long __double_as_longlong(double value) {
+  long long bits;
+  memcpy(&bits, &value, sizeof bits);
+  return bits;
 }
 
 inline float __int_as_float(int bits) {

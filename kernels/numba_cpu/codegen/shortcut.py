@@ -22,9 +22,9 @@ def read(ndim, of=0):
     return lambda reals: types.Array(reals[of], ndim, "C", readonly=True)
 
 
-def written(ndim):
-    """A C-contiguous array that is written to."""
-    return lambda reals: types.Array(reals[0], ndim, "C")
+def written(ndim, of=0):
+    """A C-contiguous array that is written to, of the dtype number `of`."""
+    return lambda reals: types.Array(reals[of], ndim, "C")
 
 
 class Shortcut:
