@@ -71,20 +71,13 @@ def _loss(name, given, setting, reduction, out):
             return out
     inputs = dict(zip(declared.arrays, given, strict=True))
     shapes = loss_arguments.shapes(inputs, reduction, np.ndarray)
-    if out is None:
-        out = tuple(np.empty(shape, x.dtype) for shape in shapes)
-    else:
-        arguments.several("out", out, len(shapes))
-        outputs = {f"out[{k}]": array for k, array in enumerate(out)}
-        for (output, array), shape in zip(outputs.items(), shapes, strict=True):
-            arguments.written(output, array, np.ndarray, x.dtype, shape)
-        arguments.disjoint(outputs, inputs, declared.may_replace)
+    out = arguments.outputs(out, shapes, x.dtype, inputs, declared.may_replace)
     losses.ready(x.dtype, declared.id)
     call = _call(x.ndim, len(shapes[0]), declared.variance)
     call.ready(x.dtype)
     if not call.accepts(declared.id, *given, setting, REDUCTIONS[reduction], *out):
         raise loss_arguments.element_out_of_range(name)
-    return tuple(out)
+    return out
 
 
 def mean_squared_error(prediction, target, *, reduction="mean", out=None):

@@ -37,16 +37,22 @@ def _row_sum(x):
 
 
 @kernel
+def _below_largest(logits, out):
+    """Rows of differences to their largest."""
+    for i in range(len(logits)):
+        x, row = logits[i], out[i]
+        top = largest(x)
+        for j in range(row.size):
+            row[j] = x[j] - top
+
+
+@kernel
 def _softmax_rows(logits, out):
     group, one = max(1, GROUP // logits.shape[1]), logits.dtype.type(1)
     for first in range(0, len(logits), group):
         last = min(len(logits), first + group)
-        for i in range(first, last):
-            x, row = logits[i], out[i]
-            top = largest(x)
-            for j in range(row.size):
-                row[j] = x[j] - top
         part = out[first:last]
+        _below_largest(logits[first:last], part)
         flat = part.reshape(part.size)
         for k in range(flat.size):
             flat[k] = exp(flat[k])
@@ -63,12 +69,8 @@ def _log_softmax_rows(logits, out):
     group, e = max(1, GROUP // classes), carray(stack(logits, GROUP), GROUP)
     for first in range(0, len(logits), group):
         last = min(len(logits), first + group)
-        for i in range(first, last):
-            x, row = logits[i], out[i]
-            top = largest(x)
-            for j in range(row.size):
-                row[j] = x[j] - top
         part = out[first:last]
+        _below_largest(logits[first:last], part)
         flat = part.reshape(part.size)
         for k in range(min(GROUP, flat.size)):
             e[k] = exp(flat[k])

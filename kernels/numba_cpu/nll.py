@@ -110,20 +110,14 @@ def nll(log_probabilities, labels, *, class_weights=None, ignore_index=None, red
     ignored = loss_arguments.of_classes(class_weights, ignore_index, np.ndarray, dtype, classes)
     arguments.one_of("reduction", reduction, REDUCTIONS)
     shape = (batch,) if reduction == "none" else ()
-    if out is None:
-        out = np.empty(shape, dtype), np.empty_like(log_probabilities)
-    else:
-        arguments.several("out", out, 2)
-        arguments.written("out[0]", out[0], np.ndarray, dtype, shape)
-        arguments.written("out[1]", out[1], np.ndarray, dtype, log_probabilities.shape)
-        inputs = {"log_probabilities": log_probabilities, "labels": labels}
-        inputs["class_weights"] = class_weights
-        outputs = {"out[0]": out[0], "out[1]": out[1]}
-        arguments.disjoint(outputs, inputs, [("out[1]", "log_probabilities")])
+    inputs = {"log_probabilities": log_probabilities, "labels": labels}
+    inputs["class_weights"] = class_weights
+    shapes, in_place = (shape, (batch, classes)), [("out[1]", "log_probabilities")]
+    out = arguments.outputs(out, shapes, dtype, inputs, in_place)
     call = _each_call if reduction == "none" else _reduced_call
     call.ready(dtype, labels.dtype)
     weights = _UNWEIGHTED[dtype] if class_weights is None else class_weights
     settings = class_weights is not None, *ignored, REDUCTIONS[reduction]
     if not call.accepts(log_probabilities, labels, weights, *settings, *out):
         raise arguments.label_out_of_range("labels", classes)
-    return tuple(out)
+    return out
