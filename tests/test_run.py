@@ -261,12 +261,18 @@ def test_passes_the_other_arguments_on(monkeypatch, run, asked):
     monkeypatch.setattr(run.os, "execv", lambda path, command: executed.append(command[1:]))
     monkeypatch.setattr(run, "check_checkout", lambda: None)
     monkeypatch.setattr(run, "driver_version", lambda: 12)
+    for name in run.KEEPING:
+        monkeypatch.setenv(name, "before")
+    run.main(["bench"])
+    assert {os.environ[name] for name in run.KEEPING} == {"before"}
     run.main(["test", "-k", "dense"])
+    assert os.environ.items() >= run.KEEPING.items()
     run.main(["test", "--all"])
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "0"
     run.main(["bench", "--no-gpu", "--only", "dense"])
     assert os.environ["CUDA_VISIBLE_DEVICES"] == ""
     assert executed == [
+        ["-m", "benchmarks", "run"],
         ["-m", "pytest", "-k", "dense"],
         ["-m", "pytest", *run.HALVES, "--all"],
         ["-m", "benchmarks", "run", "--only", "dense"],
