@@ -199,8 +199,8 @@ class Network:
     def step(self, x, labels):
         """One training step on x (rows, sizes[0]), rows <= batch; returns the loss before it."""
         loss, gradients = self.loss_and_gradients(x, labels)
-        self._gradients = self.clipped(gradients)
-        settings = self.scheduled()
+        self._gradients = self._clipped(gradients)
+        settings = self._scheduled()
         self.steps += 1
         rule = getattr(optimizers, self.optimizer)
         count = {"step": self.steps} if optimizer_spec.counts(rule) else {}
@@ -210,23 +210,23 @@ class Network:
             rule(param, self._gradients[name], *states, **count, **settings)
         return loss
 
-    def limited(self, gradients):
+    def _limited(self, gradients):
         """The gradients with L2's share, clipped by value."""
         given = {name: g + self.l2 * self.parameters[name] for name, g in gradients.items()}
         if self.clip_value is None:
             return given
         return {n: np.clip(g, -self.clip_value, self.clip_value) for n, g in given.items()}
 
-    def clipped(self, gradients):
-        """What the rule is given: `limited`, and clipped by the norm."""
-        given = self.limited(gradients)
+    def _clipped(self, gradients):
+        """What the rule is given: `_limited`, and clipped by the norm."""
+        given = self._limited(gradients)
         if self.clip_norm is None:
             return given
         norm = np.sqrt(sum((g**2).sum() for g in given.values()))
         factor = self.clip_norm / norm if norm > self.clip_norm else 1.0
         return {name: g * factor for name, g in given.items()}
 
-    def scheduled(self):
+    def _scheduled(self):
         """The rule's settings in the next step."""
         factor = 1.0 if self.schedule is None else self.schedule(self.steps + 1)
         return {**self.settings, "lr": self.settings["lr"] * factor}

@@ -175,7 +175,7 @@ def _clipped_bounds(network, gradients, of_gradients, dtype):
     terms, root and factor. No more than 64 numbers are added one after another, in whatever tree,
     and as many more as there are millions of parameters.
     """
-    u, given = unit_roundoff(dtype), network.clipped(gradients)
+    u, given = unit_roundoff(dtype), network._clipped(gradients)
     if network.l2 > 0:
         for name, gradient in gradients.items():
             penalty = np.abs(network.l2 * network.parameters[name])
@@ -183,7 +183,7 @@ def _clipped_bounds(network, gradients, of_gradients, dtype):
             of_gradients[name] = of_gradients[name] + rounding
     if network.clip_norm is None:
         return given, of_gradients
-    before = network.limited(gradients)
+    before = network._limited(gradients)
     each = [np.broadcast_to(of_gradients[n].each, g.shape).ravel() for n, g in before.items()]
     norm = np.sqrt(sum((g**2).sum() for g in before.values()))
     each = np.concatenate(each)
@@ -198,7 +198,7 @@ def _clipped_bounds(network, gradients, of_gradients, dtype):
 
 def _update_bound(network, name, gradient, of_gradient, dtype):
     """Bounds of a parameter and its state after the rule, given that of the gradient."""
-    scheduled = network.scheduled()
+    scheduled = network._scheduled()
     param, lr = network.parameters[name], scheduled["lr"]
     states = {s: network.states[f"{name}.{s}"] for s in STATES[network.optimizer]}
     inputs = {"param": param - lr * network.weight_decay * param, "grad": gradient, **states}
