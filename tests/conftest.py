@@ -81,10 +81,12 @@ COMPILING = {"kernels", "network", "numba", "reference"}  # rooms whose tests co
 def pytest_collection_modifyitems(config, items):
     """What is slow stands behind --all; how many tests were left out shows as deselected.
 
-    Of two processes one takes what compiles most, in order, so that little is compiled twice.
+    Of two processes one takes what Numba compiles, in order, so that little is compiled twice.
     """
     for item in items:
-        compiles = item.path.parent.name in COMPILING or "numba" in item.nodeid.partition("[")[2]
+        parameters = item.nodeid.partition("[")[2]
+        room = item.path.parent.name
+        compiles = "numba" in parameters or (room in COMPILING and "numpy" not in parameters)
         group = "compiling" if compiles else "others"
         item.add_marker(pytest.mark.xdist_group(group))
     if config.getoption("--all"):
