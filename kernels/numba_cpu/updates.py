@@ -188,7 +188,8 @@ class Update(Shortcut):
 def _spelt_out(name, declared, run):
     """run(arrays, step, settings) as a function of as many arguments: Numba is slow to tell the
     types of a call's *arguments. It counts as part of this file, where Numba's cache looks for it.
-    Behind it no array counts its references, which its caller holds: each count costs 5 ns.
+    Behind it no array counts its references, which its caller holds: sgd of 1,000 parameters takes
+    some 30 ns less.
     """
     given, settings = ["param", "grad", *declared.states], ", ".join(declared.settings)
     arrays = ", ".join(f"writable({array})" for array in given)
