@@ -17,6 +17,7 @@ from . import (
     losses,
     maxout,
     network,
+    normalization_spec,
     optimizer_spec,
     optimizers,
     statistics_spec,
@@ -34,6 +35,13 @@ from .losses import (
 from .maxout import maxout_backward, maxout_forward
 from .nll import OPERATIONS as nll_spec
 from .nll import nll
+from .normalization import (
+    batch_norm_backward,
+    batch_norm_forward,
+    batch_norm_inference,
+    layer_norm_backward,
+    layer_norm_forward,
+)
 from .optimizers import *  # noqa: F403  every update rule
 from .spec import Case, Operation, Result
 from .statistics import (
@@ -49,6 +57,7 @@ FAMILIES = {
     "activations": activation_spec.OPERATIONS,
     "dense": dense.OPERATIONS,
     "maxout": maxout.OPERATIONS,
+    "normalization": normalization_spec.OPERATIONS,
     "losses": (*losses.OPERATIONS, *nll_spec, *element_loss_spec.OPERATIONS),
     "optimizers": optimizer_spec.OPERATIONS,
     "initializers": initializers.OPERATIONS,
@@ -85,12 +94,17 @@ __all__ = [
     "activation_backward",
     "activation_forward",
     "asarray",
+    "batch_norm_backward",
+    "batch_norm_forward",
+    "batch_norm_inference",
     "connection_sparsity",
     "dense_backward",
     "dense_forward",
     "initialize",
     "global_norm",
     "histogram",
+    "layer_norm_backward",
+    "layer_norm_forward",
     "log_softmax",
     "maxout_backward",
     "maxout_forward",

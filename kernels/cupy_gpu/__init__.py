@@ -18,6 +18,13 @@ from .losses import (
 )
 from .maxout import maxout_backward, maxout_forward
 from .nll import nll
+from .normalization import (
+    batch_norm_backward,
+    batch_norm_forward,
+    batch_norm_inference,
+    layer_norm_backward,
+    layer_norm_forward,
+)
 from .optimizers import *  # noqa: F403  every update rule
 from .runtime import device
 from .statistics import (
@@ -38,12 +45,17 @@ __all__ = [
     "activation_backward",
     "activation_forward",
     "asarray",
+    "batch_norm_backward",
+    "batch_norm_forward",
+    "batch_norm_inference",
     "connection_sparsity",
     "dense_backward",
     "dense_forward",
     "initialize",
     "global_norm",
     "histogram",
+    "layer_norm_backward",
+    "layer_norm_forward",
     "log_softmax",
     "maxout_backward",
     "maxout_forward",

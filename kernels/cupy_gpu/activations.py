@@ -58,38 +58,39 @@ def activation_backward(dy, saved, activation, alpha=None, *, out=None):
 def prelu_backward_sums(dy, z, slopes, dz, dbias, dalpha):
     """dz = dy act'(z), dbias = sum over the batch of dz, dalpha = that of dy min(0, z)."""
     rows, units = dy.shape
-    count, dz_sums = _partial(dbias, rows, units)
-    _, slope_sums = _partial(dalpha, rows, units)
+    count, dz_sums = column_partials(dbias, rows, units)
+    _, slope_sums = column_partials(dalpha, rows, units)
     given = dy, z, slopes, dz, dz_sums, slope_sums, rows, units
     device.launch("prelu_backward_sums", (units, count), *given)
-    _finish(dz_sums, dbias)
-    _finish(slope_sums, dalpha)
+    finish_columns(dz_sums, dbias)
+    finish_columns(slope_sums, dalpha)
 
 
 def backward_sums(dy, saved, activation_id, slope, slopes, dz, dbias):
     """dz = dy act'(z), dbias = sum over the batch of dz."""
     rows, units = dy.shape
-    count, sums = _partial(dbias, rows, units)
+    count, sums = column_partials(dbias, rows, units)
     given = activation_id, dy, saved, slopes, dz, sums, slope, rows, units
     device.launch("activation_backward_sums", (units, count), *given)
-    _finish(sums, dbias)
+    finish_columns(sums, dbias)
 
 
 def column_sums(x, out):
     """The sum of each column of x."""
     rows, units = x.shape
-    count, sums = _partial(out, rows, units)
+    count, sums = column_partials(out, rows, units)
     device.launch("column_sums", (units, count), x, sums, rows, units)
-    _finish(sums, out)
+    finish_columns(sums, out)
 
 
-def _partial(out, rows, units):
+def column_partials(out, rows, units):
     """The blocks of a column, and where they leave their sums: one leaves it in `out` itself."""
     count = chunks(rows, units)
     return count, out if count == 1 else device.empty((count, units), out.dtype)
 
 
-def _finish(sums, out):
+def finish_columns(sums, out):
+    """Adds up what the blocks have left."""
     if sums is not out:
         column_sums(sums, out)
 

@@ -9,7 +9,7 @@ from conftest import FAST_NATIVE, NATIVE, SHAPES, case, over_dtypes, verify
 import kernels
 import reference
 from benchmarks.suites.workloads import batches, layers
-from kernels.numba_cpu import counting, element_loss_parts, initializers, losses
+from kernels.numba_cpu import column_moments, counting, element_loss_parts, initializers, losses
 from kernels.numba_cpu.codegen import jit
 
 OPERATIONS = [operation for family in reference.FAMILIES.values() for operation in family]
@@ -56,6 +56,14 @@ SHARED = {
         *((n, 3, 100) for n in around(2 * rows_a_part(jit.CHUNK, 200))),
         *((n, 3, 100) for n in around(2 * rows_a_part(jit.CHUNK, 500))),
         *[(1, 2, 70_001), (2, 3, 257), (30, 2, 513)],
+    ],
+    # Parts of 32 rows and of more, columns that a task takes, rows that a thread takes, one row.
+    "normalization": [
+        *((n, 1, 1000) for n in around(5 * column_moments.ROWS)),
+        *((n, 1, 260) for n in around(2 * column_moments.ROWS * column_moments.MOST_PARTS)),
+        *((600, 1, n) for n in around(column_moments.COLUMNS)),
+        *((n, 1, 100) for n in around(14 * rows_a_part(jit.CHUNK, 100))),
+        *[(1, 1, jit.THREADS_FROM + 1), (70_001, 1, 2)],
     ],
     # And units of which a thread takes so many.
     "initializers": [

@@ -185,6 +185,16 @@ WORK = {
     "maxout_forward": {"two pieces": (150, 76), "five pieces": (390, 166)},
     # 60 terms of winners, their 10 sums, the comparisons; dy, x, dx; W, dW, db, z of each piece.
     "maxout_backward": {"two pieces": (140, 112), "five pieces": (170, 247)},
+    # Of an element: sum, distance, its square, the sum, scale, offset. Of a unit two means, + eps,
+    # a root, 1 / it, gamma by it; the unbiased variance, and 3 for each of what runs along.
+    "batch_norm_forward": {"": (125, 60)},
+    "batch_norm_inference": {"": (50, 40)},  # distance, scale, offset; + eps, root, gamma by it
+    # Sum, distance, product, its sum, 4 for dx; of a unit rstd by the sum, the 3 factors of dx.
+    "batch_norm_backward": {"": (115, 55)},
+    # Both scales, sum, distance, square, its sum, offset; of a row two means, + eps, root, 1 / it.
+    "layer_norm_forward": {"": (80, 34)},
+    # gamma dy, distance, its scale; 2 sums, 2 of products; two differences, two products; 2 means.
+    "layer_norm_backward": {"": (134, 49)},
     # Of each element: maximum, difference, exp, sum, scale.
     "softmax": {"": (50, 20)},
     # And the difference to the target; two labels of 4 bytes.

@@ -1,0 +1,5 @@
+"""Times batch and layer normalisation, forward and backward."""
+
+from .suites.suite import suites
+
+globals().update(suites("normalization"))

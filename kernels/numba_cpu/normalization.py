@@ -1,0 +1,160 @@
+"""Batch and layer normalisation for the CPU; the loops are those of column_moments.py and
+row_moments.py.
+"""
+
+import numpy as np
+from numba import types
+
+from .. import arguments, normalization
+from ..normalization import EPS, MOMENTUM
+from .codegen.jit import named
+from .codegen.shortcut import below, disjoint, in_place, read, shortcut, span, writable, written
+from .column_moments import columns_gradient, normalize_columns, scale_columns
+from .row_moments import normalize_rows, rows_gradient
+
+_REAL = types.float64
+
+
+@shortcut(read(2), read(1), read(1), written(1), written(1), _REAL, _REAL, written(2),
+          written(1), written(1))  # fmt: skip
+def _batch_forward(x, gamma, beta, running_mean, running_variance, momentum, eps, y, mean, rstd):
+    rows, units = x.shape
+    fits = x.size > 0 and gamma.size == units and beta.size == units and y.shape == x.shape
+    fits = fits and running_mean.size == units and running_variance.size == units
+    fits = fits and mean.size == units and rstd.size == units and below(momentum, 1) and eps > 0
+    outputs = span(y), span(mean), span(rstd), span(running_mean), span(running_variance)
+    fits = fits and disjoint(outputs, (span(x), span(gamma), span(beta)))
+    if fits:
+        variance = np.empty(units)
+        given = writable(x), writable(gamma), writable(beta), eps
+        normalize_columns(*given, y, mean, variance, rstd)
+        real, unbiased = x.dtype.type, rows / max(1, rows - 1)
+        for j in range(units):
+            running_mean[j] += real(momentum * (np.float64(mean[j]) - running_mean[j]))
+            now = unbiased * variance[j]
+            running_variance[j] += real(momentum * (now - running_variance[j]))
+    return fits
+
+
+@shortcut(*[read(2), *[read(1)] * 4, _REAL, written(2)])
+def _inference(x, gamma, beta, running_mean, running_variance, eps, y):
+    units = x.shape[1]
+    fits = x.size > 0 and gamma.size == units and beta.size == units and y.shape == x.shape
+    fits = fits and running_mean.size == units and running_variance.size == units and eps > 0
+    inputs = span(gamma), span(beta), span(running_mean), span(running_variance)
+    fits = fits and in_place(span(y), span(x)) and disjoint((span(y),), inputs)
+    if fits:
+        scale = np.empty(units, x.dtype)
+        for j in range(units):
+            scale[j] = gamma[j] / np.sqrt(np.float64(running_variance[j]) + eps)
+        scale_columns(writable(x), writable(running_mean), scale, writable(beta), y)
+    return fits
+
+
+@shortcut(read(2), read(1), read(1), _REAL, written(2), written(1), written(1))
+def _layer_forward(x, gamma, beta, eps, y, mean, rstd):
+    rows, units = x.shape
+    fits = x.size > 0 and gamma.size == units and beta.size == units and y.shape == x.shape
+    fits = fits and mean.size == rows and rstd.size == rows and eps > 0
+    inputs = span(x), span(gamma), span(beta)
+    fits = fits and disjoint((span(y), span(mean), span(rstd)), inputs)
+    if fits:
+        normalize_rows(writable(x), writable(gamma), writable(beta), eps, y, mean, rstd)
+    return fits
+
+
+def _backward(gradient, axis, name):
+    """A shortcut around gradient(...), with a mean for every place along the axis."""
+
+    def call(dy, x, gamma, mean, rstd, dx, dgamma, dbeta):
+        places, units = x.shape[axis], x.shape[1]
+        fits = x.size > 0 and dy.shape == x.shape and dx.shape == x.shape
+        fits = fits and gamma.size == units and dgamma.size == units and dbeta.size == units
+        fits = fits and mean.size == places and rstd.size == places
+        inputs = span(x), span(gamma), span(mean), span(rstd)
+        fits = fits and disjoint((span(dx), span(dgamma), span(dbeta)), inputs)
+        fits = fits and disjoint((span(dgamma), span(dbeta)), (span(dy),))
+        fits = fits and in_place(span(dx), span(dy))
+        if fits:
+            given = writable(dy), writable(x), writable(gamma), writable(mean), writable(rstd)
+            gradient(*given, dx, dgamma, dbeta)
+        return fits
+
+    arrays = *[read(2)] * 2, *[read(1)] * 3, written(2), *[written(1)] * 2
+    return shortcut(*arrays)(named(call, name))
+
+
+_batch_backward = _backward(columns_gradient, 1, "columns")
+_layer_backward = _backward(rows_gradient, 0, "rows")
+
+
+def batch_norm_forward(x, gamma, beta, running_mean, running_variance, *, momentum=0.1, eps=1e-5,
+                       out=None):  # fmt: skip
+    """(y, mean, rstd), and what runs along; see reference.batch_norm_forward."""
+    given = x, gamma, beta, running_mean, running_variance
+    if type(out) is tuple and _batch_forward.accepts(*given, momentum, eps, *out):
+        return out
+    running = {"running_mean": running_mean, "running_variance": running_variance}
+    inputs = {"x": x, "gamma": gamma, "beta": beta}
+    _, units = normalization.forward({**inputs, **running}, np.ndarray)
+    normalization.updated(running)
+    arguments.disjoint(running, inputs)
+    momentum = arguments.number("momentum", momentum, MOMENTUM)
+    eps = arguments.number("eps", eps, EPS)
+    out = arguments.outputs(out, (x.shape, (units,), (units,)), x.dtype, {**inputs, **running})
+    _batch_forward.ready(x.dtype)
+    _batch_forward(*given, momentum, eps, *out)
+    return out
+
+
+def batch_norm_inference(x, gamma, beta, running_mean, running_variance, *, eps=1e-5, out=None):
+    """y, which may replace x; see reference.batch_norm_inference."""
+    given = x, gamma, beta, running_mean, running_variance
+    if out is not None and _inference.accepts(*given, eps, out):
+        return out
+    names = "x", "gamma", "beta", "running_mean", "running_variance"
+    inputs = dict(zip(names, given, strict=True))
+    normalization.forward(inputs, np.ndarray)
+    eps = arguments.number("eps", eps, EPS)
+    if out is None:
+        out = np.empty_like(x)
+    else:
+        arguments.written("out", out, np.ndarray, x.dtype, x.shape)
+        arguments.disjoint({"out": out}, inputs, [("out", "x")])
+    _inference.ready(x.dtype)
+    _inference(*given, eps, out)
+    return out
+
+
+def batch_norm_backward(dy, x, gamma, mean, rstd, *, out=None):
+    """(dx, dgamma, dbeta), dx may replace dy; see reference.batch_norm_backward."""
+    return _gradients(_batch_backward, 1, dy, x, gamma, mean, rstd, out)
+
+
+def layer_norm_forward(x, gamma, beta, *, eps=1e-5, out=None):
+    """(y, mean, rstd); see reference.layer_norm_forward."""
+    if type(out) is tuple and _layer_forward.accepts(x, gamma, beta, eps, *out):
+        return out
+    inputs = {"x": x, "gamma": gamma, "beta": beta}
+    rows, _ = normalization.forward(inputs, np.ndarray)
+    eps = arguments.number("eps", eps, EPS)
+    out = arguments.outputs(out, (x.shape, (rows,), (rows,)), x.dtype, inputs)
+    _layer_forward.ready(x.dtype)
+    _layer_forward(x, gamma, beta, eps, *out)
+    return out
+
+
+def layer_norm_backward(dy, x, gamma, mean, rstd, *, out=None):
+    """(dx, dgamma, dbeta), dx may replace dy; see reference.layer_norm_backward."""
+    return _gradients(_layer_backward, 0, dy, x, gamma, mean, rstd, out)
+
+
+def _gradients(call, axis, dy, x, gamma, mean, rstd, out):
+    if type(out) is tuple and call.accepts(dy, x, gamma, mean, rstd, *out):
+        return out
+    inputs = {"dy": dy, "x": x, "gamma": gamma, "mean": mean, "rstd": rstd}
+    shapes = normalization.backward(inputs, np.ndarray, axis)
+    out = arguments.outputs(out, shapes, dy.dtype, inputs, [("out[0]", "dy")])
+    call.ready(dy.dtype)
+    call(dy, x, gamma, mean, rstd, *out)
+    return out
