@@ -1,11 +1,28 @@
 """What the backends share of the losses: checks of arguments that no other function has."""
 
+import math
+
 from . import arguments
 from .catalog import ELEMENT_LOSSES, REDUCTIONS
 
 # What a GPU's kernel leaves where it found a value out of range: the number of classes that a label
 # did not fit, or one of these.
 FRACTION_FAULT, VARIANCE_FAULT = -1, -2
+
+
+LAST = -1  # the axis of softmax unless another is named
+
+
+def logits_along(axis, logits, kind):
+    """Checks both; returns the sizes before the axis, along it and behind it."""
+    arguments.floating("logits", logits, kind)
+    if logits.ndim == 0:
+        raise ValueError("logits must have at least one axis, got shape ()")
+    if logits.size == 0:
+        raise ValueError(f"logits must have at least one element, got shape {logits.shape}")
+    axis = arguments.integer("axis", axis, -logits.ndim, logits.ndim) % logits.ndim
+    before, behind = logits.shape[:axis], logits.shape[axis + 1 :]
+    return math.prod(before), logits.shape[axis], math.prod(behind)
 
 
 def shapes(inputs, reduction, kind):
@@ -46,9 +63,10 @@ def of_classes(class_weights, ignore_index, kind, dtype, classes):
         arguments.array("class_weights", class_weights, kind, dtype, (classes,))
     if ignore_index is None:
         return 0, 0
-    if isinstance(ignore_index, bool) or not hasattr(ignore_index, "__index__"):
+    ignored = arguments.as_integer(ignore_index)
+    if ignored is None:
         got = arguments.type_name(type(ignore_index))
         raise TypeError(f"ignore_index must be an integer or None, got {got}")
-    if not -(2**63) <= ignore_index < 2**63:
-        raise ValueError(f"ignore_index must be an int64, got {ignore_index}")
-    return 1, int(ignore_index)
+    if not -(2**63) <= ignored < 2**63:
+        raise ValueError(f"ignore_index must be an int64, got {ignored}")
+    return 1, ignored

@@ -25,16 +25,13 @@ from .activations import activation_backward, activation_forward
 from .dense import dense_backward, dense_forward
 from .element_losses import *  # noqa: F403  every loss of elements
 from .initializers import initialize
-from .losses import (
-    log_softmax,
-    softmax,
-    softmax_cross_entropy,
-    sparse_categorical_cross_entropy,
-)
+from .losses import softmax_cross_entropy, sparse_categorical_cross_entropy
 from .maxout import maxout_backward, maxout_forward
 from .nll import OPERATIONS as nll_spec
 from .nll import nll
 from .optimizers import *  # noqa: F403  every update rule
+from .softmax import OPERATIONS as softmax_operations
+from .softmax import log_softmax, softmax
 from .spec import Case, Operation, Result
 from .statistics import (
     connection_sparsity,
@@ -49,7 +46,12 @@ FAMILIES = {
     "activations": activation_spec.OPERATIONS,
     "dense": dense.OPERATIONS,
     "maxout": maxout.OPERATIONS,
-    "losses": (*losses.OPERATIONS, *nll_spec, *element_loss_spec.OPERATIONS),
+    "losses": (
+        *softmax_operations,
+        *losses.OPERATIONS,
+        *nll_spec,
+        *element_loss_spec.OPERATIONS,
+    ),
     "optimizers": optimizer_spec.OPERATIONS,
     "initializers": initializers.OPERATIONS,
     "statistics": statistics_spec.OPERATIONS,

@@ -1,4 +1,4 @@
-"""Softmax and losses on the GPU; equations and shapes as in reference/losses.py.
+"""Losses of class labels on the GPU; equations and shapes as in reference/losses.py.
 
 A label that names no class makes the loss NaN here and raises ValueError at the next synchronize().
 """
@@ -7,27 +7,8 @@ from .. import arguments
 from ..catalog import FRACTION
 from .activations import output, outputs
 from .runtime import device
-from .runtime.table import NARROW, blocks_of, lanes
-
-
-def softmax(logits, *, out=None):
-    """p_ij = exp(x_ij - m_i) / sum_k exp(x_ik - m_i). `out` may be logits."""
-    return _of_rows("softmax", logits, out)
-
-
-def log_softmax(logits, *, out=None):
-    """y_ij = x_ij - m_i - log sum_k exp(x_ik - m_i). `out` may be logits."""
-    return _of_rows("log_softmax", logits, out)
-
-
-def _of_rows(function, logits, out):
-    arguments.floating("logits", logits, device.ndarray, 2)
-    arguments.rows("logits", logits)
-    result = output(out, logits.shape, logits.dtype, {"logits": logits}, ("logits",))
-    rows, classes = logits.shape
-    kernel, *across = _by_width(function, classes)
-    device.launch(kernel, (rows, classes), logits, result, rows, classes, *across)
-    return result
+from .runtime.table import blocks_of
+from .softmax import by_width
 
 
 def softmax_cross_entropy(logits, labels, *, label_smoothing=0.0, out=None):
@@ -39,7 +20,7 @@ def softmax_cross_entropy(logits, labels, *, label_smoothing=0.0, out=None):
     arguments.number("label_smoothing", label_smoothing, FRACTION)
     inputs, may_replace = {"logits": logits, "labels": labels}, [("out[1]", "logits")]
     loss, dlogits = outputs(out, [(), logits.shape], logits.dtype, inputs, may_replace)
-    kernel, *across = _by_width("cross_entropy", classes)
+    kernel, *across = by_width("cross_entropy", classes)
     sums = partial_sums(loss, kernel, rows, classes)
     given = logits, labels, labels.itemsize, sums, dlogits, device.fault(), rows, classes
     settings = label_smoothing, 1 - label_smoothing, 1 / rows
@@ -61,11 +42,6 @@ def sparse_categorical_cross_entropy(probabilities, labels, *, out=None):
     device.launch("sparse_cross_entropy", (rows,), *given)
     finish(sums, loss)
     return loss
-
-
-def _by_width(kernel, classes):
-    """The kernel for rows of this width, and its lanes a row where that is its to know."""
-    return (f"{kernel}_narrow", lanes(classes)) if classes <= NARROW else (f"{kernel}_wide",)
 
 
 def partial_sums(loss, kernel, *work):

@@ -9,7 +9,13 @@ from conftest import FAST_NATIVE, NATIVE, SHAPES, case, over_dtypes, verify
 import kernels
 import reference
 from benchmarks.suites.workloads import batches, layers
-from kernels.numba_cpu import counting, element_loss_parts, initializers, losses
+from kernels.numba_cpu import (
+    counting,
+    element_loss_parts,
+    initializers,
+    losses,
+    softmax_columns,
+)
 from kernels.numba_cpu.codegen import jit
 
 OPERATIONS = [operation for family in reference.FAMILIES.values() for operation in family]
@@ -47,6 +53,7 @@ SHARED = {
         *((n, 1, 16) for n in around(3 * rows_a_part(losses.PART + 1, 16))),
         *((n, 1, 17) for n in around(3 * rows_a_part(losses.PART + 1, 17))),
         *[(1, 1, 9001), (3, 1, 5000)],
+        *((n, 1, 70) for n in around(softmax_columns.SPACE // softmax_columns.WIDTH)),
         *((1, 1, n) for n in around(element_loss_parts.BLOCK)),
         *((n, 1, 1) for n in around(3 * element_loss_parts.PART)),
         *((n, 1, 1) for n in around(jit.THREADS_FROM // element_loss_parts.COST)),

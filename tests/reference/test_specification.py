@@ -139,10 +139,14 @@ def test_hyperparameters_vary_and_defaults_are_one_sample(operation):
     valueless = operation.variant in ("zeros", *reference.initializers.SCALES)
     settings -= {"value"} if valueless else set()
     settings -= {"out", "precision", "class_weights", "bins"}  # bins are the size of a result
+    settings -= {"axis"} if operation.variant != "across rows" else set()
     settings |= {"alpha"} if operation.variant in ("leaky_relu", "elu") else set()
     fixed = {"hard": {"label_smoothing"}, "plain": {"ignore_index"}}.get(operation.variant, set())
     assert all(len(drawn[name]) > 1 for name in settings - fixed)
-    plain, others = reference.Case("test", varied.sizes, vary=False), ("ignore_index", "value")
+    plain, others = (
+        reference.Case("test", varied.sizes, vary=False),
+        ("ignore_index", "value", "axis"),
+    )
     for name, value in operation.sample(rng, plain).items():
         default = inspect.signature(operation.function).parameters[name].default
         free = name in (*others, "step", "lr", "label_smoothing")
@@ -186,10 +190,11 @@ WORK = {
     # 60 terms of winners, their 10 sums, the comparisons; dy, x, dx; W, dW, db, z of each piece.
     "maxout_backward": {"two pieces": (140, 112), "five pieces": (170, 247)},
     # Of each element: maximum, difference, exp, sum, scale.
-    "softmax": {"": (50, 20)},
+    "softmax": {"": (50, 20), "across rows": (50, 20)},
     # And the difference to the target; two labels of 4 bytes.
     "softmax_cross_entropy": {"hard": (60, 21, 8), "smoothed": (60, 21, 8)},
-    "log_softmax": {"": (52, 20)},  # the same but for the scale, a difference; a logarithm a row
+    # The same but for the scale, a difference; a logarithm of each of two rows or five columns.
+    "log_softmax": {"": (52, 20), "across rows": (55, 20)},
     # The logarithm and the sum of two rows, of which one element each is read.
     "sparse_categorical_cross_entropy": {"": (4, 3, 8)},
     # The sum of two rows' losses; with weights also two products and the sum of the weights.

@@ -127,6 +127,7 @@ KERNELS = {
     "softmax_wide": Kernel("losses", block_a_row),
     "log_softmax_narrow": Kernel("losses", lanes_a_row),
     "log_softmax_wide": Kernel("losses", block_a_row),
+    "softmax_columns": Kernel("softmax_columns", thread_a_row),
     "cross_entropy_narrow": Kernel("losses", lanes_a_row),
     "cross_entropy_wide": Kernel("losses", block_a_row),
     "sparse_cross_entropy": Kernel("losses", thread_a_row),
