@@ -3,11 +3,11 @@
 import math
 
 from . import arguments
-from .catalog import ELEMENT_LOSSES, REDUCTIONS
+from .catalog import ELEMENT_LOSSES, FRACTION, REDUCTIONS
 
 # What a GPU's kernel leaves where it found a value out of range: the number of classes that a label
 # did not fit, or one of these.
-FRACTION_FAULT, VARIANCE_FAULT = -1, -2
+FRACTION_FAULT, VARIANCE_FAULT, SOFT_LABEL_FAULT = -1, -2, -3
 
 
 LAST = -1  # the axis of softmax unless another is named
@@ -20,7 +20,9 @@ def logits_along(axis, logits, kind):
         raise ValueError("logits must have at least one axis, got shape ()")
     if logits.size == 0:
         raise ValueError(f"logits must have at least one element, got shape {logits.shape}")
-    axis = arguments.integer("axis", axis, -logits.ndim, logits.ndim) % logits.ndim
+    if axis is not LAST:
+        axis = arguments.integer("axis", axis, -logits.ndim, logits.ndim)
+    axis %= logits.ndim
     before, behind = logits.shape[:axis], logits.shape[axis + 1 :]
     return math.prod(before), logits.shape[axis], math.prod(behind)
 
@@ -54,6 +56,8 @@ def out_of_range(fault):
         return ValueError("target must be from 0 to 1, got one outside")
     if fault == VARIANCE_FAULT:
         return ValueError("variance must be at least 0, got one below")
+    if fault == SOFT_LABEL_FAULT:
+        return ValueError("labels must be from 0 to 1, got one outside")
     return arguments.label_out_of_range("labels", fault)
 
 
@@ -70,3 +74,23 @@ def of_classes(class_weights, ignore_index, kind, dtype, classes):
     if not -(2**63) <= ignored < 2**63:
         raise ValueError(f"ignore_index must be an int64, got {ignored}")
     return 1, ignored
+
+
+def of_cross_entropy(logits, labels, smoothing, class_weights, ignore_index, reduction, kind):
+    """Checks the inputs of softmax_cross_entropy.
+
+    Returns (whether the labels are soft targets, smoothing as a float, as of_classes).
+    """
+    arguments.floating("logits", logits, kind, 2)
+    arguments.rows("logits", logits)
+    is_soft = isinstance(labels, kind) and labels.ndim == 2 and labels.dtype.kind == "f"
+    if is_soft:
+        arguments.array("labels", labels, kind, logits.dtype, logits.shape)
+        if ignore_index is not None:
+            raise ValueError(f"ignore_index must be None for soft targets, got {ignore_index!r}")
+    else:
+        arguments.labels("labels", labels, kind, len(logits))
+    smoothing = arguments.number("label_smoothing", smoothing, FRACTION)
+    ignored = of_classes(class_weights, ignore_index, kind, logits.dtype, logits.shape[1])
+    arguments.one_of("reduction", reduction, REDUCTIONS)
+    return is_soft, smoothing, ignored

@@ -14,7 +14,7 @@ from . import (
     element_loss_spec,
     element_losses,
     initializers,
-    losses,
+    loss_spec,
     maxout,
     network,
     optimizer_spec,
@@ -48,7 +48,7 @@ FAMILIES = {
     "maxout": maxout.OPERATIONS,
     "losses": (
         *softmax_operations,
-        *losses.OPERATIONS,
+        *loss_spec.OPERATIONS,
         *nll_spec,
         *element_loss_spec.OPERATIONS,
     ),

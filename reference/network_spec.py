@@ -9,8 +9,8 @@ from .activation_spec import backward_bound, forward_bound, slope_bound
 from .activations import ACTIVATIONS, activation_backward, activation_forward
 from .bounds import ELEMENTARY, EXACT, Bound, smallest_normal, unit_roundoff
 from .dense import gradient_bounds, linear_bound
-from .losses import LABEL_BYTES, mean_bound
-from .losses import OPERATIONS as LOSS_OPERATIONS
+from .loss_spec import LABEL_BYTES, mean_bound
+from .loss_spec import OPERATIONS as LOSS_OPERATIONS
 from .network import STATES
 from .softmax import softmax
 from .spec import compare, oracles_share

@@ -50,6 +50,7 @@ CORE = {
 
 
 CORE |= {name: {**CORE["losses"], "variants": ("",)} for name in ("softmax", "log_softmax")}
+CORE["softmax_cross_entropy"] = {**CORE["losses"], "variants": ("hard", "smoothed")}
 CORE |= {name: {"layers": ()} for name in ("nll", *ELEMENT_LOSSES)}
 TIMED_LOSSES = "mean_squared_error", "binary_cross_entropy_with_logits", "gaussian_nll"
 CORE |= {name: {"layers": ("mnist-512x10",)} for name in TIMED_LOSSES}

@@ -5,8 +5,8 @@ import math
 import numpy as np
 from numba import carray, prange, types
 
-from .. import arguments
-from ..catalog import FRACTION
+from .. import arguments, loss_arguments
+from . import weighted_cross_entropy
 from .codegen.elementary import exp, largest
 from .codegen.jit import kernel, threaded
 from .codegen.shortcut import below, disjoint, in_place, read, shortcut, span, writable, written
@@ -172,21 +172,31 @@ def _sparse_call(probabilities, labels, loss):
     return fits and _sparse_cross_entropy(writable(probabilities), writable(labels), loss)
 
 
-def softmax_cross_entropy(logits, labels, *, label_smoothing=0.0, out=None):
-    """(mean loss, dlogits), which may replace logits; see reference.softmax_cross_entropy."""
-    if type(out) is tuple and _cross_entropy_call.accepts(logits, labels, label_smoothing, *out):
+def softmax_cross_entropy(logits, labels, *, label_smoothing=0.0, class_weights=None,
+                          ignore_index=None, reduction="mean", out=None):  # fmt: skip
+    """(loss, dlogits), which may replace logits; see reference.softmax_cross_entropy."""
+    plain = class_weights is None and ignore_index is None and type(reduction) is str
+    plain = plain and reduction == "mean"
+    quick = plain and type(out) is tuple
+    if quick and _cross_entropy_call.accepts(logits, labels, label_smoothing, *out):
         return out
-    arguments.floating("logits", logits, np.ndarray, 2)
-    arguments.rows("logits", logits)
-    arguments.labels("labels", labels, np.ndarray, len(logits))
-    label_smoothing = arguments.number("label_smoothing", label_smoothing, FRACTION)
-    inputs = {"logits": logits, "labels": labels}
-    shapes, in_place = ((), logits.shape), [("out[1]", "logits")]
-    loss, dlogits = arguments.outputs(out, shapes, logits.dtype, inputs, in_place)
-    _cross_entropy_call.ready(logits.dtype, labels.dtype)
-    if not _cross_entropy_call.accepts(logits, labels, label_smoothing, loss, dlogits):
-        raise arguments.label_out_of_range("labels", logits.shape[1])
-    return loss, dlogits
+    is_soft, label_smoothing, ignored = loss_arguments.of_cross_entropy(
+        logits, labels, label_smoothing, class_weights, ignore_index, reduction, np.ndarray
+    )
+    inputs = {"logits": logits, "labels": labels, "class_weights": class_weights}
+    shapes = (logits.shape[:1] if reduction == "none" else (), logits.shape)
+    out = arguments.outputs(out, shapes, logits.dtype, inputs, [("out[1]", "logits")])
+    if plain and not is_soft:
+        _cross_entropy_call.ready(logits.dtype, labels.dtype)
+        inside = _cross_entropy_call.accepts(logits, labels, label_smoothing, *out)
+    else:
+        inside = weighted_cross_entropy.cross_entropy(
+            logits, labels, is_soft, label_smoothing, class_weights, ignored, reduction, out
+        )
+    if not inside:
+        fault = loss_arguments.SOFT_LABEL_FAULT if is_soft else logits.shape[1]
+        raise loss_arguments.out_of_range(fault)
+    return out
 
 
 def sparse_categorical_cross_entropy(probabilities, labels, *, out=None):

@@ -141,7 +141,12 @@ def test_hyperparameters_vary_and_defaults_are_one_sample(operation):
     settings -= {"out", "precision", "class_weights", "bins"}  # bins are the size of a result
     settings -= {"axis"} if operation.variant != "across rows" else set()
     settings |= {"alpha"} if operation.variant in ("leaky_relu", "elu") else set()
-    fixed = {"hard": {"label_smoothing"}, "plain": {"ignore_index"}}.get(operation.variant, set())
+    fixed = {
+        "plain": {"ignore_index"},
+        "hard": {"label_smoothing", "ignore_index", "reduction"},
+        "smoothed": {"ignore_index", "reduction"},
+        "soft": {"ignore_index"},
+    }.get(operation.variant, set())
     assert all(len(drawn[name]) > 1 for name in settings - fixed)
     plain, others = (
         reference.Case("test", varied.sizes, vary=False),
@@ -192,7 +197,15 @@ WORK = {
     # Of each element: maximum, difference, exp, sum, scale.
     "softmax": {"": (50, 20), "across rows": (50, 20)},
     # And the difference to the target; two labels of 4 bytes.
-    "softmax_cross_entropy": {"hard": (60, 21, 8), "smoothed": (60, 21, 8)},
+    "softmax_cross_entropy": {
+        "hard": (60, 21, 8),
+        "smoothed": (60, 21, 8),
+        "weighted": (66, 26, 8),  # two products and the sum of the weights, of each row
+        "soft": (
+            90,
+            31,
+        ),  # the sum of the targets, their products with the logits, the sum of these
+    },
     # The same but for the scale, a difference; a logarithm of each of two rows or five columns.
     "log_softmax": {"": (52, 20), "across rows": (55, 20)},
     # The logarithm and the sum of two rows, of which one element each is read.
