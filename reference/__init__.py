@@ -10,11 +10,12 @@ import numpy as np
 
 from . import (
     activation_spec,
+    cross_entropy,
     dense,
     element_loss_spec,
     element_losses,
     initializers,
-    loss_spec,
+    losses,
     maxout,
     network,
     optimizer_spec,
@@ -22,10 +23,11 @@ from . import (
     statistics_spec,
 )
 from .activations import activation_backward, activation_forward
+from .cross_entropy import softmax_cross_entropy
 from .dense import dense_backward, dense_forward
 from .element_losses import *  # noqa: F403  every loss of elements
 from .initializers import initialize
-from .losses import softmax_cross_entropy, sparse_categorical_cross_entropy
+from .losses import sparse_categorical_cross_entropy
 from .maxout import maxout_backward, maxout_forward
 from .nll import OPERATIONS as nll_spec
 from .nll import nll
@@ -48,7 +50,8 @@ FAMILIES = {
     "maxout": maxout.OPERATIONS,
     "losses": (
         *softmax_operations,
-        *loss_spec.OPERATIONS,
+        *cross_entropy.OPERATIONS,
+        *losses.OPERATIONS,
         *nll_spec,
         *element_loss_spec.OPERATIONS,
     ),

@@ -11,7 +11,7 @@ import numpy as np
 
 from .bounds import ELEMENTARY, Bound, smallest_normal, unit_roundoff
 from .element_losses import LEAST_SPREAD, LOSSES
-from .loss_spec import mean_bound
+from .losses import mean_bound
 from .spec import Operation, Result, border_values
 
 # --- error bounds ---------------------------------------------------------------------------------

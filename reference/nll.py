@@ -5,7 +5,7 @@ from functools import partial
 import numpy as np
 
 from .bounds import Bound, smallest_normal, sum_bound, unit_roundoff
-from .loss_spec import LABEL_BYTES
+from .losses import LABEL_BYTES
 from .softmax import log_softmax
 from .spec import Operation, Result, store
 

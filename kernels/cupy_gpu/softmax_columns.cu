@@ -1,7 +1,7 @@
-// Softmax along an axis behind which there are others: by columns, one a thread, so that neighbouring
-// threads read neighbouring elements. A thread reads its column twice, the second time from cache
-// where that holds the columns of a block. It alone reads and writes them: the output may be the
-// logits.
+// Softmax along an axis behind which there are others: by columns, one a thread, so that
+// neighbouring threads read neighbouring elements. A thread reads its column twice, the second time
+// from cache where that holds the columns of a block. It alone reads and writes them: the output
+// may be the logits.
 #include "common.cuh"
 
 constexpr int DEEP = 8;  // rows that are on their way at once

@@ -1,6 +1,7 @@
-// The cross-entropy with weights of classes, an ignored label, soft targets and any reduction. A row
-// is taken by a few neighbouring lanes or, where it is long, by a whole block, which read it twice,
-// the second time from cache. One thread reads and writes an element: dlogits may be the logits.
+// The cross-entropy with weights of classes, an ignored label, soft targets and any reduction. A
+// row is taken by a few neighbouring lanes or, where it is long, by a whole block, which read it
+// twice, the second time from cache. One thread reads and writes an element: dlogits may be the
+// logits.
 #include "common.cuh"
 
 constexpr int BAD_SOFT_LABEL = -3;  // SOFT_LABEL_FAULT of kernels/loss_arguments.py
@@ -26,7 +27,8 @@ __device__ inline Part over_lanes(Part part, int lanes) {
   return part;
 }
 
-// Over the `threads` of a row, so many lanes, a power of two, or the whole block; all get the result.
+// Over the `threads` of a row: so many lanes, a power of two, or the whole block. All get the
+// result.
 __device__ inline Part over_row(Part part, int threads) {
   if (threads <= WARP) return over_lanes(part, threads);
   __shared__ Part parts[THREADS / WARP];
@@ -68,8 +70,8 @@ struct Targets {
 };
 
 // losses[row] where each is asked for, else losses[block] = the block's share of the sum, divided;
-// both the mean and the gradient by *divisor, where there is one, else times `scale`. What is out of
-// range marks `fault` and makes its row NaN.
+// this and the gradient by *divisor where there is one, else times `scale`. What is out of range
+// marks `fault` and makes its row NaN.
 extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
 weighted_cross_entropy(const real* logits, const void* labels, int label_bytes, const real* weights,
                        const real* divisor, real* losses, real* dlogits, int* fault, int rows,

@@ -1,18 +1,76 @@
-"""The specifications of the losses of class labels: their work, error bounds, samples, borders."""
+"""The cross-entropy of logits, of class labels or soft targets, in nats."""
 
 from functools import partial
 
 import numpy as np
 
-from .bounds import ELEMENTARY, Bound, smallest_normal, sum_bound, summation, unit_roundoff
-from .losses import (
-    divisor_of,
-    softmax_cross_entropy,
-    sparse_categorical_cross_entropy,
-    targets,
-)
+from .bounds import ELEMENTARY, Bound, smallest_normal, summation, unit_roundoff
+from .losses import LABEL_BYTES, mean_bound, sample_labels
 from .softmax import edge_logits, sample_logits, softmax, softmax_terms
-from .spec import Operation, Result
+from .spec import Operation, Result, store
+
+
+def softmax_cross_entropy(logits, labels, *, label_smoothing=0.0, class_weights=None,
+                          ignore_index=None, reduction="mean", out=None):  # fmt: skip
+    """L_i = -sum_j t_ij log p_ij with p the softmax of the logits x; dL_i/dx_ij = T_i p_ij - t_ij.
+
+    The target is t_ij = w_j ((1 - s) q_ij + s / classes) and T_i = sum_j t_ij, with w_j the weight
+    of class j, 1 unless given, s = label_smoothing in [0, 1), and q_ij = [j = label_i]; or q is
+    given in the labels' place, soft targets: (batch, classes) of the logits' dtype, each from 0 to
+    1; that their rows sum to 1 is not checked. A target of 0 counts nothing, whatever its logit.
+
+    reduction: "sum" is sum_i L_i, "none" every L_i; "mean" divides the sum by sum_i w_label_i, with
+    soft targets by the batch. The gradient is that of the mean or of the sum. Rows of the label
+    ignore_index count in none of these: their loss and gradient are 0; it must be None for soft
+    targets. A mean whose divisor is 0 is NaN. As torch.nn.CrossEntropyLoss.
+
+    logits: (batch, classes), labels: (batch,) int32 or int64, class_weights: (classes,), of at
+    least 0. Returns (loss, dlogits), which may replace the logits; the loss has shape (), or
+    (batch,); out takes the two. In nats.
+    Sources: as for softmax; smoothing: Szegedy et al., CVPR 2016, section 7.
+    """
+    given = logits, labels, label_smoothing, class_weights, ignore_index
+    target, size, kept = _targets(*given)
+    divisor = _divisor(labels, class_weights, kept) if reduction == "mean" else 1
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    e = np.exp(shifted)
+    total = e.sum(axis=1, keepdims=True)
+    log_p = shifted - np.log(total)
+    losses = -np.multiply(target, log_p, out=np.zeros_like(log_p), where=target != 0).sum(axis=1)
+    loss = losses if reduction == "none" else losses.sum() / divisor
+    gradient = (e * (size / total) - target) / divisor
+    gradient[~kept] = 0
+    loss_out, dlogits_out = out or (None, None)
+    loss = store(loss_out, loss).astype(logits.dtype, copy=False)
+    return loss, store(dlogits_out, gradient)
+
+
+def _targets(logits, labels, smoothing, weights, ignored):
+    """(t, T as a column, which rows count)."""
+    batch, classes = logits.shape
+    kept = np.full(batch, True) if ignored is None else labels != ignored
+    if labels.ndim == 2:
+        target = (1 - smoothing) * labels + smoothing / classes
+    else:
+        target = np.full_like(logits, smoothing / classes)
+        target[np.arange(batch)[kept], labels[kept]] += 1 - smoothing
+        target[~kept] = 0
+        if weights is None:
+            return target, kept[:, None], kept
+    if weights is not None:
+        target *= weights
+    return target, target.sum(axis=1, keepdims=True), kept
+
+
+def _divisor(labels, weights, kept):
+    """That of a mean, NaN where nothing is left of it."""
+    if labels.ndim == 2 or weights is None:
+        return int(kept.sum()) or np.nan
+    total = weights[labels[kept]].sum()
+    return total if total > 0 else np.nan
+
+
+# --- specification ------------------------------------------------------------
 
 
 def _cross_entropy_error(inputs, dtype):
@@ -21,12 +79,12 @@ def _cross_entropy_error(inputs, dtype):
     batch, classes = logits.shape
     p, each, total = softmax_terms(logits, dtype)
     smoothing, ignored = inputs["label_smoothing"], inputs["ignore_index"]
-    target, size, kept = targets(logits, labels, smoothing, weights, ignored)
+    target, size, kept = _targets(logits, labels, smoothing, weights, ignored)
     # T is 1 for labels without weights; else it is a sum, whose terms err by three roundings.
     of_size = 0.0 if weights is None and labels.ndim == 1 else (summation(classes) + 3) * u
     divisor, of_divisor = 1, 0.0
     if inputs["reduction"] == "mean":
-        divisor = np.float64(divisor_of(labels, weights, kept))
+        divisor = np.float64(_divisor(labels, weights, kept))
         if weights is not None and labels.ndim == 1:
             of_divisor = batch * u  # at worst, as of nll: the same few weights are added
     largest = 1 if weights is None else weights.max()
@@ -51,29 +109,8 @@ def _cross_entropy_error(inputs, dtype):
         return loss + Bound.of(of_divisor * (below + above).sum() / divisor), Bound.of(gradient)
 
 
-def mean_bound(pieces, dtype, roundings):
-    """Of a mean over rows whose terms are the sums of such pieces, given the errors of these."""
-    terms, rows = np.concatenate(pieces), len(pieces[0])
-    bound = sum_bound(terms[:, None], dtype, Bound.of(np.concatenate(roundings)[:, None]))
-    last = 2 * unit_roundoff(dtype) * np.abs(terms.sum())
-    return Bound(bound.each[0] + last, np.hypot(bound.deviation[0], last)) * (1 / rows)
-
-
-def _sparse_error(inputs, dtype):
-    chosen = inputs["probabilities"][np.arange(len(inputs["labels"])), inputs["labels"]]
-    nats = np.abs(np.log(chosen))
-    return (mean_bound([nats], dtype, [ELEMENTARY * unit_roundoff(dtype) * nats]),)
-
-
-LABEL_BYTES = 4  # int32, the narrowest that is taken
-
-
-def _sample_labels(rng, case):
-    return rng.integers(0, case.sizes["fan_out"], case.sizes["batch"], dtype=np.int32)
-
-
 def _sample_cross_entropy(smoothing, rng, case):
-    inputs = {**sample_logits(rng, case), "labels": _sample_labels(rng, case)}
+    inputs = {**sample_logits(rng, case), "labels": sample_labels(rng, case)}
     vary = case.vary and smoothing > 0
     return {**inputs, "label_smoothing": rng.uniform(0.01, 0.99) if vary else smoothing}
 
@@ -86,7 +123,7 @@ def _settings(rng, case):
 
 def _sample_weighted(rng, case):
     classes = case.sizes["fan_out"]
-    inputs = {**sample_logits(rng, case), "labels": _sample_labels(rng, case)}
+    inputs = {**sample_logits(rng, case), "labels": sample_labels(rng, case)}
     inputs["class_weights"] = rng.uniform(0.1, 2, classes).astype(case.dtype)
     inputs["ignore_index"] = int(rng.integers(-1, classes)) if classes > 1 else -1
     return {**inputs, **_settings(rng, case)}
@@ -96,12 +133,6 @@ def _sample_soft(rng, case):
     inputs, wide = sample_logits(rng, case), case.at(dtype="float64")
     soft = softmax(sample_logits(rng, wide)["logits"]).astype(case.dtype)
     return {**inputs, "labels": soft, **_settings(rng, case)}
-
-
-def _sample_sparse(rng, case):
-    logits = sample_logits(rng, case.at(dtype="float64"))["logits"]
-    labels = _sample_labels(rng, case)
-    return {"probabilities": softmax(logits).astype(case.dtype), "labels": labels}
 
 
 def _cross_entropy_edges(dtype):
@@ -152,17 +183,6 @@ def _soft_edges(dtype):
             yield f"{label}, {smoothing} smoothed", {**inputs, "label_smoothing": smoothing}
 
 
-def _sparse_edges(dtype):
-    p = np.array([[1.0, 0.0, 0.0], [0.2, 0.3, 0.5]], dtype)
-    for integer in (np.int32, np.int64):
-        yield (
-            f"certain, {integer.__name__}",
-            {"probabilities": p, "labels": np.array([0, 2], integer)},
-        )
-    yield "impossible", {"probabilities": p, "labels": np.array([1, 2])}
-    yield "NaN", {"probabilities": np.array([[np.nan, 1.0]], dtype), "labels": np.array([0])}
-
-
 def _cross_entropy(
     variant, sample, edges, *, of_element=6, of_row=0, arrays=2, weights=0, labels=1
 ):
@@ -193,16 +213,4 @@ OPERATIONS = (
     _cross_entropy("weighted", _sample_weighted, _weighted_edges, of_row=3, weights=1),
     # Of each element also the sum of the targets, their products with the logits, and their sum.
     _cross_entropy("soft", _sample_soft, _soft_edges, of_element=9, arrays=3, labels=0),
-    Operation(
-        "sparse_categorical_cross_entropy",
-        sparse_categorical_cross_entropy,
-        ("batch", "fan_out"),
-        _sample_sparse,
-        lambda batch, **_: 2 * batch,
-        lambda batch, **_: batch + 1,
-        (Result("loss"),),
-        _sparse_error,
-        _sparse_edges,
-        other_bytes=lambda batch, **_: LABEL_BYTES * batch,
-    ),
 )
