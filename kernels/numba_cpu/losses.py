@@ -16,6 +16,7 @@ from .softmax import GROUP, PART, row_sum, serial
 NARROW = 16  # classes up to which rows are so short that vectors hold a class of many rows
 ROWS = 64  # of which they hold one
 BLOCK = (NARROW + 2) * ROWS
+MEAN = "mean"  # known by its identity where it is the default or spelt out: that is quicker
 LOG_EVERY = 16  # row sums lie between 1 and 2^31: a product of 16 of them is far from overflow
 
 
@@ -175,10 +176,11 @@ def _sparse_call(probabilities, labels, loss):
 def softmax_cross_entropy(logits, labels, *, label_smoothing=0.0, class_weights=None,
                           ignore_index=None, reduction="mean", out=None):  # fmt: skip
     """(loss, dlogits), which may replace logits; see reference.softmax_cross_entropy."""
-    plain = class_weights is None and ignore_index is None and type(reduction) is str
-    plain = plain and reduction == "mean"
-    quick = plain and type(out) is tuple
-    if quick and _cross_entropy_call.accepts(logits, labels, label_smoothing, *out):
+    if (
+        (class_weights is None and ignore_index is None and reduction is MEAN)
+        and type(out) is tuple
+        and _cross_entropy_call.accepts(logits, labels, label_smoothing, *out)
+    ):
         return out
     is_soft, label_smoothing, ignored = loss_arguments.of_cross_entropy(
         logits, labels, label_smoothing, class_weights, ignore_index, reduction, np.ndarray
@@ -186,7 +188,7 @@ def softmax_cross_entropy(logits, labels, *, label_smoothing=0.0, class_weights=
     inputs = {"logits": logits, "labels": labels, "class_weights": class_weights}
     shapes = (logits.shape[:1] if reduction == "none" else (), logits.shape)
     out = arguments.outputs(out, shapes, logits.dtype, inputs, [("out[1]", "logits")])
-    if plain and not is_soft:
+    if class_weights is None and ignore_index is None and reduction == MEAN and not is_soft:
         _cross_entropy_call.ready(logits.dtype, labels.dtype)
         inside = _cross_entropy_call.accepts(logits, labels, label_smoothing, *out)
     else:

@@ -126,17 +126,19 @@ def _log_softmax_call(logits, out):
 
 def softmax(logits, *, axis=-1, out=None):
     """exp(x_j - m) / sum_k exp(x_k - m) along an axis; `out` may be logits; see reference."""
+    if axis is LAST and out is not None and _softmax_call.accepts(logits, out):
+        return out
     return _along(axis, _softmax_call, False, logits, out)
 
 
 def log_softmax(logits, *, axis=-1, out=None):
     """x_j - m - log sum_k exp(x_k - m) along an axis; `out` may be logits; see reference."""
+    if axis is LAST and out is not None and _log_softmax_call.accepts(logits, out):
+        return out
     return _along(axis, _log_softmax_call, True, logits, out)
 
 
 def _along(axis, rows_call, takes_log, logits, out):
-    if axis is LAST and out is not None and rows_call.accepts(logits, out):
-        return out
     before, along, behind = logits_along(axis, logits, np.ndarray)
     if out is None:
         out = np.empty_like(logits)
