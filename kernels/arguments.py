@@ -5,6 +5,8 @@ wrong shape, memory layout or value; each message names the argument, what it go
 `kind` is the backend's array type. The checks run on every call and cost about a microsecond.
 """
 
+import operator
+
 import numpy as np
 
 from .catalog import ABOVE_ZERO, ACTIVATIONS, SEEDS, SLOPES, STREAMS
@@ -201,12 +203,21 @@ def step(name, value):
 
 def integer(name, value, low, high=None):
     """The value as an integer, low <= value, and value < high where that is given."""
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
+    number = as_integer(value)
+    if number is None:
         raise TypeError(f"{name} must be an integer, got {type_name(type(value))}")
-    if value < low or (high is not None and value >= high):
+    if number < low or (high is not None and number >= high):
         below = "" if high is None else f" and below {high}"
         raise ValueError(f"{name} must be at least {low}{below}, got {value}")
-    return int(value)
+    return number
+
+
+def as_integer(value):
+    """The value as an integer; None where it is none, as True and an array of several are not."""
+    try:
+        return None if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        return None
 
 
 def random_numbers(seed, stream):

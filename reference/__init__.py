@@ -10,6 +10,7 @@ import numpy as np
 
 from . import (
     activation_spec,
+    cross_entropy,
     dense,
     element_loss_spec,
     element_losses,
@@ -23,15 +24,11 @@ from . import (
     statistics_spec,
 )
 from .activations import activation_backward, activation_forward
+from .cross_entropy import softmax_cross_entropy
 from .dense import dense_backward, dense_forward
 from .element_losses import *  # noqa: F403  every loss of elements
 from .initializers import initialize
-from .losses import (
-    log_softmax,
-    softmax,
-    softmax_cross_entropy,
-    sparse_categorical_cross_entropy,
-)
+from .losses import sparse_categorical_cross_entropy
 from .maxout import maxout_backward, maxout_forward
 from .nll import OPERATIONS as nll_spec
 from .nll import nll
@@ -43,6 +40,8 @@ from .normalization import (
     layer_norm_forward,
 )
 from .optimizers import *  # noqa: F403  every update rule
+from .softmax import OPERATIONS as softmax_operations
+from .softmax import log_softmax, softmax
 from .spec import Case, Operation, Result
 from .statistics import (
     connection_sparsity,
@@ -58,7 +57,13 @@ FAMILIES = {
     "dense": dense.OPERATIONS,
     "maxout": maxout.OPERATIONS,
     "normalization": normalization_spec.OPERATIONS,
-    "losses": (*losses.OPERATIONS, *nll_spec, *element_loss_spec.OPERATIONS),
+    "losses": (
+        *softmax_operations,
+        *cross_entropy.OPERATIONS,
+        *losses.OPERATIONS,
+        *nll_spec,
+        *element_loss_spec.OPERATIONS,
+    ),
     "optimizers": optimizer_spec.OPERATIONS,
     "initializers": initializers.OPERATIONS,
     "statistics": statistics_spec.OPERATIONS,

@@ -14,8 +14,8 @@ import numpy as np
 
 from . import optimizer_spec, optimizers
 from .activations import ACTIVATIONS, activation_forward
+from .cross_entropy import softmax_cross_entropy
 from .dense import dense_backward, dense_forward
-from .losses import softmax_cross_entropy
 
 # rule -> the names of its state arrays. Settings not given are the rule's own defaults.
 STATES = {rule.name: rule.in_place[1:] for rule in optimizer_spec.OPERATIONS}

@@ -8,10 +8,11 @@ from . import optimizer_spec
 from .activation_spec import backward_bound, forward_bound, slope_bound
 from .activations import ACTIVATIONS, activation_backward, activation_forward
 from .bounds import ELEMENTARY, EXACT, Bound, smallest_normal, unit_roundoff
+from .cross_entropy import OPERATIONS as CROSS_ENTROPIES
 from .dense import gradient_bounds, linear_bound
-from .losses import LABEL_BYTES, mean_bound, softmax
-from .losses import OPERATIONS as LOSS_OPERATIONS
+from .losses import LABEL_BYTES, mean_bound
 from .network import STATES
+from .softmax import softmax
 from .spec import compare, oracles_share
 
 RULES = {operation.name: operation for operation in optimizer_spec.OPERATIONS}
@@ -127,7 +128,7 @@ def loss_bound(network, logits, of_logits, labels, dtype):
     _, slope = network._loss(logits, labels)
     of_loss = _weighted(of_logits, np.abs(slope) + each / len(logits))
     if network.loss == "softmax_cross_entropy":
-        operation = next(o for o in LOSS_OPERATIONS if o.name == network.loss)
+        operation = next(o for o in CROSS_ENTROPIES if o.name == network.loss)
         inputs = {"logits": logits, "labels": labels, "label_smoothing": smoothing}
         rounding, of_slope = operation.error_bound(inputs, dtype)
         p = softmax(logits)

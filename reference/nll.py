@@ -5,7 +5,8 @@ from functools import partial
 import numpy as np
 
 from .bounds import Bound, smallest_normal, sum_bound, unit_roundoff
-from .losses import LABEL_BYTES, log_softmax
+from .losses import LABEL_BYTES
+from .softmax import log_softmax
 from .spec import Operation, Result, store
 
 

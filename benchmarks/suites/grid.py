@@ -14,10 +14,10 @@ from . import workloads
 # The core grid, in float32 and at all five batch sizes. An elementwise function knows only fan_out;
 # in a dense layer one cheap and one transcendental activation stand for all, and the first in TF32
 # where there are tensor cores. The losses are timed on the output layers, where they are used, and
-# on one with many classes. What is said of a function goes before what is said of its family: of
-# the losses of elements a cheap one, one with exponentials and one with a variance stand for all,
-# of the initialisers a normal and a uniform one. Statistics read an array once: the largest, from
-# memory, says it all.
+# on one with many classes, softmax along the classes. What is said of a function goes before what
+# is said of its family: of the losses of elements a cheap one, one with exponentials and one with a
+# variance stand for all, of the initialisers a normal and a uniform one. Statistics read an array
+# once: the largest, from memory, says it all.
 CORE = {
     "activations": {"layers": ("digits-64x128", "mnist-512x512")},
     "dense": {
@@ -50,6 +50,8 @@ CORE = {
 }
 
 
+CORE |= {name: {**CORE["losses"], "variants": ("",)} for name in ("softmax", "log_softmax")}
+CORE["softmax_cross_entropy"] = {**CORE["losses"], "variants": ("hard", "smoothed")}
 CORE |= {name: {"layers": ()} for name in ("nll", *ELEMENT_LOSSES)}
 TIMED_LOSSES = "mean_squared_error", "binary_cross_entropy_with_logits", "gaussian_nll"
 CORE |= {name: {"layers": ("mnist-512x10",)} for name in TIMED_LOSSES}

@@ -11,13 +11,14 @@ import functools
 import importlib
 import importlib.util
 import inspect
+import itertools
 import zlib
 
 import numba
 import numpy as np
 
 import kernels
-from reference import FAMILIES
+from reference import FAMILIES, Case
 from reference.spec import with_arrays
 
 from ..running import journal
@@ -55,14 +56,18 @@ class _Suite:
 
     @classmethod
     def times(cls, variant, dtype, module):
-        """Whether a variant is timed on a backend: one that permits TF32 where that may make a
-        difference, in float32, elsewhere than on the host, by a function that knows of it.
+        """Whether a variant is timed on a backend: by a function that has every parameter that the
+        variant passes and others of the function do not; where it permits TF32, only where that may
+        make a difference, in float32 and elsewhere than on the host.
         """
         operation = cls.operations[variant]
-        if not getattr(operation, "precision", None):
+        if getattr(operation, "precision", None) and not (dtype == "float32" and transfers(module)):
+            return False
+        own = own_parameters(operation.name, getattr(operation, "variant", ""))
+        if not own:
             return True
-        known = inspect.signature(getattr(module, operation.name)).parameters
-        return dtype == "float32" and transfers(module) and "precision" in known
+        known = inspect.signature(getattr(module, operation.name)).parameters.values()
+        return any(p.kind is p.VAR_KEYWORD for p in known) or own <= {p.name for p in known}
 
     def setup(self, *values):
         """Prepares `call` and `timer`; raises Wrong where the kernel disagrees with the oracle."""
@@ -109,9 +114,20 @@ class _Suite:
             raise NotImplementedError(f"{batch} is not a batch size of {layer.name}")
         module = self.load(backend, operation.function.__name__)
         if not self.times(variant, dtype, module):
-            raise NotImplementedError(f"{backend} has no TF32 for {dtype}")
+            raise NotImplementedError(f"{backend} has no {operation} in {dtype}")
         check_borders(operation, module, dtype)
         self.call = checked(operation, module, sampled(operation, layer, dtype, batch))
+
+
+@functools.cache
+def own_parameters(function, variant):
+    """The names of the parameters that samples of a variant pass, and not those of every one."""
+    variants = {o.variant: o for o in itertools.chain(*FAMILIES.values()) if o.name == function}
+    passed = {
+        name: set(o.sample(np.random.default_rng(0), Case("names", dict.fromkeys(o.sizes, 1))))
+        for name, o in variants.items()
+    }
+    return passed[variant] - set.intersection(*passed.values()) if passed else set()
 
 
 def transfers(module):

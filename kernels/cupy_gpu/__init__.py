@@ -10,12 +10,7 @@ from .activations import activation_backward, activation_forward
 from .dense import dense_backward, dense_forward
 from .element_losses import *  # noqa: F403  every loss of elements
 from .initializers import initialize
-from .losses import (
-    log_softmax,
-    softmax,
-    softmax_cross_entropy,
-    sparse_categorical_cross_entropy,
-)
+from .losses import softmax_cross_entropy, sparse_categorical_cross_entropy
 from .maxout import maxout_backward, maxout_forward
 from .nll import nll
 from .normalization import (
@@ -27,6 +22,7 @@ from .normalization import (
 )
 from .optimizers import *  # noqa: F403  every update rule
 from .runtime import device
+from .softmax import log_softmax, softmax
 from .statistics import (
     connection_sparsity,
     global_norm,

@@ -1,51 +1,61 @@
-"""Softmax and losses on the GPU; equations and shapes as in reference/losses.py.
+"""Losses of class labels on the GPU; equations and shapes as in reference/losses.py.
 
-A label that names no class makes the loss NaN here and raises ValueError at the next synchronize().
+A label that names no class, or a soft one out of range, makes the loss NaN here and raises
+ValueError at the next synchronize().
 """
 
-from .. import arguments
-from ..catalog import FRACTION
+from .. import arguments, loss_arguments
 from .activations import output, outputs
 from .runtime import device
-from .runtime.table import NARROW, blocks_of, lanes
+from .runtime.table import blocks_of, threads_of_row
+from .softmax import by_width
 
 
-def softmax(logits, *, out=None):
-    """p_ij = exp(x_ij - m_i) / sum_k exp(x_ik - m_i). `out` may be logits."""
-    return _of_rows("softmax", logits, out)
-
-
-def log_softmax(logits, *, out=None):
-    """y_ij = x_ij - m_i - log sum_k exp(x_ik - m_i). `out` may be logits."""
-    return _of_rows("log_softmax", logits, out)
-
-
-def _of_rows(function, logits, out):
-    arguments.floating("logits", logits, device.ndarray, 2)
-    arguments.rows("logits", logits)
-    result = output(out, logits.shape, logits.dtype, {"logits": logits}, ("logits",))
+def softmax_cross_entropy(logits, labels, *, label_smoothing=0.0, class_weights=None,
+                          ignore_index=None, reduction="mean", out=None):  # fmt: skip
+    """(loss, dlogits) in one pass; dlogits may replace logits."""
+    kind, weights = device.ndarray, class_weights
+    is_soft, smoothing, ignored = loss_arguments.of_cross_entropy(
+        logits, labels, label_smoothing, weights, ignore_index, reduction, kind
+    )
     rows, classes = logits.shape
-    kernel, *across = _by_width(function, classes)
-    device.launch(kernel, (rows, classes), logits, result, rows, classes, *across)
-    return result
-
-
-def softmax_cross_entropy(logits, labels, *, label_smoothing=0.0, out=None):
-    """Mean loss, of shape (), and dlogits in one pass; dlogits may replace logits."""
-    arguments.floating("logits", logits, device.ndarray, 2)
-    arguments.rows("logits", logits)
-    rows, classes = logits.shape
-    arguments.labels("labels", labels, device.ndarray, rows)
-    arguments.number("label_smoothing", label_smoothing, FRACTION)
-    inputs, may_replace = {"logits": logits, "labels": labels}, [("out[1]", "logits")]
-    loss, dlogits = outputs(out, [(), logits.shape], logits.dtype, inputs, may_replace)
-    kernel, *across = _by_width("cross_entropy", classes)
+    inputs = {"logits": logits, "labels": labels, "class_weights": weights}
+    shapes = [(rows,) if reduction == "none" else (), logits.shape]
+    loss, dlogits = outputs(out, shapes, logits.dtype, inputs, [("out[1]", "logits")])
+    settings = smoothing, 1 - smoothing, 1 / rows if reduction == "mean" else 1
+    if is_soft or weights is not None or ignore_index is not None or reduction != "mean":
+        labels = labels, 0 if is_soft else labels.itemsize
+        _weighted(logits, labels, weights, ignored, reduction, settings, loss, dlogits)
+        return loss, dlogits
+    kernel, *across = by_width("cross_entropy", classes)
     sums = partial_sums(loss, kernel, rows, classes)
     given = logits, labels, labels.itemsize, sums, dlogits, device.fault(), rows, classes
-    settings = label_smoothing, 1 - label_smoothing, 1 / rows
     device.launch(kernel, (rows, classes), *given, *settings, *across)
     finish(sums, loss)
     return loss, dlogits
+
+
+def _weighted(logits, labels, weights, ignored, reduction, settings, loss, dlogits):
+    """labels: the array, and the bytes of a label, 0 of soft targets; ignored as of_classes."""
+    (rows, classes), (_, label_bytes), each = logits.shape, labels, reduction == "none"
+    divisor = None
+    if reduction == "mean" and label_bytes:
+        divisor = total_weight(*labels, weights, rows, classes, ignored, logits.dtype)
+    kernel, work = "weighted_cross_entropy", (rows, classes)
+    sums = loss if each else partial_sums(loss, kernel, *work)
+    given = logits, *labels, weights, divisor, sums, dlogits, device.fault(), *work
+    device.launch(kernel, work, *given, *ignored, *settings, each, threads_of_row(classes))
+    finish(sums, loss)
+
+
+def total_weight(labels, label_bytes, weights, rows, classes, ignored, dtype):
+    """The sum of the weights, 1 unless given, of the labels that are not ignored; of shape ()."""
+    total = device.empty((), dtype)
+    sums = partial_sums(total, "label_weights", rows)
+    given = sums, labels, label_bytes, weights, rows, classes, *ignored
+    device.launch("label_weights", (rows,), *given)
+    finish(sums, total)
+    return total
 
 
 def sparse_categorical_cross_entropy(probabilities, labels, *, out=None):
@@ -61,11 +71,6 @@ def sparse_categorical_cross_entropy(probabilities, labels, *, out=None):
     device.launch("sparse_cross_entropy", (rows,), *given)
     finish(sums, loss)
     return loss
-
-
-def _by_width(kernel, classes):
-    """The kernel for rows of this width, and its lanes a row where that is its to know."""
-    return (f"{kernel}_narrow", lanes(classes)) if classes <= NARROW else (f"{kernel}_wide",)
 
 
 def partial_sums(loss, kernel, *work):

@@ -6,7 +6,7 @@ A label that names no class makes the loss NaN here and raises ValueError at the
 from .. import arguments, loss_arguments
 from ..catalog import REDUCTIONS
 from .activations import outputs
-from .losses import finish, partial_sums
+from .losses import finish, partial_sums, total_weight
 from .runtime import device
 
 
@@ -26,11 +26,8 @@ def nll(log_probabilities, labels, *, class_weights=None, ignore_index=None, red
     loss, dy = outputs(out, shapes, y.dtype, inputs, may_replace)
     divisor = None
     if reduction == "mean":
-        divisor = device.empty((), y.dtype)
-        sums = partial_sums(divisor, "label_weights", rows)
-        given = sums, labels, labels.itemsize, weights, rows, classes, *ignored
-        device.launch("label_weights", (rows,), *given)
-        finish(sums, divisor)
+        given = labels, labels.itemsize, weights, rows, classes, ignored
+        divisor = total_weight(*given, y.dtype)
     sums = loss if each else partial_sums(loss, "nll", y.size)
     given = y, labels, labels.itemsize, weights, divisor, sums, dy, device.fault(), y.size, classes
     device.launch("nll", (y.size,), *given, *ignored, each)

@@ -9,12 +9,7 @@ from .activations import activation_backward, activation_forward
 from .dense import dense_backward, dense_forward
 from .element_losses import *  # noqa: F403  every loss of elements
 from .initializers import initialize
-from .losses import (
-    log_softmax,
-    softmax,
-    softmax_cross_entropy,
-    sparse_categorical_cross_entropy,
-)
+from .losses import softmax_cross_entropy, sparse_categorical_cross_entropy
 from .maxout import maxout_backward, maxout_forward
 from .nll import nll
 from .normalization import (
@@ -25,6 +20,7 @@ from .normalization import (
     layer_norm_forward,
 )
 from .optimizers import *  # noqa: F403  every update rule
+from .softmax import log_softmax, softmax
 from .statistics import (
     connection_sparsity,
     global_norm,

@@ -1,90 +1,23 @@
-"""Softmax and cross-entropy for the CPU.
-
-Rows are taken in groups that stay in the L1 cache, and a group is one array to the exponential:
-that loop runs at full vector width even when a row has two classes. The logits are read from memory
-once.
-"""
+"""Cross-entropies for the CPU, by groups of rows as in softmax.py: logits are read once."""
 
 import math
 
 import numpy as np
 from numba import carray, prange, types
-from numba.extending import register_jitable
 
-from .. import arguments
-from ..catalog import FRACTION
+from .. import arguments, loss_arguments
+from . import weighted_cross_entropy
 from .codegen.elementary import exp, largest
-from .codegen.jit import kernel, named, reduction, threaded
+from .codegen.jit import kernel, threaded
 from .codegen.shortcut import below, disjoint, in_place, read, shortcut, span, writable, written
-from .codegen.threads import thread_count
 from .codegen.vectors import stack
+from .softmax import GROUP, PART, row_sum, serial
 
-GROUP = 2048  # elements: 8 KiB of float32 in and as much out
-THREADS_FROM = 1 << 13  # elements: a row of ten takes some 10 ns
-PART = 1 << 12  # elements that a thread takes at a time; fixed, so that sums do not depend on it
 NARROW = 16  # classes up to which rows are so short that vectors hold a class of many rows
 ROWS = 64  # of which they hold one
 BLOCK = (NARROW + 2) * ROWS
+MEAN = "mean"  # known by its identity where it is the default or spelt out: that is quicker
 LOG_EVERY = 16  # row sums lie between 1 and 2^31: a product of 16 of them is far from overflow
-
-
-@reduction
-def _row_sum(x):
-    total = x.dtype.type(0)
-    for k in range(x.size):
-        total += x[k]
-    return total
-
-
-@kernel
-def _below_largest(logits, out):
-    """Rows of differences to their largest."""
-    for i in range(len(logits)):
-        x, row = logits[i], out[i]
-        top = largest(x)
-        for j in range(row.size):
-            row[j] = x[j] - top
-
-
-@kernel
-def _softmax_rows(logits, out):
-    group, one = max(1, GROUP // logits.shape[1]), logits.dtype.type(1)
-    for first in range(0, len(logits), group):
-        last = min(len(logits), first + group)
-        part = out[first:last]
-        _below_largest(logits[first:last], part)
-        flat = part.reshape(part.size)
-        for k in range(flat.size):
-            flat[k] = exp(flat[k])
-        for i in range(first, last):
-            row = out[i]
-            scale = one / _row_sum(row)
-            for j in range(row.size):
-                row[j] *= scale
-
-
-@kernel
-def _log_softmax_rows(logits, out):
-    classes = logits.shape[1]
-    group, e = max(1, GROUP // classes), carray(stack(logits, GROUP), GROUP)
-    for first in range(0, len(logits), group):
-        last = min(len(logits), first + group)
-        part = out[first:last]
-        _below_largest(logits[first:last], part)
-        flat = part.reshape(part.size)
-        for k in range(min(GROUP, flat.size)):
-            e[k] = exp(flat[k])
-        for i in range(first, last):
-            row, begin = out[i], (i - first) * classes
-            total = _row_sum(e[begin : min(GROUP, begin + classes)])
-            for start in range(GROUP, classes, GROUP):  # the rest of a row that fills `e`
-                piece = row[start : start + GROUP]
-                for k in range(piece.size):
-                    e[k] = exp(piece[k])
-                total += _row_sum(e[: piece.size])
-            shift = logits.dtype.type(math.log(total))
-            for j in range(row.size):
-                row[j] -= shift
 
 
 @kernel
@@ -148,14 +81,14 @@ def _wide_rows(logits, labels, smoothing, batch, dlogits):
                 row[j] = x[j] - top
             loss -= (1 - smoothing) * row[labels[i]]
             if smoothing > 0:
-                loss -= smoothing / classes * _row_sum(row)
+                loss -= smoothing / classes * row_sum(row)
         part = dlogits[first:last]
         flat = part.reshape(part.size)
         for k in range(flat.size):
             flat[k] = exp(flat[k])
         for i in range(first, last):
             row = dlogits[i]
-            total = _row_sum(row)
+            total = row_sum(row)
             scale = one / (total * logits.dtype.type(batch))
             for j in range(row.size):
                 row[j] = row[j] * scale - off
@@ -191,28 +124,6 @@ def _labels_in_range(labels, classes):
     return inside
 
 
-@register_jitable
-def _serial(size):
-    return size < THREADS_FROM or thread_count() == 1
-
-
-def _by_parts(of_rows, name):
-    def every_row(logits, out):
-        if _serial(logits.size):
-            of_rows(logits, out)
-        else:
-            rows = 1 + PART // logits.shape[1]
-            for c in prange((len(logits) + rows - 1) // rows):
-                part = slice(c * rows, min(len(logits), (c + 1) * rows))
-                of_rows(logits[part], out[part])
-
-    return threaded(named(every_row, name))
-
-
-_softmax = _by_parts(_softmax_rows, "softmax")
-_log_softmax = _by_parts(_log_softmax_rows, "log_softmax")
-
-
 @threaded
 def _cross_entropy(logits, labels, smoothing, loss, dlogits):
     """False, and nothing written, where a label is out of range."""
@@ -221,7 +132,7 @@ def _cross_entropy(logits, labels, smoothing, loss, dlogits):
         return False
     rows = 1 + PART // classes
     parts, total = (batch + rows - 1) // rows, 0.0
-    if _serial(logits.size):
+    if serial(logits.size):
         for c in range(parts):
             total += _part(c * rows, rows, logits, labels, smoothing, dlogits)
     else:
@@ -246,22 +157,6 @@ def _sparse_cross_entropy(probabilities, labels, loss):
     return True
 
 
-@shortcut(read(2), written(2))
-def _softmax_call(logits, out):
-    fits = logits.shape == out.shape and out.size > 0 and in_place(span(out), span(logits))
-    if fits:
-        _softmax(writable(logits), out)
-    return fits
-
-
-@shortcut(read(2), written(2))
-def _log_softmax_call(logits, out):
-    fits = logits.shape == out.shape and out.size > 0 and in_place(span(out), span(logits))
-    if fits:
-        _log_softmax(writable(logits), out)
-    return fits
-
-
 @shortcut(read(2), read(1, of=1), types.float64, written(0), written(2))
 def _cross_entropy_call(logits, labels, smoothing, loss, dlogits):
     fits = logits.shape == dlogits.shape and labels.size == len(logits) and logits.size > 0
@@ -278,46 +173,32 @@ def _sparse_call(probabilities, labels, loss):
     return fits and _sparse_cross_entropy(writable(probabilities), writable(labels), loss)
 
 
-def softmax(logits, *, out=None):
-    """exp(x_ij - m_i) / sum_k exp(x_ik - m_i); `out` may be logits; see reference.softmax."""
-    return _of_rows(_softmax_call, logits, out)
-
-
-def log_softmax(logits, *, out=None):
-    """x_ij - m_i - log sum_k exp(x_ik - m_i); `out` may be logits; see reference.log_softmax."""
-    return _of_rows(_log_softmax_call, logits, out)
-
-
-def _of_rows(call, logits, out):
-    if out is not None and call.accepts(logits, out):
+def softmax_cross_entropy(logits, labels, *, label_smoothing=0.0, class_weights=None,
+                          ignore_index=None, reduction="mean", out=None):  # fmt: skip
+    """(loss, dlogits), which may replace logits; see reference.softmax_cross_entropy."""
+    if (
+        (class_weights is None and ignore_index is None and reduction is MEAN)
+        and type(out) is tuple
+        and _cross_entropy_call.accepts(logits, labels, label_smoothing, *out)
+    ):
         return out
-    arguments.floating("logits", logits, np.ndarray, 2)
-    arguments.rows("logits", logits)
-    if out is None:
-        out = np.empty_like(logits)
+    is_soft, label_smoothing, ignored = loss_arguments.of_cross_entropy(
+        logits, labels, label_smoothing, class_weights, ignore_index, reduction, np.ndarray
+    )
+    inputs = {"logits": logits, "labels": labels, "class_weights": class_weights}
+    shapes = (logits.shape[:1] if reduction == "none" else (), logits.shape)
+    out = arguments.outputs(out, shapes, logits.dtype, inputs, [("out[1]", "logits")])
+    if class_weights is None and ignore_index is None and reduction == MEAN and not is_soft:
+        _cross_entropy_call.ready(logits.dtype, labels.dtype)
+        inside = _cross_entropy_call.accepts(logits, labels, label_smoothing, *out)
     else:
-        arguments.written("out", out, np.ndarray, logits.dtype, logits.shape)
-        arguments.disjoint({"out": out}, {"logits": logits}, [("out", "logits")])
-    call.ready(logits.dtype)
-    call(logits, out)
+        inside = weighted_cross_entropy.cross_entropy(
+            logits, labels, is_soft, label_smoothing, class_weights, ignored, reduction, out
+        )
+    if not inside:
+        fault = loss_arguments.SOFT_LABEL_FAULT if is_soft else logits.shape[1]
+        raise loss_arguments.out_of_range(fault)
     return out
-
-
-def softmax_cross_entropy(logits, labels, *, label_smoothing=0.0, out=None):
-    """(mean loss, dlogits), which may replace logits; see reference.softmax_cross_entropy."""
-    if type(out) is tuple and _cross_entropy_call.accepts(logits, labels, label_smoothing, *out):
-        return out
-    arguments.floating("logits", logits, np.ndarray, 2)
-    arguments.rows("logits", logits)
-    arguments.labels("labels", labels, np.ndarray, len(logits))
-    label_smoothing = arguments.number("label_smoothing", label_smoothing, FRACTION)
-    inputs = {"logits": logits, "labels": labels}
-    shapes, in_place = ((), logits.shape), [("out[1]", "logits")]
-    loss, dlogits = arguments.outputs(out, shapes, logits.dtype, inputs, in_place)
-    _cross_entropy_call.ready(logits.dtype, labels.dtype)
-    if not _cross_entropy_call.accepts(logits, labels, label_smoothing, loss, dlogits):
-        raise arguments.label_out_of_range("labels", logits.shape[1])
-    return loss, dlogits
 
 
 def sparse_categorical_cross_entropy(probabilities, labels, *, out=None):

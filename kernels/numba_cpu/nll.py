@@ -17,7 +17,7 @@ _UNWEIGHTED = {dtype: np.empty(0, dtype) for dtype in FLOATS}
 
 
 @kernel
-def _total_weight(labels, weights, classes, ignores, ignored):
+def total_weight(labels, weights, classes, ignores, ignored):
     """(whether every label names a class or is ignored, the sum of the weights of the others)."""
     inside, total = True, 0.0
     for label in labels:
@@ -57,7 +57,7 @@ def _part(c, rows, y, labels, weights, ignores, ignored, scale, each, dy):
 @threaded
 def _nll(y, labels, weights, ignores, ignored, reduction, loss, dy):
     """False, and nothing written, where a label is out of range."""
-    inside, weight = _total_weight(labels, weights, y.shape[1], ignores, ignored)
+    inside, weight = total_weight(labels, weights, y.shape[1], ignores, ignored)
     if not inside:
         return False
     divisor = weight if reduction == MEAN else 1.0

@@ -139,7 +139,9 @@ def test_tf32_is_timed_elsewhere_in_float32_by_what_knows_of_it(monkeypatch):
         assert cls.times("relu", dtype, ignorant)
         for module in (near, ignorant):
             assert not cls.times("relu tf32", dtype, module)
-    with pytest.raises(NotImplementedError, match="numpy has no TF32 for float32"):
+    with pytest.raises(
+        NotImplementedError, match=r"numpy has no dense_forward\[relu tf32\] in float32"
+    ):
         cls().setup("relu tf32", "moons-2x32", "float32", 16, "numpy")
 
     def chosen(family, module):
@@ -203,6 +205,27 @@ def test_unusable_backend_is_refused(monkeypatch, tmp_path, source, complaint):
     monkeypatch.setenv("FUSEBENCH_BACKEND", str(user_module(tmp_path, source)))
     with pytest.raises(ValueError, match=complaint):
         runner.available()
+
+
+def test_a_function_offers_the_variants_of_which_it_has_the_parameters(monkeypatch, tmp_path):
+    """One that knows no axis is timed and checked on rows, and the rest is n/a, not failed."""
+    source = """
+    def softmax(logits, *, out=None):
+        return reference.softmax(logits, out=out)
+
+    def log_softmax(logits, **settings):
+        return reference.log_softmax(logits, **settings)
+    """
+    monkeypatch.setenv("FUSEBENCH_ALL", "1")
+    monkeypatch.setenv("FUSEBENCH_BACKEND", str(user_module(tmp_path, source)))
+    mine, cells = runner.available()["mine"], suite.suites("losses")
+    for name, offered in (("softmax", False), ("log_softmax", True)):
+        assert cells[name].times("", "float32", mine)
+        assert cells[name].times("across rows", "float32", mine) == offered
+    softmax = cells["softmax"]()
+    softmax.setup("", "moons-16x2", "float32", 16, "mine")
+    with pytest.raises(NotImplementedError, match=r"mine has no softmax\[across rows\] in float32"):
+        softmax.setup("across rows", "moons-16x2", "float32", 16, "mine")
 
 
 # --- timing --------------------------------------------------------------------------------------

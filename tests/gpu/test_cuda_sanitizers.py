@@ -169,6 +169,7 @@ OPERATIONS = {  # that meet the barriers of a file
     "common.cuh": "sparse_categorical_cross_entropy",
     "activations.cu": "activation_backward",
     "losses.cu": "softmax",
+    "weighted_cross_entropy.cu": "softmax_cross_entropy",
     "statistics.cu": "sparsity unit_activity histogram global_norm",
     "tiles.cuh": "dense_forward",
     "network.cu": "network",

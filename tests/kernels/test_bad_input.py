@@ -21,7 +21,7 @@ NUMBERS = {
     **dict.fromkeys(("beta", "beta1", "beta2", "rho", "label_smoothing"), FRACTION),
     "eps": (0.0, -1e-8, np.nan, "small", None),
     "delta": (0.0, -1.0, np.nan, np.inf, "far", None),
-    "ignore_index": (1.5, "first", True, 2**63),
+    "ignore_index": (1.5, "first", True, 2**63, np.array([0, 1])),
     "reduction": ("average", "", "Mean", None, 3, True, ["mean"], np.array("mean")),
     "initializer": ("xavier", "", None, 3),
     "seed": (-1, 2**64, 1.5, "first", True, None),
@@ -33,6 +33,7 @@ NUMBERS = {
     "threshold": (np.nan, np.inf, "low", None),
     "margin": FRACTION,
     **dict.fromkeys(("low", "high"), (np.nan, np.inf, -np.inf, "low", None)),
+    "axis": (2, -3, 0.0, "last", True, None, (0,), 2**63, np.array([0, 1])),
     "bins": (0, -1, 1.5, "ten", True, None, 2**31),
     "arrays": (None, 3, "arrays", (), [], (1.0,), [None], ([1.0, 2.0],)),
 }
@@ -40,6 +41,8 @@ NUMBERS = {
 RESHAPED = {"of another dimension", "of another length", "of another width"}
 MORE_ROWS = {"of another length"}
 FREE = {
+    ("softmax", "logits"): RESHAPED,
+    ("log_softmax", "logits"): RESHAPED,
     ("sparsity", "x"): RESHAPED,
     ("histogram", "x"): RESHAPED,
     ("connection_sparsity", "weight"): MORE_ROWS,

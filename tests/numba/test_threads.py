@@ -100,7 +100,8 @@ for name, case in CASES.items():
 BUSY = """
 def busy():
     for name in ("activation_forward[tanh]", "activation_backward[prelu]", "softmax",
-                 "softmax_cross_entropy[smoothed]", "dense_forward[relu]", "dense_backward[prelu]",
+                 "softmax_cross_entropy[smoothed]", "softmax_cross_entropy[soft]",
+                 "softmax[across rows]", "dense_forward[relu]", "dense_backward[prelu]",
                  "unit_activity"):
         operation(name, batch=1500, units=300)
     for name in ("sgd", "adam", "sparsity", "histogram", "global_norm"):
@@ -167,6 +168,7 @@ def test_first_calls_of_activations_compile(tmp_path, function, activation):
         *[f"dense_{way}[{name}]" for way in ("forward", "backward") for name in ("relu", "prelu")],
         *["dense_backward[rectifier]", "activation_backward[rectifier]", "softmax", "adam"],
         *["softmax_cross_entropy[hard]", "sparse_categorical_cross_entropy", "sgd", "momentum"],
+        *["softmax[across rows]", "softmax_cross_entropy[weighted]"],
         *["nesterov", "adagrad", "rmsprop", "step (20, 17, 4)", "predict (20, 17, 4)"],
         *["step (20, 200, 180, 4)", "predict (20, 200, 180, 4)", "initialize[sparse_normal]"],
         *["sparsity", "connection_sparsity", "unit_activity", "histogram", "global_norm"],

@@ -139,10 +139,19 @@ def test_hyperparameters_vary_and_defaults_are_one_sample(operation):
     valueless = operation.variant in ("zeros", *reference.initializers.SCALES)
     settings -= {"value"} if valueless else set()
     settings -= {"out", "precision", "class_weights", "bins"}  # bins are the size of a result
+    settings -= {"axis"} if operation.variant != "across rows" else set()
     settings |= {"alpha"} if operation.variant in ("leaky_relu", "elu") else set()
-    fixed = {"hard": {"label_smoothing"}, "plain": {"ignore_index"}}.get(operation.variant, set())
+    fixed = {
+        "plain": {"ignore_index"},
+        "hard": {"label_smoothing", "ignore_index", "reduction"},
+        "smoothed": {"ignore_index", "reduction"},
+        "soft": {"ignore_index"},
+    }.get(operation.variant, set())
     assert all(len(drawn[name]) > 1 for name in settings - fixed)
-    plain, others = reference.Case("test", varied.sizes, vary=False), ("ignore_index", "value")
+    plain, others = (
+        reference.Case("test", varied.sizes, vary=False),
+        ("ignore_index", "value", "axis"),
+    )
     for name, value in operation.sample(rng, plain).items():
         default = inspect.signature(operation.function).parameters[name].default
         free = name in (*others, "step", "lr", "label_smoothing")
@@ -196,10 +205,19 @@ WORK = {
     # gamma dy, distance, its scale; 2 sums, 2 of products; two differences, two products; 2 means.
     "layer_norm_backward": {"": (134, 49)},
     # Of each element: maximum, difference, exp, sum, scale.
-    "softmax": {"": (50, 20)},
+    "softmax": {"": (50, 20), "across rows": (50, 20)},
     # And the difference to the target; two labels of 4 bytes.
-    "softmax_cross_entropy": {"hard": (60, 21, 8), "smoothed": (60, 21, 8)},
-    "log_softmax": {"": (52, 20)},  # the same but for the scale, a difference; a logarithm a row
+    "softmax_cross_entropy": {
+        "hard": (60, 21, 8),
+        "smoothed": (60, 21, 8),
+        "weighted": (66, 26, 8),  # two products and the sum of the weights, of each row
+        "soft": (
+            90,
+            31,
+        ),  # the sum of the targets, their products with the logits, the sum of these
+    },
+    # The same but for the scale, a difference; a logarithm of each of two rows or five columns.
+    "log_softmax": {"": (52, 20), "across rows": (55, 20)},
     # The logarithm and the sum of two rows, of which one element each is read.
     "sparse_categorical_cross_entropy": {"": (4, 3, 8)},
     # The sum of two rows' losses; with weights also two products and the sum of the weights.

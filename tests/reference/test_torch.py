@@ -209,6 +209,47 @@ def test_nll(ignored, weighted, reduction):
         np.testing.assert_allclose(gradient, there.grad.numpy(), rtol=1e-12)
 
 
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("smoothing", [0.0, 0.3])
+@pytest.mark.parametrize("labels", ["labels", "some ignored", "all ignored", "soft"])
+def test_cross_entropy(labels, smoothing, weighted, reduction):
+    """Of rows that are all ignored the gradient is 0 here, there NaN where they are averaged."""
+    rng = np.random.default_rng(5)
+    logits, chosen = 3 * rng.standard_normal((40, 5)), rng.integers(0, 5, 40)
+    weights, ignored = rng.random(5) if weighted else None, None
+    if labels == "soft":
+        chosen = rng.random((40, 5))
+    elif labels != "labels":
+        ignored = -100
+        chosen[: 7 if labels == "some ignored" else 40] = ignored
+    there = torch.tensor(logits, requires_grad=True)
+    theirs = torch.nn.functional.cross_entropy(
+        *(there, torch.tensor(chosen), torch.tensor(weights) if weighted else None),
+        label_smoothing=smoothing,
+        reduction=reduction,
+    )
+    theirs.sum().backward()
+    loss, gradient = reference.softmax_cross_entropy(
+        *(logits, chosen),
+        label_smoothing=smoothing,
+        class_weights=weights,
+        ignore_index=ignored,
+        reduction=reduction,
+    )
+    np.testing.assert_allclose(loss, theirs.detach().numpy(), rtol=1e-12)
+    expected = np.nan_to_num(there.grad.numpy())
+    np.testing.assert_allclose(gradient, expected, rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize("axis", [0, 1, -1])
+def test_softmax(axis):
+    x = np.random.default_rng(6).standard_normal((3, 4, 5))
+    for name in ("softmax", "log_softmax"):
+        theirs = getattr(torch.nn.functional, name)(torch.tensor(x), dim=axis).numpy()
+        np.testing.assert_allclose(getattr(reference, name)(x, axis=axis), theirs, rtol=1e-12)
+
+
 # A loss of elements -> (its name in torch.nn.functional, its settings there).
 LOSSES = {
     "mean_squared_error": ("mse_loss", {}),

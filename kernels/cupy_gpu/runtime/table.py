@@ -63,6 +63,11 @@ def block_a_row(itemsize, rows, classes):
     return (blocks(rows, 1),), (THREADS,)
 
 
+def threads_a_row(itemsize, rows, classes):
+    """threads_of_row(classes) threads for every row."""
+    return (blocks(rows, THREADS // threads_of_row(classes)),), (THREADS,)
+
+
 def thread_a_row(itemsize, rows):
     """One thread for every row, or for every one of other things."""
     return (blocks(rows, THREADS),), (THREADS,)
@@ -86,6 +91,11 @@ def blocks(n, each):
 def lanes(width):
     """The power of two, at most a warp, that covers a row of this width."""
     return min(32, 1 << max(0, width - 1).bit_length())
+
+
+def threads_of_row(width):
+    """The lanes that cover a row; a whole block where it is long."""
+    return lanes(width) if width <= NARROW else THREADS
 
 
 def tile(rows, columns):
@@ -127,10 +137,12 @@ KERNELS = {
     "softmax_wide": Kernel("losses", block_a_row),
     "log_softmax_narrow": Kernel("losses", lanes_a_row),
     "log_softmax_wide": Kernel("losses", block_a_row),
+    "softmax_columns": Kernel("softmax_columns", thread_a_row),
     "cross_entropy_narrow": Kernel("losses", lanes_a_row),
     "cross_entropy_wide": Kernel("losses", block_a_row),
     "sparse_cross_entropy": Kernel("losses", thread_a_row),
     "total": Kernel("losses", one_block),
+    "weighted_cross_entropy": Kernel("weighted_cross_entropy", threads_a_row),
     "largest_piece": Kernel("maxout", thread_a_row),
     "winning_piece": Kernel("maxout", thread_a_row),
     "element_loss": Kernel("element_losses", pieces),
