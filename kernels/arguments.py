@@ -130,11 +130,13 @@ def _meet(one, other):
 
 def _same(one, other):
     """Whether two arrays that meet are one."""
-    if isinstance(one, np.ndarray):
-        begin = one.ctypes.data == other.ctypes.data
-    else:
-        begin = one.data.ptr == other.data.ptr
-    return begin and one.nbytes == other.nbytes
+    return span(one) == span(other)
+
+
+def span(array):
+    """The addresses of the first byte of a C-contiguous array and of the first one behind it."""
+    start = array.ctypes.data if isinstance(array, np.ndarray) else array.data.ptr
+    return start, start + array.nbytes
 
 
 def updated(param, grad, states, kind):

@@ -13,6 +13,7 @@ from . import (
     dense,
     element_loss_spec,
     element_losses,
+    gradients,
     initializers,
     losses,
     maxout,
@@ -24,6 +25,7 @@ from . import (
 from .activations import activation_backward, activation_forward
 from .dense import dense_backward, dense_forward
 from .element_losses import *  # noqa: F403  every loss of elements
+from .gradients import add_l2, clip_by_global_norm, clip_by_value
 from .initializers import initialize
 from .losses import (
     log_softmax,
@@ -51,6 +53,7 @@ FAMILIES = {
     "maxout": maxout.OPERATIONS,
     "losses": (*losses.OPERATIONS, *nll_spec, *element_loss_spec.OPERATIONS),
     "optimizers": optimizer_spec.OPERATIONS,
+    "gradients": gradients.OPERATIONS,
     "initializers": initializers.OPERATIONS,
     "statistics": statistics_spec.OPERATIONS,
 }
@@ -84,7 +87,10 @@ __all__ = [
     "Result",
     "activation_backward",
     "activation_forward",
+    "add_l2",
     "asarray",
+    "clip_by_global_norm",
+    "clip_by_value",
     "connection_sparsity",
     "dense_backward",
     "dense_forward",
