@@ -71,6 +71,8 @@ SHARED = {
         *((140, 140, n) for n in around(counting.GROUP)),
         *[(2 * counting.ROWS + 1, 70_001, 2), (1, 1, jit.THREADS_FROM + 1)],
         (5, 5, 5 * counting.BLOCK + 3),
+        # Bins counted in pairs by two threads.
+        (1, 1, 2 * counting.PAIRED[0] * (counting.PAIRED_BINS + 3) ** 2 + 4 * counting.PAIRS - 3),
     ],
     # One row; few rows; rows read in place and packed; columns one beside whole vectors; depths
     # beyond a block; few columns.
