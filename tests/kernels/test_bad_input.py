@@ -175,7 +175,7 @@ def test_out_is_checked(fast_backend, name):
             assert_rejected(fast_backend, operation, arguments, "out", what)
 
 
-@pytest.mark.parametrize("activation", ["identity", "relu", "selu", "sigmoid", "tanh"])
+@pytest.mark.parametrize("activation", ["identity", "relu", "sigmoid", "tanh"])
 def test_alpha_where_there_is_none(fast_backend, activation):
     z = fast_backend.asarray(np.zeros((2, 3), np.float32))
     with pytest.raises(ValueError, match=f"alpha must be None for {activation}, got 0.5"):
@@ -184,12 +184,29 @@ def test_alpha_where_there_is_none(fast_backend, activation):
 
 @pytest.mark.parametrize(
     ("activation", "alpha"),
-    [("prelu", None), ("rectifier", None), ("leaky_relu", -0.1), ("elu", -1.0), ("elu", "one")],
+    [
+        *[
+            ("prelu", None),
+            ("rectifier", None),
+            ("leaky_relu", -0.1),
+            ("elu", -1.0),
+            ("elu", "one"),
+        ],
+        *(("selu", bad) for bad in (0.5, "12", (1.0,), (1.0, 2.0, 3.0), (-0.1, 1.0), (1.0, 0.0))),
+        *(("selu", bad) for bad in ((np.nan, 1.0), (1.0, np.inf), ("one", 1.0), (1.0, None))),
+    ],
 )
 def test_alpha_out_of_range(fast_backend, activation, alpha):
     z = fast_backend.asarray(np.zeros((2, 3), np.float32))
-    with pytest.raises((TypeError, ValueError), match="alpha must "):
-        fast_backend.activation_forward(z, activation, alpha)
+    weight = fast_backend.asarray(np.zeros((3, 3), np.float32))
+    for call in (
+        lambda: fast_backend.activation_forward(z, activation, alpha),
+        lambda: fast_backend.activation_backward(z, z, activation, alpha),
+        lambda: fast_backend.dense_forward(z, weight, weight[0], activation, alpha),
+        lambda: fast_backend.dense_backward(z, z, weight, z, activation, alpha),
+    ):
+        with pytest.raises((TypeError, ValueError), match=r"alpha(\[\d\])? must "):
+            call()
 
 
 @pytest.mark.parametrize("shape", [(0, 5), (4, 0)])

@@ -134,12 +134,16 @@ def test_hyperparameters_vary_and_defaults_are_one_sample(operation):
         for name, value in operation.sample(rng, varied).items():
             if isinstance(value, float | int) or name == "reduction":
                 drawn.setdefault(name, set()).add(value)
+            if isinstance(value, tuple) and name == "alpha":
+                for part, number in zip(("alpha", "gamma"), value, strict=True):
+                    drawn.setdefault(part, set()).add(number)
     parameters = inspect.signature(operation.function).parameters.values()
     settings = {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
     valueless = operation.variant in ("zeros", *reference.initializers.SCALES)
     settings -= {"value"} if valueless else set()
     settings -= {"out", "precision", "class_weights", "bins"}  # bins are the size of a result
-    settings |= {"alpha"} if operation.variant in ("leaky_relu", "elu") else set()
+    settings |= {"alpha"} if operation.variant in ("leaky_relu", "elu", "selu") else set()
+    settings |= {"gamma"} if operation.variant == "selu" else set()
     fixed = {"hard": {"label_smoothing"}, "plain": {"ignore_index"}}.get(operation.variant, set())
     assert all(len(drawn[name]) > 1 for name in settings - fixed)
     plain, others = reference.Case("test", varied.sizes, vary=False), ("ignore_index", "value")
