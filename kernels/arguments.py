@@ -9,7 +9,7 @@ import operator
 
 import numpy as np
 
-from .catalog import ABOVE_ZERO, ACTIVATIONS, SEEDS, SLOPES, STREAMS
+from .catalog import ABOVE_ZERO, ACTIVATIONS, SCALED_ELU, SEEDS, SLOPES, STREAMS
 
 FLOATS = (np.dtype("float32"), np.dtype("float64"))
 INTEGERS = (np.dtype("int32"), np.dtype("int64"))
@@ -132,11 +132,13 @@ def _meet(one, other):
 
 def _same(one, other):
     """Whether two arrays that meet are one."""
-    if isinstance(one, np.ndarray):
-        begin = one.ctypes.data == other.ctypes.data
-    else:
-        begin = one.data.ptr == other.data.ptr
-    return begin and one.nbytes == other.nbytes
+    return span(one) == span(other)
+
+
+def span(array):
+    """The addresses of the first byte of a C-contiguous array and of the first one behind it."""
+    start = array.ctypes.data if isinstance(array, np.ndarray) else array.data.ptr
+    return start, start + array.nbytes
 
 
 def updated(param, grad, states, kind):
@@ -228,7 +230,8 @@ def random_numbers(seed, stream):
 def activation(name, alpha, units, kind, dtype):
     """(id, slope, slopes) of the activation: its alpha as a number or an array.
 
-    Exactly one of slope and slopes counts: slopes (units,) where the id is SLOPES, else slope.
+    Exactly one of slope and slopes counts: slopes (units,) where the id is SLOPES; a NumPy array
+    (alpha gamma, gamma) where it is SCALED_ELU; else slope.
     """
     declared = ACTIVATIONS.get(name) if isinstance(name, str) else None
     if declared is None:
@@ -240,6 +243,12 @@ def activation(name, alpha, units, kind, dtype):
     if declared.per_unit and (declared.alpha is None or isinstance(alpha, kind)):
         array("alpha", alpha, kind, dtype, (units,))
         return SLOPES, 0.0, alpha
+    if declared.pair:
+        if not isinstance(alpha, tuple | list) or len(alpha) != 2:
+            raise TypeError(f"alpha must be a pair (alpha, gamma) for {name}, got {alpha!r}")
+        named = zip(("alpha[0]", "alpha[1]"), alpha, declared.pair, strict=True)
+        left, gamma = (number(*given) for given in named)
+        return SCALED_ELU, 0.0, np.array([left * gamma, gamma], dtype)
     if declared.alpha is None:
         raise ValueError(f"alpha must be None for {name}, got {alpha!r}")
     return declared.id, number("alpha", alpha, declared.alpha), None

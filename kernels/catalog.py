@@ -24,6 +24,7 @@ class Number:
 
 IDENTITY, RELU, SLOPE, SLOPES, ELU, SELU, SIGMOID, TANH, SILU, GELU, GELU_TANH = range(11)
 SOFTPLUS, SOFTSIGN, MISH, CELU, HARD_SIGMOID, HARD_SWISH, THRESHOLDED_RELU = range(11, 18)
+SCALED_ELU = 18  # selu of a pair that is given
 
 # Klambauer et al., Self-Normalizing Neural Networks, NeurIPS 2017, appendix A1.
 SELU_LAMBDA = 1.0507009873554804934193349852946
@@ -38,6 +39,7 @@ class Activation:
 
     id             of its kernels; rectifiers share two: one slope for all units, or one for each
     alpha          its parameter where it is one number
+    pair           where it is two; given, they are those of SCALED_ELU
     per_unit       whether alpha is an array with a number for every unit, or may be
     learned        whether the backward pass returns the gradient of alpha
     saves_input    whether the backward pass takes z; else it takes y
@@ -48,6 +50,7 @@ class Activation:
 
     id: int
     alpha: Number | None = None
+    pair: tuple[Number, Number] | None = None
     per_unit: bool = False
     learned: bool = False
     saves_input: bool = False
@@ -55,14 +58,15 @@ class Activation:
     exponentials: bool = False
 
 
-# Derivatives of leaky_relu, elu and thresholded_relu are read off y: alpha cannot be negative.
+# Derivatives of leaky_relu, (s)elu and thresholded_relu are read off y: alpha cannot be negative.
+_SELU = Number(SELU_ALPHA), Number(SELU_LAMBDA, low=ABOVE_ZERO)
 ACTIVATIONS = {
     "identity": Activation(IDENTITY),
     "relu": Activation(RELU, weight_gain=2),
     "leaky_relu": Activation(SLOPE, alpha=Number(0.01), weight_gain=2),
     "prelu": Activation(SLOPES, per_unit=True, learned=True, saves_input=True, weight_gain=2),
     "elu": Activation(ELU, alpha=Number(1.0), weight_gain=2, exponentials=True),
-    "selu": Activation(SELU, weight_gain=1, exponentials=True),
+    "selu": Activation(SELU, pair=_SELU, weight_gain=1, exponentials=True),
     "sigmoid": Activation(SIGMOID, exponentials=True),
     "tanh": Activation(TANH, exponentials=True),
     "silu": Activation(SILU, saves_input=True, exponentials=True),

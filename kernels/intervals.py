@@ -39,15 +39,15 @@ def of_histogram(low, high, bins):
     return low, high, bins, bins / (high - low)
 
 
-def several(arrays, kind):
+def several(arrays, kind, name="arrays"):
     """Checks a tuple or list of arrays of one dtype, at least one."""
     if not isinstance(arrays, tuple | list):
         got = arguments.type_name(type(arrays))
-        raise TypeError(f"arrays must be a tuple or list of arrays, got {got}")
+        raise TypeError(f"{name} must be a tuple or list of arrays, got {got}")
     if not arrays:
-        raise ValueError("arrays must be at least one array, got none")
+        raise ValueError(f"{name} must be at least one array, got none")
     for k, array in enumerate(arrays):
-        arguments.floating(f"arrays[{k}]", array, kind)
+        arguments.floating(f"{name}[{k}]", array, kind)
         if array.dtype != arrays[0].dtype:
-            wanted = f"{arrays[0].dtype}, as arrays[0] is"
-            raise TypeError(f"arrays[{k}] must be {wanted}, got {array.dtype}")
+            wanted = f"{arrays[0].dtype}, as {name}[0] is"
+            raise TypeError(f"{name}[{k}] must be {wanted}, got {array.dtype}")

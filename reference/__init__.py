@@ -14,6 +14,7 @@ from . import (
     dense,
     element_loss_spec,
     element_losses,
+    gradients,
     initializers,
     losses,
     maxout,
@@ -27,6 +28,7 @@ from .activations import activation_backward, activation_forward
 from .cross_entropy import softmax_cross_entropy
 from .dense import dense_backward, dense_forward
 from .element_losses import *  # noqa: F403  every loss of elements
+from .gradients import add_l2, clip_by_global_norm, clip_by_value
 from .initializers import initialize
 from .losses import sparse_categorical_cross_entropy
 from .maxout import maxout_backward, maxout_forward
@@ -65,6 +67,7 @@ FAMILIES = {
         *element_loss_spec.OPERATIONS,
     ),
     "optimizers": optimizer_spec.OPERATIONS,
+    "gradients": gradients.OPERATIONS,
     "initializers": initializers.OPERATIONS,
     "statistics": statistics_spec.OPERATIONS,
 }
@@ -98,10 +101,13 @@ __all__ = [
     "Result",
     "activation_backward",
     "activation_forward",
+    "add_l2",
     "asarray",
     "batch_norm_backward",
     "batch_norm_forward",
     "batch_norm_inference",
+    "clip_by_global_norm",
+    "clip_by_value",
     "connection_sparsity",
     "dense_backward",
     "dense_forward",

@@ -29,7 +29,7 @@ def slopes(activation, alpha, place=0.0):
     """The slopes beside a place, to the left and to the right."""
     beside = np.float64(1e-200) + abs(place) * 1e-12
     alpha = default_alpha(activation, alpha)
-    alone = np.ndim(alpha) == 0
+    alone = activation not in PER_UNIT or np.ndim(alpha) == 0
     left, right = (
         derivative(np.full((1, 1 if alone else alpha.size), z), activation, alpha)[0]
         for z in (place - beside, place + beside)
@@ -190,7 +190,11 @@ def sample_alpha(rng, activation, units, case):
     if activation in PER_UNIT:
         return {"alpha": rng.uniform(-0.5, 1.5, units).astype(case.dtype)}
     if case.vary and ACTIVATIONS[activation].alphas:
-        return {"alpha": rng.uniform(*ACTIVATIONS[activation].alphas)}
+        drawn = rng.uniform(*np.transpose(ACTIVATIONS[activation].alphas))
+        if np.ndim(drawn) == 0:
+            return {"alpha": drawn}
+        if rng.random() < 0.7:  # without a pair it is another kernel
+            return {"alpha": tuple(drawn.tolist())}
     return {}
 
 
@@ -245,7 +249,10 @@ def _forward_edges(activation, dtype):
     if activation == "rectifier":
         yield "one slope for all", {"z": z.reshape(1, -1), "activation": activation, "alpha": -0.5}
     alphas = ACTIVATIONS[activation].alphas
-    for alpha in (alphas[0], 0.3, 2.5) if alphas else ():
+    chosen = (alphas[0], 0.3, 2.5) if alphas else ()
+    if activation == "selu":
+        chosen = (0.0, 0.5), (0.3, 2.5), (2.5, 0.3), (1.0, 1.0)
+    for alpha in chosen:
         given = {"z": z.reshape(1, -1), "activation": activation, "alpha": alpha}
         yield f"alpha = {alpha}", given
 

@@ -26,7 +26,7 @@ class Activation:
     roundings      of one evaluation forward and backward, in units of u relative to the result;
                    a function of z where its argument magnifies them
     flops          of one element, forward and backward
-    alpha, alphas  its parameter unless given, and from where samples draw it
+    alpha, alphas  its parameter unless given, and from where samples draw it; of selu pairs
     saves_input    whether the backward pass takes z; else it takes y
     gated          whether it is z g(z): its derivative is then a sum, g + z g'
     kinks          where its slope changes at once, or it itself; None: at alpha
@@ -35,8 +35,8 @@ class Activation:
 
     roundings: tuple
     flops: tuple[int, int]
-    alpha: float | None = None
-    alphas: tuple[float, float] | None = None
+    alpha: float | tuple[float, float] | None = None
+    alphas: tuple | None = None
     saves_input: bool = False
     gated: bool = False
     kinks: tuple | None = (0.0,)
@@ -63,7 +63,12 @@ ACTIVATIONS = {
     "leaky_relu": Activation((2, 2), (2, 2), alpha=0.01, alphas=(0.0, 1.0), weight_gain=2),
     "prelu": Activation((1, 1), (2, 4), saves_input=True, weight_gain=2),
     "elu": Activation((ELEMENTARY + 2, 2), (3, 3), alpha=1.0, alphas=(0.0, 2.0), weight_gain=2),
-    "selu": Activation((ELEMENTARY + 3, 2), (4, 3), weight_gain=1),
+    "selu": Activation(
+        *((ELEMENTARY + 3, 2), (4, 3)),
+        alpha=(SELU_ALPHA, SELU_LAMBDA),
+        alphas=((0.0, 2.5), (0.5, 2.0)),
+        weight_gain=1,
+    ),
     "sigmoid": Activation((ELEMENTARY + 2, 3), (4, 3)),
     "tanh": Activation((ELEMENTARY + 2, 4), (1, 4)),
     "silu": Activation((ELEMENTARY + 3, 2 * ELEMENTARY + 9), (5, 9), saves_input=True, gated=True),
@@ -99,7 +104,8 @@ def activation_forward(z, activation, alpha=None, *, out=None):
     prelu       z if z > 0 else alpha z                            alpha (units,), learned
     rectifier   max(0, z) + alpha min(0, z)                        alpha a number or (units,)
     elu         z if z > 0 else alpha (exp(z) - 1)                 alpha >= 0, 1 unless given
-    selu        lambda z if z > 0 else lambda alpha (exp(z) - 1)   fixed lambda and alpha
+    selu        gamma (z if z > 0 else alpha (exp(z) - 1))         alpha, a pair: (alpha >= 0,
+                gamma > 0), unless given (1.6733, 1.0507), where gamma is Klambauer's lambda
     sigmoid     1 / (1 + exp(-z))
     tanh        tanh(z)
     silu        z / (1 + exp(-z))
@@ -133,7 +139,8 @@ def activation_forward(z, activation, alpha=None, *, out=None):
         case "elu":
             y = np.where(z > 0, z, alpha * np.expm1(np.minimum(z, 0)))
         case "selu":
-            y = SELU_LAMBDA * np.where(z > 0, z, SELU_ALPHA * np.expm1(np.minimum(z, 0)))
+            alpha, gamma = alpha
+            y = np.where(z > 0, gamma * z, gamma * alpha * np.expm1(np.minimum(z, 0)))
         case "sigmoid":
             e = np.exp(-np.abs(z))  # never overflows
             y = np.where(z >= 0, 1, e) / (1 + e)
@@ -189,8 +196,8 @@ def _unknown(activation):
 def activation_backward(dy, saved, activation, alpha=None, *, out=None):
     """dz = dy act'(z); for prelu (dz, dalpha) with dalpha = sum over the batch of dy min(0, z).
 
-    act' from y: relu 1 or 0, leaky_relu 1 or alpha, elu 1 or y + alpha, selu lambda or
-    y + lambda alpha, sigmoid y (1 - y), tanh (1 - y)(1 + y); from z: prelu, rectifier 1 or alpha,
+    act' from y: relu 1 or 0, leaky_relu 1 or alpha, elu 1 or y + alpha, selu gamma or
+    y + gamma alpha, sigmoid y (1 - y), tanh (1 - y)(1 + y); from z: prelu, rectifier 1 or alpha,
     silu s + z s (1 - s) with s = 1 / (1 + exp(-z)),
     gelu P(Z <= z) + z exp(-z^2 / 2) / sqrt(2 pi),
     gelu_tanh s + z s (1 - s) 2 t' with s = 1 / (1 + exp(-2 t)),
@@ -212,7 +219,8 @@ def activation_backward(dy, saved, activation, alpha=None, *, out=None):
         case "elu":
             dz = np.where(saved > 0, dy, (saved + alpha) * dy)
         case "selu":
-            dz = np.where(saved > 0, SELU_LAMBDA * dy, (saved + SELU_LAMBDA * SELU_ALPHA) * dy)
+            alpha, gamma = alpha
+            dz = np.where(saved > 0, gamma * dy, (saved + gamma * alpha) * dy)
         case "sigmoid":
             dz = saved * (1 - saved) * dy
         case "tanh":

@@ -16,6 +16,7 @@ from . import optimizer_spec, optimizers
 from .activations import ACTIVATIONS, activation_forward
 from .cross_entropy import softmax_cross_entropy
 from .dense import dense_backward, dense_forward
+from .gradients import add_l2, clip_by_global_norm, clip_by_value
 
 # rule -> the names of its state arrays. Settings not given are the rule's own defaults.
 STATES = {rule.name: rule.in_place[1:] for rule in optimizer_spec.OPERATIONS}
@@ -212,19 +213,18 @@ class Network:
 
     def _limited(self, gradients):
         """The gradients with L2's share, clipped by value."""
-        given = {name: g + self.l2 * self.parameters[name] for name, g in gradients.items()}
-        if self.clip_value is None:
-            return given
-        return {n: np.clip(g, -self.clip_value, self.clip_value) for n, g in given.items()}
+        given = {name: g.copy() for name, g in gradients.items()}
+        add_l2(given.values(), [self.parameters[name] for name in given], self.l2)
+        if self.clip_value is not None:
+            clip_by_value(given.values(), self.clip_value)
+        return given
 
     def _clipped(self, gradients):
         """What the rule is given: `_limited`, and clipped by the norm."""
         given = self._limited(gradients)
-        if self.clip_norm is None:
-            return given
-        norm = np.sqrt(sum((g**2).sum() for g in given.values()))
-        factor = self.clip_norm / norm if norm > self.clip_norm else 1.0
-        return {name: g * factor for name, g in given.items()}
+        if self.clip_norm is not None:
+            clip_by_global_norm(given.values(), self.clip_norm)
+        return given
 
     def _scheduled(self):
         """The rule's settings in the next step."""

@@ -47,9 +47,19 @@ class Result:
     dtype: that of the floating inputs unless it is named: "int64", "bool".
     """
 
-    name: str
+    name: str  # "grads[1]": an array in a tuple
     dtype: str | None = None
     updates: bool = False
+
+    @property
+    def argument(self) -> str:
+        """The name of the argument that it updates or is part of."""
+        return self.name.partition("[")[0]
+
+    def among(self, arguments: Mapping[str, Any]) -> Any:
+        """The array that it updates."""
+        value, place = arguments[self.argument], self.name[len(self.argument) :]
+        return value[int(place[1:-1])] if place else value
 
 
 @dataclass(frozen=True)
@@ -89,12 +99,12 @@ class Operation:
     @property
     def in_place(self) -> tuple[str, ...]:
         """The arguments that are updated in place."""
-        return tuple(result.name for result in self.results if result.updates)
+        return tuple(dict.fromkeys(r.argument for r in self.results if r.updates))
 
     @property
     def returns(self) -> int:
         """How many arrays are returned."""
-        return len(self.results) - len(self.in_place)
+        return sum(not result.updates for result in self.results)
 
     def edges(self, dtype: Any) -> Iterator[tuple[str, Inputs]]:
         """(description, inputs) at the borders: special values, and sizes around them."""
@@ -118,7 +128,7 @@ class Operation:
         if len(given) != self.returns:
             raise ValueError(f"{self} must return {self.returns} arrays, got {len(given)}")
         given = iter(given)
-        return tuple(arguments[r.name] if r.updates else next(given) for r in self.results)
+        return tuple(r.among(arguments) if r.updates else next(given) for r in self.results)
 
     def oracle(self, inputs: Inputs) -> tuple[np.ndarray, ...]:
         """The reference in float64 on these inputs, which stay as they are."""

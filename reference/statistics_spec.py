@@ -24,7 +24,7 @@ def _exact(inputs, dtype):
     return (EXACT,)
 
 
-def _norm_error(inputs, dtype):
+def norm_error(inputs, dtype):
     """A square and the root round once each; the sum is taken in any order. Inputs that are
     subnormal may be lost: `lost` is the sum of their squares.
     """
@@ -228,7 +228,7 @@ OPERATIONS = (
         lambda fan_in, fan_out, **_: 2 * (fan_in + 1) * fan_out + 1,
         lambda fan_in, fan_out, **_: (fan_in + 1) * fan_out + 1,
         (Result("norm"),),
-        _norm_error,
+        norm_error,
         _norm_edges,
     ),
 )

@@ -171,7 +171,7 @@ def remembered(operation, inputs):
         returned = []
         for result, value in zip(operation.results, expected, strict=True):
             if result.updates:
-                wide[result.name][...] = value
+                result.among(wide)[...] = value
             else:
                 returned.append(value)
         return tuple(returned) or None

@@ -16,8 +16,8 @@ from . import workloads
 # where there are tensor cores. The losses are timed on the output layers, where they are used, and
 # on one with many classes, softmax along the classes. What is said of a function goes before what
 # is said of its family: of the losses of elements a cheap one, one with exponentials and one with a
-# variance stand for all, of the initialisers a normal and a uniform one. Statistics read an array
-# once: the largest, from memory, says it all.
+# variance stand for all, of the initialisers a normal and a uniform one. Statistics and what is
+# done to gradients go over an array once: the largest, from memory, says it all.
 CORE = {
     "activations": {"layers": ("digits-64x128", "mnist-512x512")},
     "dense": {
@@ -46,6 +46,7 @@ CORE = {
             "wide-2048x2048",
         )
     },
+    "gradients": {"layers": ("wide-2048x2048",)},
     "statistics": {"layers": ("wide-2048x2048",), "variants": ("", "tanh")},
 }
 

@@ -4,7 +4,8 @@
 #include "activations.cuh"
 #include "columns.cuh"
 
-// y = act(z); slopes (units,) counts for SLOPES, slope for the others.
+// y = act(z); slopes (units,) counts for SLOPES, a pair in its place for SCALED_ELU, slope for the
+// others.
 extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
 activation_forward(int activation_id, const real* z, const real* slopes, real* y, real slope, long long n,
                    int units) {
@@ -15,7 +16,7 @@ activation_forward(int activation_id, const real* z, const real* slopes, real* y
       Piece<N> piece = load<N>(z + i);
       int unit = ACTIVATION == SLOPES ? i % units : 0;
       for (int k = 0; k < N; ++k) {
-        piece.at[k] = activate<ACTIVATION>(piece.at[k], ACTIVATION == SLOPES ? slopes[unit] : slope);
+        piece.at[k] = activate<ACTIVATION>(piece.at[k], parameter<ACTIVATION>(slopes, slope, unit));
         if (++unit == units) unit = 0;
       }
       store(y + i, piece);
@@ -35,7 +36,7 @@ activation_backward(int activation_id, const real* dy, const real* saved, const 
       const Piece<N> from = load<N>(saved + i);
       int unit = ACTIVATION == SLOPES ? i % units : 0;
       for (int k = 0; k < N; ++k) {
-        const real alpha = ACTIVATION == SLOPES ? slopes[unit] : slope;
+        const auto alpha = parameter<ACTIVATION>(slopes, slope, unit);
         piece.at[k] = differentiate<ACTIVATION>(piece.at[k], from.at[k], alpha);
         if (++unit == units) unit = 0;
       }
@@ -66,7 +67,7 @@ activation_backward_sums(int activation_id, const real* dy, const real* saved,
     sum_over_rows(
         rows, units, outputs, partial, [&](size_t i) { return Element{dy[i], saved[i]}; },
         [&](Element element, size_t i, int unit, auto& totals) {
-          const real alpha = ACTIVATION == SLOPES ? slopes[unit] : slope;
+          const auto alpha = parameter<ACTIVATION>(slopes, slope, unit);
           totals[0] += dz[i] = differentiate<ACTIVATION>(element.gradient, element.saved, alpha);
         });
   });

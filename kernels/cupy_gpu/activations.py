@@ -1,21 +1,38 @@
 """Activations and their derivatives on the GPU; equations as in reference/activations.py."""
 
+from functools import lru_cache
+
+import numpy as np
+
 from .. import arguments
+from ..catalog import SCALED_ELU
 from .runtime import device
 from .runtime.table import chunks
 
+PAIRS = 64  # that are kept on the GPU for the next call
 RESULTS = "out[0]", "out[1]", "out[2]", "out[3]"  # the names of results given as a tuple
 
 
 def activation_forward(z, activation, alpha=None, *, out=None):
     """y = act(z), elementwise. `out` may be z."""
     arguments.floating("z", z, device.ndarray, 2)
-    activation_id, slope, slopes = arguments.activation(
-        activation, alpha, z.shape[1], device.ndarray, z.dtype
-    )
+    activation_id, slope, slopes = parameter(activation, alpha, z.shape[1], z.dtype)
     y = output(out, z.shape, z.dtype, {"z": z, "alpha": slopes}, ("z",))
     forward(z, activation_id, slope, slopes, y)
     return y
+
+
+def parameter(activation, alpha, units, dtype):
+    """(id, slope, slopes) of the activation; slopes are on the GPU."""
+    given = arguments.activation(activation, alpha, units, device.ndarray, dtype)
+    if given[0] != SCALED_ELU:
+        return given
+    return SCALED_ELU, 0.0, _there(given[2].tobytes(), dtype)
+
+
+@lru_cache(PAIRS)
+def _there(pair, dtype):
+    return device.asarray(np.frombuffer(pair, dtype))
 
 
 def forward(z, activation_id, slope, slopes, y):
@@ -30,9 +47,7 @@ def activation_backward(dy, saved, activation, alpha=None, *, out=None):
     arguments.floating("dy", dy, device.ndarray, 2)
     arguments.array("saved", saved, device.ndarray, dy.dtype, dy.shape)
     units, dtype = dy.shape[1], dy.dtype
-    activation_id, slope, slopes = arguments.activation(
-        activation, alpha, units, device.ndarray, dtype
-    )
+    activation_id, slope, slopes = parameter(activation, alpha, units, dtype)
     inputs = {"dy": dy, "saved": saved, "alpha": slopes}
     if activation == "prelu":
         may_replace = [("out[0]", "dy"), ("out[0]", "saved")]

@@ -23,7 +23,7 @@ finish_product(int activation_id, const real* parts, int count, const real* bias
         constexpr int ACTIVATION = decltype(constant)::value;
         int unit = i % units;
         for (int k = 0; k < N; ++k) {
-          const real alpha = ACTIVATION == SLOPES ? slopes[unit] : slope;
+          const auto alpha = parameter<ACTIVATION>(slopes, slope, unit);
           piece.at[k] = activate<ACTIVATION>(piece.at[k] + bias[unit], alpha);
           if (++unit == units) unit = 0;
         }
@@ -50,7 +50,7 @@ __device__ void forward(int activation_id, const real* x, const real* weight, co
 #pragma unroll
         for (int j = 0; j < SIDE; ++j) {
           if (column + j >= units) continue;
-          const real alpha = ACTIVATION == SLOPES ? slopes[column + j] : slope;
+          const auto alpha = parameter<ACTIVATION>(slopes, slope, column + j);
           z.at[j] = activate<ACTIVATION>(z.at[j] + bias[column + j], alpha);
         }
       });

@@ -8,7 +8,14 @@ to lose. With precision="tf32" cuBLAS multiplies on tensor cores, at every size:
 
 from .. import arguments
 from ..catalog import IDENTITY
-from .activations import backward_sums, column_sums, output, outputs, prelu_backward_sums
+from .activations import (
+    backward_sums,
+    column_sums,
+    output,
+    outputs,
+    parameter,
+    prelu_backward_sums,
+)
 from .runtime import device, limits
 from .runtime.table import depth_parts, tile
 
@@ -20,9 +27,7 @@ def dense_forward(x, weight, bias, activation="identity", alpha=None, *, precisi
     units, dtype = weight.shape[1], x.dtype
     arguments.array("weight", weight, device.ndarray, dtype, (x.shape[1], units))
     arguments.array("bias", bias, device.ndarray, dtype, (units,))
-    activation_id, slope, slopes = arguments.activation(
-        activation, alpha, units, device.ndarray, dtype
-    )
+    activation_id, slope, slopes = parameter(activation, alpha, units, dtype)
     precision = arguments.precision(precision, dtype)
     inputs = {"x": x, "weight": weight, "bias": bias, "alpha": slopes}
     y = output(out, (len(x), units), dtype, inputs)
@@ -41,9 +46,7 @@ def dense_backward(
     arguments.array("x", x, device.ndarray, dtype, (batch, fan_in))
     arguments.array("weight", weight, device.ndarray, dtype, (fan_in, units))
     arguments.array("saved", saved, device.ndarray, dtype, dy.shape)
-    activation_id, slope, slopes = arguments.activation(
-        activation, alpha, units, device.ndarray, dtype
-    )
+    activation_id, slope, slopes = parameter(activation, alpha, units, dtype)
     precision = arguments.precision(precision, dtype)
     dalpha_shape = [(units,)] if activation == "prelu" else []
     inputs = {"dy": dy, "x": x, "weight": weight, "saved": saved, "alpha": slopes}

@@ -170,9 +170,8 @@ squares(const real* x, real* sums, int first, long long n) {
   out[0] = mine.small, out[1] = mine.other, out[2] = mine.big;
 }
 
-// norm[0] = the root of the sums of `count` blocks; one block.
-extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
-root_of_squares(const real* sums, real* norm, int count) {
+// The root of the sums of `count` blocks, for thread 0 of the only block.
+__device__ inline real root_of(const real* sums, int count) {
   Squares mine = {0, 0, 0};
   for (int i = threadIdx.x; i < count; i += THREADS) {
     mine.small += sums[3 * (size_t)i];
@@ -180,8 +179,22 @@ root_of_squares(const real* sums, real* norm, int count) {
     mine.big += sums[3 * (size_t)i + 2];
   }
   mine = block_squares(mine);
+  if (mine.big > 0) return sqrt(mine.big + mine.other * DOWN * DOWN) / DOWN;
+  if (mine.other != 0) return sqrt(mine.other + mine.small / UP / UP);
+  return sqrt(mine.small) / UP;
+}
+
+extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
+root_of_squares(const real* sums, real* norm, int count) {
+  const real root = root_of(sums, count);
+  if (threadIdx.x == 0) *norm = root;
+}
+
+// And the factor that brings the norm to its limit.
+extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
+norm_and_factor(const real* sums, real* norm, real* factor, real limit, int count) {
+  const real root = root_of(sums, count);
   if (threadIdx.x > 0) return;
-  if (mine.big > 0) *norm = sqrt(mine.big + mine.other * DOWN * DOWN) / DOWN;
-  else if (mine.other != 0) *norm = sqrt(mine.other + mine.small / UP / UP);
-  else *norm = sqrt(mine.small) / UP;
+  *norm = root;
+  *factor = root > limit ? limit / root : real(1);
 }

@@ -66,13 +66,20 @@ def global_norm(arrays, *, out=None):
     intervals.several(arrays, device.ndarray)
     dtype = arrays[0].dtype
     norm = output(out, (), dtype, {f"arrays[{k}]": array for k, array in enumerate(arrays)})
+    sums, count = squares(arrays)
+    device.launch("root_of_squares", (), sums, norm, count)
+    return norm
+
+
+def squares(arrays):
+    """(sums of squares, of how many blocks they are), which a kernel has yet to add up."""
+    dtype = arrays[0].dtype
     blocks = [blocks_of("squares", dtype, array.size) for array in arrays]
     sums, first = device.empty(3 * sum(blocks), dtype), 0
     for array, count in zip(arrays, blocks, strict=True):
         device.launch("squares", (array.size,), array, sums, first, array.size)
         first += count
-    device.launch("root_of_squares", (), sums, norm, first)
-    return norm
+    return sums, first
 
 
 def _counts(out, count, inputs):

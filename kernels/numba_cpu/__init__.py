@@ -8,6 +8,7 @@ from . import element_losses, network, optimizers
 from .activations import activation_backward, activation_forward
 from .dense import dense_backward, dense_forward
 from .element_losses import *  # noqa: F403  every loss of elements
+from .gradients import add_l2, clip_by_global_norm, clip_by_value
 from .initializers import initialize
 from .losses import softmax_cross_entropy, sparse_categorical_cross_entropy
 from .maxout import maxout_backward, maxout_forward
@@ -55,10 +56,13 @@ __all__ = [
     *optimizers.__all__,
     "activation_backward",
     "activation_forward",
+    "add_l2",
     "asarray",
     "batch_norm_backward",
     "batch_norm_forward",
     "batch_norm_inference",
+    "clip_by_global_norm",
+    "clip_by_value",
     "connection_sparsity",
     "dense_backward",
     "dense_forward",

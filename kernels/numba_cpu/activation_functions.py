@@ -66,6 +66,18 @@ def _d_selu(dy, s, a):
 
 
 @register_jitable
+def _scaled_elu(z, pair):
+    left, right = pair
+    return right * z if z > 0 else left * expm1(z)
+
+
+@register_jitable
+def _d_scaled_elu(dy, s, pair):
+    left, right = pair
+    return right * dy if s > 0 else (s + left) * dy
+
+
+@register_jitable
 def _sigmoid(z, a):
     one, e = type(z)(1), exp(-abs(z))
     return (e if z < 0 else one) / (one + e)
@@ -226,3 +238,4 @@ FUNCTIONS = {
     catalog.HARD_SWISH: (_hard_swish, _d_hard_swish),
     catalog.THRESHOLDED_RELU: (_thresholded_relu, _d_relu),
 }
+OF_PAIRS = {catalog.SCALED_ELU: (_scaled_elu, _d_scaled_elu)}  # a is a pair

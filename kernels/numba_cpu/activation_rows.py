@@ -1,19 +1,20 @@
 """Activations of rows: the loops over one activation's function of a number.
 
 Whoever applies them calls them by the activation's id: each is compiled when it is first used, and
-once. `alpha` points to one slope, or to one for every unit where the activation is SLOPES.
+once. `alpha` points to one slope, to two numbers where the activation is SCALED_ELU, or to one for
+every unit where it is SLOPES.
 """
 
 from numba import carray, prange, types
 from numba.extending import register_jitable
 
-from ..catalog import ACTIVATIONS, SLOPES
-from .activation_functions import FUNCTIONS, d_slope, slope
+from ..catalog import ACTIVATIONS, SCALED_ELU, SLOPES
+from .activation_functions import FUNCTIONS, OF_PAIRS, d_slope, slope
 from .codegen.jit import CHUNK, kernel, named, serial, threaded
 from .codegen.symbol import Numbered
 from .codegen.vectors import address, advance, location, never_inlined
 
-_COSTLY = tuple(sorted({a.id for a in ACTIVATIONS.values() if a.exponentials}))
+_COSTLY = *sorted({a.id for a in ACTIVATIONS.values() if a.exponentials}), SCALED_ELU
 _N = types.intp
 
 
@@ -30,11 +31,22 @@ def _same(one, other):
     return location(carray(one, 1)) == location(carray(other, 1))
 
 
+@register_jitable
+def _number(alpha):
+    return carray(alpha, 1)[0]
+
+
+@register_jitable
+def _pair(alpha):
+    numbers = carray(alpha, 2)
+    return numbers[0], numbers[1]
+
+
 def _row(act):
     return lambda function: register_jitable(named(function, act.__name__))
 
 
-def _loops(act, derivative):
+def _loops(act, derivative, parameter=_number):
     @_row(act)
     def mapped(x, y, cols, a):
         never_inlined()
@@ -66,7 +78,7 @@ def _loops(act, derivative):
     def activate(z, z_step, y, y_step, alpha, rows, cols):
         if z_step == cols and y_step == cols:
             rows, cols = min(rows, 1), rows * cols
-        in_place, a = _same(z, y), carray(alpha, 1)[0]
+        in_place, a = _same(z, y), parameter(alpha)
         for i in range(rows):
             x, out = advance(z, i * z_step), advance(y, i * y_step)
             if in_place:
@@ -77,7 +89,7 @@ def _loops(act, derivative):
     def differentiate(dy, dy_step, saved, s_step, dz, dz_step, alpha, rows, cols):
         if dy_step == cols and s_step == cols and dz_step == cols:
             rows, cols = min(rows, 1), rows * cols
-        in_place, a = _same(dy, dz), carray(alpha, 1)[0]
+        in_place, a = _same(dy, dz), parameter(alpha)
         for i in range(rows):
             s, z = advance(saved, i * s_step), advance(dz, i * dz_step)
             if in_place:
@@ -117,6 +129,7 @@ def _differentiate_slopes(dy, dy_step, saved, s_step, dz, dz_step, alpha, rows, 
 
 
 _LOOPS = {number: _loops(*functions) for number, functions in FUNCTIONS.items()}
+_LOOPS |= {number: _loops(*functions, _pair) for number, functions in OF_PAIRS.items()}
 _LOOPS[SLOPES] = _activate_slopes, _differentiate_slopes
 _FORWARD, _BACKWARD = ({number: loops[k] for number, loops in _LOOPS.items()} for k in range(2))
 activations = Numbered("activations", lambda p: types.void(p, _N, p, _N, p, _N, _N), _FORWARD)

@@ -4,8 +4,9 @@ import numpy as np
 from numba import carray, types
 
 from .. import arguments
-from ..catalog import SLOPES
+from ..catalog import SCALED_ELU, SLOPES
 from .activation_rows import activations, backward, derivatives, forward, slope_gradient
+from .codegen.jit import named
 from .codegen.shortcut import disjoint, in_place, read, shortcut, span, writable, written
 from .codegen.symbol import stored
 from .codegen.vectors import address
@@ -22,13 +23,21 @@ def _forward_call(z, activation_id, slope, y):
     return fits
 
 
-@shortcut(read(2), read(1), written(2))
-def _forward_slopes(z, alpha, y):
-    fits = z.shape == y.shape and alpha.size == y.shape[1] and in_place(span(y), span(z))
-    fits = fits and disjoint((span(y),), (span(alpha),))
-    if fits:
-        forward(SLOPES, writable(z), writable(alpha), y)
-    return fits
+def _forward_by(activation_id, name):
+    """A shortcut of (z, an array of alphas, y)."""
+
+    def call(z, alpha, y):
+        count = 2 if activation_id == SCALED_ELU else y.shape[1]
+        fits = z.shape == y.shape and alpha.size == count and in_place(span(y), span(z))
+        fits = fits and disjoint((span(y),), (span(alpha),))
+        if fits:
+            forward(activation_id, writable(z), writable(alpha), y)
+        return fits
+
+    return shortcut(read(2), read(1), written(2))(named(call, name))
+
+
+_forward_slopes, _forward_pair = _forward_by(SLOPES, "slopes"), _forward_by(SCALED_ELU, "pair")
 
 
 @shortcut(read(2), read(2), types.intp, types.float64, written(2))
@@ -42,14 +51,22 @@ def _backward_call(dy, saved, activation_id, slope, dz):
     return fits
 
 
-@shortcut(read(2), read(2), read(1), written(2))
-def _backward_slopes(dy, saved, alpha, dz):
-    fits = dy.shape == dz.shape and saved.shape == dz.shape and alpha.size == dz.shape[1]
-    fits = fits and in_place(span(dz), span(dy)) and in_place(span(dz), span(saved))
-    fits = fits and disjoint((span(dz),), (span(alpha),))
-    if fits:
-        backward(SLOPES, writable(dy), writable(saved), writable(alpha), dz)
-    return fits
+def _backward_by(activation_id, name):
+    """A shortcut of (dy, saved, an array of alphas, dz)."""
+
+    def call(dy, saved, alpha, dz):
+        count = 2 if activation_id == SCALED_ELU else dz.shape[1]
+        fits = dy.shape == dz.shape and saved.shape == dz.shape and alpha.size == count
+        fits = fits and in_place(span(dz), span(dy)) and in_place(span(dz), span(saved))
+        fits = fits and disjoint((span(dz),), (span(alpha),))
+        if fits:
+            backward(activation_id, writable(dy), writable(saved), writable(alpha), dz)
+        return fits
+
+    return shortcut(read(2), read(2), read(1), written(2))(named(call, name))
+
+
+_backward_slopes, _backward_pair = _backward_by(SLOPES, "slopes"), _backward_by(SCALED_ELU, "pair")
 
 
 @shortcut(read(2), read(2), read(1), written(2), written(1))
@@ -87,8 +104,9 @@ def activation_forward(z, activation, alpha=None, *, out=None):
         _forward_call.ready(z.dtype)
         _forward_call(z, activation_id, slope, out)
     else:
-        _forward_slopes.ready(z.dtype)
-        _forward_slopes(z, slopes, out)
+        call = _forward_pair if activation_id == SCALED_ELU else _forward_slopes
+        call.ready(z.dtype)
+        call(z, slopes, out)
     return out
 
 
@@ -120,8 +138,9 @@ def activation_backward(dy, saved, activation, alpha=None, *, out=None):
             _backward_call.ready(dy.dtype)
             _backward_call(dy, saved, activation_id, slope, out)
         else:
-            _backward_slopes.ready(dy.dtype)
-            _backward_slopes(dy, saved, slopes, out)
+            call = _backward_pair if activation_id == SCALED_ELU else _backward_slopes
+            call.ready(dy.dtype)
+            call(dy, saved, slopes, out)
         return out
     in_place = [("out[0]", "dy"), ("out[0]", "saved")]
     out = arguments.outputs(out, (dy.shape, slopes.shape), dy.dtype, inputs, in_place)

@@ -17,6 +17,9 @@ ROWS = 1 << 16  # that int32 counts see before they are added up
 PIECE = 256  # elements that are read at one place
 BLOCK = 1 << 12  # elements that stay in the L1 cache
 FEW_BINS = 1 << 12  # that each thread has several times: an increment waits for the one before it
+PAIRED_BINS = 64  # whose pairs, 18 KB of int32, stay in the L1 cache
+PAIRED = 16, 1 << 30  # the fewest elements for each of the pairs, the most before they are added up
+PAIRS = 64  # whose bins are computed while those before are still being counted
 
 
 @register_jitable
@@ -155,8 +158,38 @@ def _bin(value, low, high, scale, bins):
 
 
 @kernel
+def _bins_of_pairs(x, low, high, bins, scale, counts):
+    """One increment counts two elements, by the pair of their bins: there are half as many, and one
+    rarely waits for another of the same pair.
+    """
+    width, half = np.uint32(bins + 3), x.size // 2
+    places, found = np.empty(PAIRS, np.uint32), np.zeros(width * width, np.int32)
+    whole = half - half % PAIRS
+    for start in range(0, whole, PAIRS):
+        a, b = x[start : start + PAIRS], x[half + start : half + start + PAIRS]
+        for k in range(PAIRS):
+            one = _bin(np.float64(a[k]), low, high, scale, bins)
+            places[k] = width * one + _bin(np.float64(b[k]), low, high, scale, bins)
+        for k in range(PAIRS):
+            found[places[k]] += 1
+    for i in range(width):
+        row = found[i * width : (i + 1) * width]
+        for j in range(width):
+            counts[i] += row[j]
+            counts[j] += row[j]
+    for rest in (x[whole:half], x[half + whole :]):
+        for value in rest:
+            counts[_bin(np.float64(value), low, high, scale, bins)] += 1
+
+
+@kernel
 def _bins_part(x, low, high, bins, scale, counts):
     """counts: (4, bins + 3) or (1, bins + 3), of which the sum counts."""
+    fewest, most = PAIRED
+    if bins <= PAIRED_BINS and x.size >= fewest * (bins + 3) ** 2:
+        for start in range(0, x.size, most):
+            _bins_of_pairs(x[start : start + most], low, high, bins, scale, counts[0])
+        return
     places, last = np.empty(BLOCK, np.uint32), len(counts) - 1
     first, second, third, fourth = counts[0], counts[1 & last], counts[2 & last], counts[last]
     for start in range(0, x.size, BLOCK):

@@ -5,9 +5,10 @@ from numba import carray, types
 from numba.extending import register_jitable
 
 from .. import arguments
-from ..catalog import SLOPES
+from ..catalog import SCALED_ELU, SLOPES
 from . import gemm
 from .activation_rows import activations, derivatives, slope_gradient
+from .codegen.jit import named
 from .codegen.shortcut import disjoint, read, shortcut, span, writable, written
 from .codegen.symbol import stored
 from .codegen.vectors import address
@@ -27,15 +28,23 @@ def _forward(x, weight, bias, activation_id, slope, y):
     return fits
 
 
-@shortcut(read(2), read(2), read(1), read(1), written(2))
-def _forward_slopes(x, weight, bias, alpha, y):
-    (batch, fan_in), units = x.shape, bias.size
-    fits = weight.shape == (fan_in, units) and y.shape == (batch, units) and alpha.size == units
-    fits = fits and disjoint((span(y),), (span(x), span(weight), span(bias), span(alpha)))
-    if fits:
-        x, weight, bias, alpha = writable(x), writable(weight), writable(bias), writable(alpha)
-        gemm.forward(x, weight, bias, SLOPES, alpha, y)
-    return fits
+def _forward_by(activation_id, name):
+    """A shortcut of (x, weight, bias, an array of alphas, y)."""
+
+    def call(x, weight, bias, alpha, y):
+        (batch, fan_in), units = x.shape, bias.size
+        fits = weight.shape == (fan_in, units) and y.shape == (batch, units)
+        fits = fits and alpha.size == (2 if activation_id == SCALED_ELU else units)
+        fits = fits and disjoint((span(y),), (span(x), span(weight), span(bias), span(alpha)))
+        if fits:
+            x, weight, bias, alpha = writable(x), writable(weight), writable(bias), writable(alpha)
+            gemm.forward(x, weight, bias, activation_id, alpha, y)
+        return fits
+
+    return shortcut(read(2), read(2), read(1), read(1), written(2))(named(call, name))
+
+
+_forward_slopes, _forward_pair = _forward_by(SLOPES, "slopes"), _forward_by(SCALED_ELU, "pair")
 
 
 @shortcut(*[read(2)] * 4, types.intp, types.float64, written(2), written(2), written(1))
@@ -54,27 +63,38 @@ def _backward(dy, x, weight, saved, activation_id, slope, dx, dweight, dbias):
 
 
 @register_jitable
-def _slopes_fit(dy, x, weight, saved, alpha, dx, dweight, dbias):
+def _slopes_fit(dy, x, weight, saved, alpha, count, dx, dweight, dbias):
     (batch, fan_in), units = x.shape, dbias.size
     fits = weight.shape == (fan_in, units) and dweight.shape == weight.shape
     fits = fits and dy.shape == (batch, units) and saved.shape == dy.shape and dx.shape == x.shape
-    return fits and alpha.size == units
+    return fits and alpha.size == count
 
 
-@shortcut(*[read(2)] * 4, read(1), written(2), written(2), written(1))
-def _backward_slopes(dy, x, weight, saved, alpha, dx, dweight, dbias):
-    fits = _slopes_fit(dy, x, weight, saved, alpha, dx, dweight, dbias)
-    inputs = span(dy), span(x), span(weight), span(saved), span(alpha)
-    fits = fits and disjoint((span(dx), span(dweight), span(dbias)), inputs)
-    if fits:
-        dy, x, weight, saved = writable(dy), writable(x), writable(weight), writable(saved)
-        gemm.backward(dy, x, weight, saved, SLOPES, writable(alpha), dx, dweight, dbias)
-    return fits
+def _backward_by(activation_id, name):
+    """A shortcut of (dy, x, weight, saved, an array of alphas, dx, dweight, dbias)."""
+
+    def call(dy, x, weight, saved, alpha, dx, dweight, dbias):
+        count = 2 if activation_id == SCALED_ELU else dbias.size
+        fits = _slopes_fit(dy, x, weight, saved, alpha, count, dx, dweight, dbias)
+        inputs = span(dy), span(x), span(weight), span(saved), span(alpha)
+        fits = fits and disjoint((span(dx), span(dweight), span(dbias)), inputs)
+        if fits:
+            dy, x, weight, saved = writable(dy), writable(x), writable(weight), writable(saved)
+            alpha = writable(alpha)
+            gemm.backward(dy, x, weight, saved, activation_id, alpha, dx, dweight, dbias)
+        return fits
+
+    arrays = *[read(2)] * 4, read(1), written(2), written(2), written(1)
+    return shortcut(*arrays)(named(call, name))
+
+
+_backward_slopes, _backward_pair = _backward_by(SLOPES, "slopes"), _backward_by(SCALED_ELU, "pair")
 
 
 @shortcut(*[read(2)] * 4, read(1), written(2), written(2), written(1), written(1))
 def _prelu_backward(dy, x, weight, z, alpha, dx, dweight, dbias, dalpha):
-    fits = _slopes_fit(dy, x, weight, z, alpha, dx, dweight, dbias) and dalpha.size == alpha.size
+    fits = _slopes_fit(dy, x, weight, z, alpha, dbias.size, dx, dweight, dbias)
+    fits = fits and dalpha.size == alpha.size
     inputs = span(dy), span(x), span(weight), span(z), span(alpha)
     fits = fits and disjoint((span(dx), span(dweight), span(dbias), span(dalpha)), inputs)
     if fits:
@@ -111,8 +131,9 @@ def dense_forward(x, weight, bias, activation="identity", alpha=None, *, precisi
         _forward.ready(x.dtype)
         _forward(x, weight, bias, activation_id, slope, out)
     else:
-        _forward_slopes.ready(x.dtype)
-        _forward_slopes(x, weight, bias, slopes, out)
+        call = _forward_pair if activation_id == SCALED_ELU else _forward_slopes
+        call.ready(x.dtype)
+        call(x, weight, bias, slopes, out)
     return out
 
 
@@ -145,7 +166,8 @@ def dense_backward(
         _backward.ready(dy.dtype)
         _backward(dy, x, weight, saved, activation_id, slope, *out)
     else:
-        call = _prelu_backward if activation == "prelu" else _backward_slopes
+        call = _backward_pair if activation_id == SCALED_ELU else _backward_slopes
+        call = _prelu_backward if activation == "prelu" else call
         call.ready(dy.dtype)
         call(dy, x, weight, saved, slopes, *out)
     return out

@@ -96,11 +96,11 @@ def _of_all(call, x, settings, count, out):
     arguments.floating("x", x, np.ndarray)
     out = _counts(out, count, {"x": x})
     call.ready(x.dtype, out.dtype)
-    call(_as_row(x), *settings, out)
+    call(as_row(x), *settings, out)
     return out
 
 
-def _as_row(x):
+def as_row(x):
     """A view of an array of any shape that has two axes."""
     return x if x.ndim == 2 else x.reshape(1, x.size)
 
@@ -124,7 +124,7 @@ SUMS = types.Array(types.float64, 1, "C")
 
 
 @shortcut(read(2), SUMS)
-def _add_squares(x, sums):
+def add_squares_of(x, sums):
     add_squares(writable(x).reshape(x.size), sums)
     return True
 
@@ -144,9 +144,9 @@ def global_norm(arrays, *, out=None):
     else:
         arguments.written("out", out, np.ndarray, dtype, ())
         arguments.disjoint({"out": out}, {f"arrays[{k}]": x for k, x in enumerate(arrays)})
-    _add_squares.ready(dtype)
+    add_squares_of.ready(dtype)
     _root.ready(dtype)
     for array in arrays:
-        _add_squares(_as_row(array), sums)
+        add_squares_of(as_row(array), sums)
     _root(sums, out)
     return out

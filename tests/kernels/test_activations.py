@@ -9,6 +9,7 @@ import reference
 from reference.activations import ACTIVATIONS
 
 ALPHA = {"prelu": np.array([0.3, -0.2, 1.5]), "rectifier": np.array([0.3, -0.2, 1.5])}
+ALPHA["selu"] = 0.7, 1.3
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
@@ -61,6 +62,25 @@ def test_selu_keeps_mean_and_variance():
     y = reference.activation_forward(z, "selu")
     assert abs(y.mean()) < 0.01
     assert abs(y.var() - 1) < 0.01
+
+
+def test_selu_by_a_pair(backend):
+    """ONNX's Selu: gamma x, or gamma (alpha exp(x) - alpha) where x <= 0; of defaults, itself."""
+    rng = np.random.default_rng(8)
+    z, dy = (rng.standard_normal((9, 11)) for _ in range(2))
+    there, gradient = backend.asarray(z), backend.asarray(dy)
+    y = backend.activation_forward(there, "selu", (0.7, 1.9))
+    expected = 1.9 * np.where(z > 0, z, 0.7 * np.exp(z) - 0.7)
+    np.testing.assert_allclose(backend.to_host(y), expected, rtol=1e-14, atol=1e-15)
+    dz = backend.to_host(backend.activation_backward(gradient, y, "selu", [0.7, 1.9]))
+    np.testing.assert_allclose(dz, dy * 1.9 * np.where(z > 0, 1, 0.7 * np.exp(z)), rtol=1e-13)
+    calls = ("activation_forward", (there,)), ("activation_backward", (gradient, y))
+    for function, given in calls:
+        one, other = (
+            backend.to_host(getattr(backend, function)(*given, "selu", alpha))
+            for alpha in (None, ACTIVATIONS["selu"].alpha)
+        )
+        np.testing.assert_allclose(one, other, rtol=1e-14)
 
 
 @pytest.mark.parametrize(("dtype", "highest"), [(np.float32, 88.3), (np.float64, 709.3)])

@@ -35,7 +35,12 @@ NUMBERS = {
     **dict.fromkeys(("low", "high"), (np.nan, np.inf, -np.inf, "low", None)),
     "axis": (2, -3, 0.0, "last", True, None, (0,), 2**63, np.array([0, 1])),
     "bins": (0, -1, 1.5, "ten", True, None, 2**31),
-    "arrays": (None, 3, "arrays", (), [], (1.0,), [None], ([1.0, 2.0],)),
+    **dict.fromkeys(
+        ("arrays", "grads", "params"),
+        (None, 3, "arrays", (), [], (1.0,), [None], ([1.0, 2.0],)),
+    ),
+    **dict.fromkeys(("limit", "max_norm"), (0.0, -1.0, np.nan, np.inf, "high", None)),
+    "l2": (-0.1, np.nan, np.inf, "much", None),
 }
 # Shapes that are no mistake: any array, or any number of rows.
 RESHAPED = {"of another dimension", "of another length", "of another width"}
@@ -43,6 +48,9 @@ MORE_ROWS = {"of another length"}
 FREE = {
     ("softmax", "logits"): RESHAPED,
     ("log_softmax", "logits"): RESHAPED,
+    ("global_norm", "arrays"): RESHAPED,
+    ("clip_by_value", "grads"): RESHAPED,
+    ("clip_by_global_norm", "grads"): RESHAPED,
     ("sparsity", "x"): RESHAPED,
     ("histogram", "x"): RESHAPED,
     ("connection_sparsity", "weight"): MORE_ROWS,
@@ -71,16 +79,39 @@ def bad_arrays(backend, good, sets_shapes):
         yield "of another width", backend.asarray(good[..., :-1].copy())
 
 
+def named_arrays(inputs):
+    """The arrays among the inputs by name; those in tuples as "grads[0]"."""
+    tuples = {name: as_tuple(value) for name, value in inputs.items()}
+    return {
+        f"{name}[{k}]" if isinstance(inputs[name], tuple) else name: value
+        for name, values in tuples.items()
+        for k, value in enumerate(values)
+        if hasattr(value, "dtype")
+    }
+
+
+def with_named(inputs, arrays):
+    """The inputs with these arrays, named as above, in the place of theirs."""
+
+    def changed(name, value):
+        if isinstance(value, tuple):
+            return tuple(changed(f"{name}[{k}]", each) for k, each in enumerate(value))
+        return arrays.get(name, value)
+
+    return {name: changed(name, value) for name, value in inputs.items()}
+
+
 def assert_rejected(backend, operation, arguments, bad, what):
     """The call fails, names the bad argument and leaves what it would have updated as it was."""
-    before = {k: backend.to_host(arguments[k]).copy() for k in operation.in_place if k != bad}
+    named = named_arrays({k: arguments[k] for k in operation.in_place if k != bad})
+    before = {k: backend.to_host(array).copy() for k, array in named.items()}
     with pytest.raises((TypeError, ValueError)) as raised:
         getattr(backend, operation.name)(**arguments)
     # Two shapes that do not fit: either argument may be the one that is named.
     names = "|".join(arguments) if what.startswith("of another") else re.escape(bad)
     assert re.match(rf"({names})(\[\d\])? must ", str(raised.value)), (what, str(raised.value))
     for name, values in before.items():
-        np.testing.assert_array_equal(backend.to_host(arguments[name]), values, err_msg=name)
+        np.testing.assert_array_equal(backend.to_host(named[name]), values, err_msg=name)
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
@@ -94,17 +125,24 @@ def test_every_argument_is_checked(fast_backend, name):
     outs = [{}] if operation.in_place else [{}, {"out": out}]
     for (position, argument), out in itertools.product(enumerate(parameters), outs):
         good = sample.get(argument)
+        free = FREE.get((operation.name, argument), ())
         alone = sum(isinstance(value, np.ndarray) for value in sample.values()) == 1
         fixed = (operation.in_place and not alone) or (out and as_tuple(out["out"])[-1].ndim > 0)
         sets_shapes = position == 0 and not fixed
         if isinstance(good, np.ndarray):
-            free = FREE.get((operation.name, argument), ())
             if parameters[argument].default is None:  # it may be left out
                 free = (*free, "nothing")
             bad_values = bad_arrays(fast_backend, good, sets_shapes)
             bad_values = [(what, bad) for what, bad in bad_values if what not in free]
         else:
             bad_values = [(repr(bad), bad) for bad in NUMBERS.get(argument, ())]
+        if isinstance(good, tuple):
+            first, *_ = on_device(fast_backend, {argument: good})[argument]
+            bad_values += [
+                (what, (first, bad))
+                for what, bad in bad_arrays(fast_backend, good[1], sets_shapes=False)
+                if what not in free
+            ]
         for what, bad in bad_values:
             arguments = {**on_device(fast_backend, sample), argument: bad, **out}
             assert_rejected(fast_backend, operation, arguments, argument, what)
@@ -112,14 +150,13 @@ def test_every_argument_is_checked(fast_backend, name):
 
 def empty_results(operation, sample):
     """Zeros by the names of outputs, as they are to be given for what it returns in float32."""
-    results = operation.oracle(sample)
-    names = [f"out[{k}]" for k in range(len(results))] if len(results) > 1 else ["out"]
-    dtypes = [result.dtype or "float32" for result in operation.results]
-    named = zip(names, results, dtypes, strict=True)
-    return {name: np.zeros(result.shape, dtype) for name, result, dtype in named}
+    pairs = zip(operation.results, operation.oracle(sample), strict=True)
+    zeros = [np.zeros(a.shape, r.dtype or "float32") for r, a in pairs if not r.updates]
+    names = [f"out[{k}]" for k in range(len(zeros))] if len(zeros) > 1 else ["out"]
+    return dict(zip(names, zeros, strict=False))
 
 
-@pytest.mark.parametrize("name", [n for n, o in OPERATIONS.items() if not o.in_place])
+@pytest.mark.parametrize("name", [n for n, o in OPERATIONS.items() if o.returns])
 def test_out_is_checked(fast_backend, name):
     operation = OPERATIONS[name]
     sample = operation.sample(np.random.default_rng(0), case(4, 3, 5, vary=False))
@@ -141,7 +178,7 @@ def test_out_is_checked(fast_backend, name):
             assert_rejected(fast_backend, operation, arguments, "out", what)
 
 
-@pytest.mark.parametrize("activation", ["identity", "relu", "selu", "sigmoid", "tanh"])
+@pytest.mark.parametrize("activation", ["identity", "relu", "sigmoid", "tanh"])
 def test_alpha_where_there_is_none(fast_backend, activation):
     z = fast_backend.asarray(np.zeros((2, 3), np.float32))
     with pytest.raises(ValueError, match=f"alpha must be None for {activation}, got 0.5"):
@@ -150,12 +187,29 @@ def test_alpha_where_there_is_none(fast_backend, activation):
 
 @pytest.mark.parametrize(
     ("activation", "alpha"),
-    [("prelu", None), ("rectifier", None), ("leaky_relu", -0.1), ("elu", -1.0), ("elu", "one")],
+    [
+        *[
+            ("prelu", None),
+            ("rectifier", None),
+            ("leaky_relu", -0.1),
+            ("elu", -1.0),
+            ("elu", "one"),
+        ],
+        *(("selu", bad) for bad in (0.5, "12", (1.0,), (1.0, 2.0, 3.0), (-0.1, 1.0), (1.0, 0.0))),
+        *(("selu", bad) for bad in ((np.nan, 1.0), (1.0, np.inf), ("one", 1.0), (1.0, None))),
+    ],
 )
 def test_alpha_out_of_range(fast_backend, activation, alpha):
     z = fast_backend.asarray(np.zeros((2, 3), np.float32))
-    with pytest.raises((TypeError, ValueError), match="alpha must "):
-        fast_backend.activation_forward(z, activation, alpha)
+    weight = fast_backend.asarray(np.zeros((3, 3), np.float32))
+    for call in (
+        lambda: fast_backend.activation_forward(z, activation, alpha),
+        lambda: fast_backend.activation_backward(z, z, activation, alpha),
+        lambda: fast_backend.dense_forward(z, weight, weight[0], activation, alpha),
+        lambda: fast_backend.dense_backward(z, z, weight, z, activation, alpha),
+    ):
+        with pytest.raises((TypeError, ValueError), match=r"alpha(\[\d\])? must "):
+            call()
 
 
 @pytest.mark.parametrize("shape", [(0, 5), (4, 0)])
@@ -222,11 +276,8 @@ def test_what_is_written_is_an_input_or_apart_from_all(fast_backend, name):
     """
     operation = OPERATIONS[name]
     sample = operation.sample(np.random.default_rng(0), case(5, 3, 5, vary=False))
-    arrays = {k: v for k, v in sample.items() if isinstance(v, np.ndarray)}
-    written = operation.in_place
-    if not written:
-        arrays |= (results := empty_results(operation, sample))
-        written = list(results)
+    arrays = named_arrays(sample) | (returned := empty_results(operation, sample))
+    written = [*(result.name for result in operation.results if result.updates), *returned]
     for output, other in itertools.product(written, arrays):
         first, second = arrays[other], arrays[output]
         distances = [first.nbytes - first.itemsize]
@@ -236,10 +287,10 @@ def test_what_is_written_is_an_input_or_apart_from_all(fast_backend, name):
             given = on_device(fast_backend, arrays)
             pair = in_one_buffer(fast_backend, first, second, distance)
             given[other], given[output] = pair
-            arguments = {k: given.get(k, value) for k, value in sample.items()}
-            if not operation.in_place:
-                arguments["out"] = tuple(given[o] for o in written)
-                arguments["out"] = arguments["out"] if len(written) > 1 else given["out"]
+            arguments = with_named(sample, given)
+            if returned:
+                out = tuple(given[name] for name in returned)
+                arguments["out"] = out if len(out) > 1 else given["out"]
             call = functools.partial(getattr(fast_backend, name.partition("[")[0]), **arguments)
             if distance == 0 and (output, other) in MAY_REPLACE.get(operation.name, ()):
                 got = as_tuple(call())

@@ -27,7 +27,7 @@ SLOW = WIDE, "tanh", "prelu"  # of the largest layer only relu every time
 EVERY_TIME = {
     *("activation_forward[tanh]", "activation_backward[relu]", "dense_forward[relu]"),
     *("dense_backward[tanh]", "softmax_cross_entropy[hard]", "mean_squared_error", "adam"),
-    *("initialize[he_normal]", "sparsity", "global_norm"),
+    *("initialize[he_normal]", "sparsity", "global_norm", "clip_by_value"),
 }
 
 
@@ -49,6 +49,7 @@ SHARED = {
         (2, 1, jit.THREADS_FROM // 2 + 1),
     ],
     "optimizers": [(0, n - 1, 1) for n in (*around(jit.THREADS_FROM), 5 * jit.CHUNK + 1)],
+    "gradients": [(0, n, 1) for n in (*around(jit.THREADS_FROM), 5 * jit.CHUNK + 1)],
     "losses": [
         *((n, 1, 10) for n in around(3 * rows_a_part(losses.PART + 1, 10))),
         *((n, 1, 16) for n in around(3 * rows_a_part(losses.PART + 1, 16))),
@@ -86,6 +87,8 @@ SHARED = {
         *((140, 140, n) for n in around(counting.GROUP)),
         *[(2 * counting.ROWS + 1, 70_001, 2), (1, 1, jit.THREADS_FROM + 1)],
         (5, 5, 5 * counting.BLOCK + 3),
+        # Bins counted in pairs by two threads.
+        (1, 1, 2 * counting.PAIRED[0] * (counting.PAIRED_BINS + 3) ** 2 + 4 * counting.PAIRS - 3),
     ],
     # One row; few rows; rows read in place and packed; columns one beside whole vectors; depths
     # beyond a block; few columns.
@@ -212,7 +215,7 @@ def test_a_kernel_that_does_nothing_disagrees():
         inputs = operation.sample(rng, case(6, 5, 7))
         zeros = (np.zeros_like(r, dtype="float32") for r in operation.oracle(inputs))
         results = tuple(
-            inputs[result.name] if result.updates else zero
+            result.among(inputs) if result.updates else zero
             for result, zero in zip(operation.results, zeros, strict=True)
         )
         assert operation.disagreement(inputs, results) is not None, operation

@@ -25,6 +25,7 @@ import numpy as np
 import kernels, reference
 from conftest import as_tuple
 from network_cases import make, sample
+from reference.spec import with_arrays
 
 numba = kernels.load("numba")
 OPERATIONS = {str(o): o for family in reference.FAMILIES.values() for o in family}
@@ -35,11 +36,9 @@ def operation(name, dtype="float32", batch=130, units=129):
     sizes = {"batch": batch, "fan_in": 40, "fan_out": units}
     given = reference.Case("test", sizes, dtype, vary=False)
     inputs = found.sample(np.random.default_rng(0), given)
-    arguments = {k: v.copy() if isinstance(v, np.ndarray) else v for k, v in inputs.items()}
-    results = getattr(numba, found.name)(**arguments)
-    if found.in_place:
-        results = tuple(arguments[k] for k in found.in_place)
-    complaint = found.disagreement(inputs, as_tuple(results))
+    arguments = with_arrays(np.copy, inputs)
+    results = found.collect(arguments, getattr(numba, found.name)(**arguments))
+    complaint = found.disagreement(inputs, results)
     assert complaint is None, complaint
 
 

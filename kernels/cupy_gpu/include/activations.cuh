@@ -4,7 +4,7 @@
 // How an activation is computed: the numbers are those of kernels/catalog.py.
 enum Activation {
   IDENTITY, RELU, SLOPE, SLOPES, ELU, SELU, SIGMOID, TANH, SILU, GELU, GELU_TANH,
-  SOFTPLUS, SOFTSIGN, MISH, CELU, HARD_SIGMOID, HARD_SWISH, THRESHOLDED_RELU
+  SOFTPLUS, SOFTSIGN, MISH, CELU, HARD_SIGMOID, HARD_SWISH, THRESHOLDED_RELU, SCALED_ELU
 };
 
 constexpr real SELU_LAMBDA = 1.0507009873554804934193349852946;
@@ -21,8 +21,21 @@ __device__ inline Gate mish_gate(real z) {
   return {n / (n + r), r / (n + r)};
 }
 
+// The parameter of SCALED_ELU: alpha gamma, gamma.
+struct Pair {
+  real left, right;
+};
+
+// That of an activation: a slope of every unit, the pair in their place, or one number.
+template <int ACTIVATION> __device__ auto parameter(const real* slopes, real slope, int unit) {
+  if constexpr (ACTIVATION == SLOPES) return slopes[unit];
+  else if constexpr (ACTIVATION == SCALED_ELU) return Pair{slopes[0], slopes[1]};
+  else return slope;
+}
+
 // act(z). Comparisons are written so that NaN stays NaN.
-template <int ACTIVATION> __device__ real activate(real z, real alpha) {
+template <int ACTIVATION, class Parameter> __device__ real activate(real z, Parameter alpha) {
+  if constexpr (ACTIVATION == SCALED_ELU) return z > 0 ? alpha.right * z : alpha.left * expm1(z);
   if constexpr (ACTIVATION == RELU) return z <= 0 ? real(0) : z;
   if constexpr (ACTIVATION == SLOPE || ACTIVATION == SLOPES) return z > 0 ? z : alpha * z;
   if constexpr (ACTIVATION == ELU) return z > 0 ? z : alpha * expm1(z);
@@ -50,7 +63,10 @@ template <int ACTIVATION> __device__ real activate(real z, real alpha) {
 }
 
 // dy act'(z), from the saved output y, or for SLOPE and SLOPES from y or z, whose signs agree.
-template <int ACTIVATION> __device__ real differentiate(real dy, real saved, real alpha) {
+template <int ACTIVATION, class Parameter>
+__device__ real differentiate(real dy, real saved, Parameter alpha) {
+  if constexpr (ACTIVATION == SCALED_ELU)
+    return saved > 0 ? alpha.right * dy : (saved + alpha.left) * dy;
   if constexpr (ACTIVATION == RELU || ACTIVATION == THRESHOLDED_RELU)
     return saved > 0 ? dy : real(0);
   if constexpr (ACTIVATION == SLOPE || ACTIVATION == SLOPES) return saved > 0 ? dy : alpha * dy;
@@ -87,8 +103,9 @@ template <int ACTIVATION> __device__ real differentiate(real dy, real saved, rea
   return dy;
 }
 
-// Calls body(Constant<activation_id>): one branch before the loop instead of one in it.
-template <class Body> __device__ void with_activation(int activation_id, Body body) {
+// Calls body(Constant<activation_id>): one branch before the loop instead of one in it. A network has
+// no PAIRS.
+template <bool PAIRS = true, class Body> __device__ void with_activation(int activation_id, Body body) {
   switch (activation_id) {
     case RELU: return body(Constant<RELU>());
     case SLOPE: return body(Constant<SLOPE>());
@@ -108,6 +125,8 @@ template <class Body> __device__ void with_activation(int activation_id, Body bo
     case HARD_SWISH: return body(Constant<HARD_SWISH>());
     case THRESHOLDED_RELU: return body(Constant<THRESHOLDED_RELU>());
     case IDENTITY: return body(Constant<IDENTITY>());
+    case SCALED_ELU:
+      if constexpr (PAIRS) return body(Constant<SCALED_ELU>());
     default: __trap();
   }
 }

@@ -1,5 +1,6 @@
 // What the training of small and of larger networks shares: which rows a step takes, the update of
 // a parameter by the rule of the network, and the losses that take targets.
+#include "gradients.cuh"
 #include "rules.cuh"
 
 // The numbers are those of kernels/catalog.py.
@@ -56,12 +57,10 @@ struct Rows {
   }
 };
 
-// A gradient with L2's share, clipped by value. NaN stays NaN.
+// A gradient with L2's share, clipped by value.
 __device__ inline real limited(real grad, real param, const Settings& settings) {
-  const real limit = settings.clip_value;
-  if (settings.l2 > 0) grad += settings.l2 * param;
-  if (limit > 0) grad = grad > limit ? limit : grad < -limit ? -limit : grad;
-  return grad;
+  if (settings.l2 > 0) grad = penalised(grad, param, settings.l2);
+  return settings.clip_value > 0 ? clipped(grad, settings.clip_value) : grad;
 }
 
 // The square of a gradient in units of the limit of their norm: where it underflows it is nothing

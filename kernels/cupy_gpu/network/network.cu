@@ -45,7 +45,7 @@ __device__ inline void forward(real* memory, const Layer& layer, real slope, int
 #pragma unroll
     for (int g = 0; g < GROUP; ++g)
       memory[layer.z + place + g * step] = sums[g] + memory[layer.bias + unit];
-    with_activation(layer.activation_id, [&](auto constant) {
+    with_activation<false>(layer.activation_id, [&](auto constant) {
       constexpr int ACTIVATION = decltype(constant)::value;
       const real alpha = ACTIVATION == SLOPES ? memory[layer.slopes + unit] : slope;
 #pragma unroll TOGETHER
@@ -78,7 +78,7 @@ __device__ inline void backward(real* memory, const Layer& layer, const Layer& b
     const int place = row * in + unit, step = groups * in;
 #pragma unroll
     for (int g = 0; g < GROUP; ++g) memory[before.dy + place + g * step] = sums[g];
-    with_activation(before.activation_id, [&](auto constant) {
+    with_activation<false>(before.activation_id, [&](auto constant) {
       constexpr int ACTIVATION = decltype(constant)::value;
       const real alpha = ACTIVATION == SLOPES ? memory[before.slopes + unit] : slope;
 #pragma unroll TOGETHER

@@ -133,6 +133,9 @@ KERNELS = {
     "fill_uniform": Kernel("initializers", fours),
     "fill_normal": Kernel("initializers", fours),
     "connect_units": Kernel("initializers", thread_a_row),
+    "add_l2": Kernel("gradients", pieces),
+    "clip_by_value": Kernel("gradients", pieces),
+    "scale_by": Kernel("gradients", pieces),
     "softmax_narrow": Kernel("losses", lanes_a_row),
     "softmax_wide": Kernel("losses", block_a_row),
     "log_softmax_narrow": Kernel("losses", lanes_a_row),
@@ -171,6 +174,7 @@ KERNELS = {
     "histogram": Kernel("statistics", pieces),
     "squares": Kernel("statistics", pieces),
     "root_of_squares": Kernel("statistics", one_block),
+    "norm_and_factor": Kernel("statistics", one_block),
 }
 
 

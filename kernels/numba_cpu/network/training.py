@@ -13,7 +13,7 @@ from ..optimizers import counts, parts
 from .large_step import large_forward, large_step
 from .plan import COLUMNS, SMALL, loss_part
 from .small_step import ROWS, block, parameters_part, small_step
-from .update import finish, scale, update
+from .update import finish, limited_update, update
 
 
 def ready(spec):
@@ -24,7 +24,9 @@ def ready(spec):
     parts.ready(spec.dtype, rule)
     counts.ready(np.float64, rule)
     gemm.ready(spec.dtype)
-    symbol.ready(spec.dtype, product, loss_part, update, finish, scale, block, parameters_part)
+    symbol.ready(
+        spec.dtype, product, loss_part, update, finish, limited_update, block, parameters_part
+    )
 
 
 @kernel

@@ -6,6 +6,7 @@ import numpy as np
 from numba import prange, types
 from numba.extending import register_jitable
 
+from ..clipping import clip_factor, limit_values, penalise, scale
 from ..codegen.jit import CHUNK, chunk, chunks, reduction, threaded
 from ..codegen.symbol import by_symbol
 from ..codegen.threads import thread_count
@@ -59,13 +60,9 @@ def finish(memory, plan, settings, start, stop):
     grad = vector(memory, plan[SIZE] + start, stop - start)
     l2, limit = grad.dtype.type(settings[L2]), grad.dtype.type(settings[CLIP_VALUE])
     if l2 > 0:
-        param = vector(memory, start, stop - start)
-        for i in range(grad.size):
-            grad[i] += l2 * param[i]
+        penalise(grad, vector(memory, start, stop - start), l2)
     if limit > 0:
-        for i in range(grad.size):
-            g = grad[i]
-            grad[i] = limit if g > limit else -limit if g < -limit else g  # NaN stays NaN
+        limit_values(grad, limit)
     if settings[CLIP_NORM] == 0:
         update(memory, plan, settings, start, stop)
 
@@ -80,13 +77,10 @@ def _squares(x):
 
 
 @by_symbol(lambda p: types.void(p, INTEGERS, REALS, N, N))
-def scale(memory, plan, settings, start, stop):
+def limited_update(memory, plan, settings, start, stop):
     """The gradients start ... stop, clipped by their norm, and the update of their parameters."""
     grad = vector(memory, plan[SIZE] + start, stop - start)
-    factor = grad.dtype.type(settings[FACTOR])
-    if factor != 1:
-        for i in range(grad.size):
-            grad[i] *= factor
+    scale(grad, grad.dtype.type(settings[FACTOR]))
     update(memory, plan, settings, start, stop)
 
 
@@ -105,10 +99,9 @@ def clipped_update(memory, plan, settings):
     total = 0.0
     for c in range(chunks(size)):
         total += squares[c]
-    norm = math.sqrt(total)
-    settings[FACTOR] = limit / norm if norm > limit else 1.0
+    settings[FACTOR] = clip_factor(math.sqrt(total), limit)
     if alone:
-        scale(memory, plan, settings, 0, size)
+        limited_update(memory, plan, settings, 0, size)
     else:
         for c in prange(chunks(size)):
-            scale(memory, plan, settings, c * CHUNK, min(size, (c + 1) * CHUNK))
+            limited_update(memory, plan, settings, c * CHUNK, min(size, (c + 1) * CHUNK))
