@@ -24,8 +24,10 @@ def nll(log_probabilities, labels, *, class_weights=None, ignore_index=None, red
     inputs = {"log_probabilities": y, "labels": labels, "class_weights": weights}
     shapes, may_replace = [(rows,) if each else (), y.shape], [("out[1]", "log_probabilities")]
     loss, dy = outputs(out, shapes, y.dtype, inputs, may_replace)
-    divisor = None
-    if reduction == "mean":
+    divisor, scale = None, 1.0
+    if reduction == "mean" and weights is None and ignore_index is None:
+        scale = 1 / rows
+    elif reduction == "mean":
         divisor = device.empty((), y.dtype)
         sums = partial_sums(divisor, "label_weights", rows)
         given = sums, labels, labels.itemsize, weights, rows, classes, *ignored
@@ -33,6 +35,6 @@ def nll(log_probabilities, labels, *, class_weights=None, ignore_index=None, red
         finish(sums, divisor)
     sums = loss if each else partial_sums(loss, "nll", y.size)
     given = y, labels, labels.itemsize, weights, divisor, sums, dy, device.fault(), y.size, classes
-    device.launch("nll", (y.size,), *given, *ignored, each)
+    device.launch("nll", (y.size,), *given, *ignored, scale, each)
     finish(sums, loss)
     return loss, dy
