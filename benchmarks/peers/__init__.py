@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ..running import machine
 from ..suites import workloads
-from . import measure
+from . import rows
 
 OUTPUT = workloads.ROOT / ".asv" / "peers.json"
 
@@ -26,7 +26,7 @@ def compare(only=(), threads=None, rounds=9, output=OUTPUT):
     1 and 2 unless given, where there are two cores. Raises ValueError for an
     unknown name or more threads than cores, RuntimeError where a measurement died.
     """
-    measure.selected(only)
+    rows.selected(only)
     cores = usable_cores()
     threads = threads or [1, 2][: len(cores)]
     if rounds < 1:

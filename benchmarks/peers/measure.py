@@ -17,68 +17,11 @@ from pathlib import Path
 
 import numba
 
-from reference import FAMILIES, Case
-
-from ..reports import results
-from ..suites import suite, workloads
-from . import contenders, floors, processes, steps
+from ..suites import suite
+from . import contenders, floors, processes, rows
 
 SAMPLE = 0.004  # seconds of calls in a row: one contender in one round
 WARMING = 0.002  # seconds of calls before them
-HIDDEN = ("relu", "tanh")  # one cheap activation, one transcendental
-LARGE = Case(
-    "16M-4095x4096", {"fan_in": 4095, "fan_out": 4096}, vary=False
-)  # 2^24 parameters, with the biases
-
-
-def grid():
-    """(operation, layer, batch) of all cells; the batch is 0 where the operation has none."""
-    operations = {str(op): op for family in FAMILIES.values() for op in family}
-    layers = [layer for name, layer in workloads.layers().items() if "circles" not in name]
-    first = [layer for layer in layers if layer.rows]
-    last = [workloads.layers()[name] for name in ("moons-16x2", "digits-32x10", "mnist-512x10")]
-    wide = [workloads.layers()["mnist-512x512"]]
-    chosen = {
-        "dense_forward[relu]": layers,
-        "dense_forward[tanh]": first,
-        "dense_backward[relu]": layers,
-        "dense_backward[tanh]": first,
-        "softmax_cross_entropy[hard]": last,
-        **{f"activation_forward[{name}]": wide for name in ("relu", "elu", "sigmoid", "tanh")},
-        **{f"activation_backward[{name}]": wide for name in ("relu", "elu", "sigmoid", "tanh")},
-        **{rule: [*first, LARGE] for rule in ("sgd", "momentum", "adam")},
-    }
-    cells = [
-        (operations[name], layer, batch)
-        for name, of_layers in chosen.items()
-        for layer in of_layers
-        for batch in (_batches(layer) if "batch" in operations[name].sizes else (0,))
-    ]
-    return [*cells, *steps.grid()]
-
-
-def names(operation, layer):
-    """What selects a cell: its family, function, variant, workload or layer."""
-    found = {results.FAMILY_OF.get(operation.name, "network"), operation.name, operation.variant}
-    return {*found, layer.name, layer.name.partition("-")[0]} - {""}
-
-
-def selected(only):
-    """{place in the grid: cell} of those that `only` names, or of all.
-
-    Raises ValueError for an unknown name.
-    """
-    cells = dict(enumerate(grid()))
-    known = set().union(*(names(operation, layer) for operation, layer, _ in cells.values()))
-    if unknown := set(only) - known:
-        raise ValueError(
-            f"--only: no {', '.join(sorted(unknown))} in the grid, but {', '.join(sorted(known))}"
-        )
-    return {n: cell for n, cell in cells.items() if not only or names(*cell[:2]) & set(only)}
-
-
-def _batches(layer):
-    return workloads.batches(layer.name.partition("-")[0])
 
 
 def cell(found, operation, layer, batch, rounds):
@@ -94,7 +37,7 @@ def cell_apart(libraries, number, rounds):
         ready, not_ready = library.prepare(number)
         samplers |= {name: functools.partial(library.sample, name) for name in ready}
         refused |= not_ready
-    return record(*grid()[number], interleaved(samplers, rounds), refused)
+    return record(*rows.grid()[number], interleaved(samplers, rounds), refused)
 
 
 def prepared(found, operation, layer, batch):
@@ -186,7 +129,7 @@ def measure(path, threads, rounds, only):
     """Measures the cells and writes them to `path` as JSON, again after every cell."""
     from . import table
 
-    cells, started, told = selected(only), time.time(), 0.0
+    cells, started, told = rows.selected(only), time.time(), 0.0
     libraries = [processes.Library(*share) for share in processes.SHARES]
     machine, before = libraries[-1], libraries[-1].ceilings()
     found = {name: trains for lib in libraries for name, trains in lib.contenders.items()}

@@ -11,7 +11,7 @@ import signal
 
 import kernels
 
-from . import contenders, floors
+from . import contenders, floors, rows
 
 # The backends and the libraries of each process; one without any measures the machine.
 SHARES = ((("numba",), ()), (("numpy",), ()), ((), ("torch",)), ((), ("jax",)), ((), ()))
@@ -73,7 +73,7 @@ def _serve(pipe, ours, libraries):
     backends = {name: kernels.load(name) for name in ours}
     found, missing = contenders.available(backends, libraries=libraries)
     pipe.send(({contender.name: contender.trains for contender in found}, missing))
-    cells, samplers = measure.grid(), {}
+    cells, samplers = rows.grid(), {}
     while True:
         try:
             question, *arguments = pipe.recv()

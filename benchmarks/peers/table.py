@@ -10,6 +10,8 @@ from statistics import quantiles
 
 from tabulate import tabulate
 
+import kernels
+
 from .. import bench_network
 from ..reports import formats, results
 from . import floors
@@ -18,7 +20,8 @@ from . import floors
 def render(run):
     """The tables of one number of threads."""
     names = [name for name in run["contenders"] if any(name in c["seconds"] for c in run["cells"])]
-    parts = [head(run), cells(run, names), throughput(run, names), summary(run), refusals(run)]
+    parts = [head(run), cells(run, names), throughput(run, names), summary(run)]
+    parts += [alone(run), refusals(run)]
     return "\n\n".join(part for part in parts if part)
 
 
@@ -112,6 +115,16 @@ def summary(run):
                 rows.append([group, against, len(found), *numbers, where.strip()])
     header = ["operation", "against", "cells", "geometric mean", "worst", "at"]
     return tabulate(rows, header, disable_numparse=True) if rows else ""
+
+
+def alone(run):
+    """The operations that no library here has: beside ours stands at most NumPy."""
+    own = {run["subject"], *kernels.BACKENDS, floors.FLOOR}
+    found = {operation(record): False for record in run["cells"]}
+    for record in run["cells"]:
+        found[operation(record)] |= bool({*record["seconds"], *record["refused"]} - own)
+    without = [name for name, has_peer in found.items() if not has_peer]
+    return f"No library here has: {', '.join(without)}" if without else ""
 
 
 def refusals(run):

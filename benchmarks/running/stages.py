@@ -12,7 +12,7 @@ from functools import partial
 from reference import FAMILIES
 
 from .. import bench_network
-from ..peers import contenders, measure
+from ..peers import contenders, measure, rows
 from ..reports import results
 from ..suites import suite, training_step, workloads
 from . import crossings, gpu
@@ -125,7 +125,7 @@ def _beside(bench, chosen):
     found, missing = contenders.available({gpu.BACKEND: bench.module}, "cuda")
     bench.missing.extend(line for line in missing if line not in bench.missing)
     found = [found[0], *(c for c in found[1:] if c.name in PEERS)]
-    for operation, layer, batch in measure.grid() if found[1:] else ():
+    for operation, layer, batch in rows.core() if found[1:] else ():
         if chosen(operation.name) and layer.name in (*LAYERS, *training_step.NETWORKS):
             key = f"beside {operation} {layer.name} {batch or ''}".strip()
             names = measure.record(operation, layer, batch, {}, {})

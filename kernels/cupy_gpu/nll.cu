@@ -28,16 +28,16 @@ label_weights(real* sums, const void* labels, int label_bytes, const real* weigh
   if (threadIdx.x == 0) sums[blockIdx.x] = sum;
 }
 
-// dy: the gradient by y, divided by *divisor where there is one. Where each is asked for,
-// losses[row] = the loss of a row, else losses[block] = the block's share of the sum, divided. One
+// dy: the gradient by y, times scale, or divided by *divisor where there is one. Where each is asked
+// for, losses[row] = the loss of a row, else losses[block] = the block's share of the sum, scaled. One
 // thread reads and writes an element, so dy may be y. A label that names no class marks `fault` and
 // makes its row NaN.
 extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
 nll(const real* y, const void* labels, int label_bytes, const real* weights, const real* divisor,
     real* losses, real* dy, int* fault, long long n, int classes, int ignores, long long ignored,
-    int each) {
+    real scale, int each) {
   const Labels given = {labels, label_bytes, classes, ignores, ignored};
-  const real scale = divisor ? 1 / *divisor : real(1);
+  if (divisor) scale = 1 / *divisor;
   real sum = 0 * scale;  // NaN where nothing is kept
   const long long first = (long long)blockIdx.x * THREADS + threadIdx.x;
   for (long long i = first; i < n; i += (long long)gridDim.x * THREADS) {

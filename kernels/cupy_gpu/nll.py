@@ -24,12 +24,14 @@ def nll(log_probabilities, labels, *, class_weights=None, ignore_index=None, red
     inputs = {"log_probabilities": y, "labels": labels, "class_weights": weights}
     shapes, may_replace = [(rows,) if each else (), y.shape], [("out[1]", "log_probabilities")]
     loss, dy = outputs(out, shapes, y.dtype, inputs, may_replace)
-    divisor = None
-    if reduction == "mean":
+    divisor, scale = None, 1.0
+    if reduction == "mean" and weights is None and ignore_index is None:
+        scale = 1 / rows
+    elif reduction == "mean":
         given = labels, labels.itemsize, weights, rows, classes, ignored
         divisor = total_weight(*given, y.dtype)
     sums = loss if each else partial_sums(loss, "nll", y.size)
     given = y, labels, labels.itemsize, weights, divisor, sums, dy, device.fault(), y.size, classes
-    device.launch("nll", (y.size,), *given, *ignored, each)
+    device.launch("nll", (y.size,), *given, *ignored, scale, each)
     finish(sums, loss)
     return loss, dy

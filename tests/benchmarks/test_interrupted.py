@@ -10,7 +10,7 @@ from conftest import ON_CUPY_ARRAYS, backend_or_skip
 from rehearse_record import CARD, LAYER
 
 from benchmarks import __main__ as command
-from benchmarks.peers import contenders, measure
+from benchmarks.peers import contenders, rows
 from benchmarks.reports import results
 from benchmarks.running import crossings, journal, record, session, stages
 
@@ -22,8 +22,8 @@ def card(monkeypatch, tmp_path):
         monkeypatch.setattr(module, name, value)
     monkeypatch.setattr(results, "RECORDED", tmp_path)
     chosen = ("network_step moons-2-32-16-2 16", f"dense_forward[relu] {LAYER} 1")
-    cells = [cell for cell in measure.grid() if f"{cell[0]} {cell[1].name} {cell[2]}" in chosen]
-    monkeypatch.setattr(measure, "grid", lambda: cells)
+    cells = [cell for cell in rows.core() if f"{cell[0]} {cell[1].name} {cell[2]}" in chosen]
+    monkeypatch.setattr(rows, "core", lambda: cells)
     monkeypatch.setattr(stages, "LAYERS", (LAYER,))
     monkeypatch.setattr(contenders, "available", available)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in the background

@@ -16,7 +16,7 @@ from rehearse_record import CARD, LAYER
 import kernels
 import reference
 from benchmarks import __main__ as command
-from benchmarks.peers import contenders, measure
+from benchmarks.peers import contenders, measure, rows
 from benchmarks.reports import report, results, session_table
 from benchmarks.running import crossings, journal, record, stages
 from benchmarks.suites import grid, workloads
@@ -53,9 +53,9 @@ def beside(monkeypatch, libraries):
         found = [contenders._ours(name, module) for name, module in ours.items()]
         return [*found, *libraries], ["jax.jit: no JAX with CUDA here"]
 
-    cells = [cell for cell in measure.grid() if cell[1].name == "mnist-512x10" and cell[2] == 1]
+    cells = [cell for cell in rows.core() if cell[1].name == "mnist-512x10" and cell[2] == 1]
     monkeypatch.setattr(contenders, "available", available)
-    monkeypatch.setattr(measure, "grid", lambda: cells)
+    monkeypatch.setattr(rows, "core", lambda: cells)
 
 
 def backend(**changed):

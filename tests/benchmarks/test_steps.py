@@ -9,7 +9,7 @@ import pytest
 import kernels
 import reference
 from benchmarks import bench_network
-from benchmarks.peers import contenders, measure
+from benchmarks.peers import contenders, rows
 from benchmarks.suites import suite, training_step, workloads
 
 STEP = training_step.operation(functools.partial(workloads.training, "moons"), (2, 5, 4, 2))
@@ -23,7 +23,7 @@ def sampled():
 
 
 def test_steps_of_the_grid():
-    cells = [cell for cell in measure.grid() if cell[0].name == training_step.NAME]
+    cells = [cell for cell in rows.grid() if cell[0].name == training_step.NAME]
     found = [(layer.name, batch) for _, layer, batch in cells]
     assert found[:5] == [("moons-2-32-16-2", batch) for batch in workloads.batches("moons")]
     assert len(found) == 15

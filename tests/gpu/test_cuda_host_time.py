@@ -19,10 +19,22 @@ MOST = {
     "activation_forward": (1, 38),
     "dense_forward": (1, 60),
     "dense_backward": (3, 135),
+    "maxout_forward": (2, 83),
+    "maxout_backward": (5, 167),
     "softmax": (1, 44),
+    "log_softmax": (1, 44),
     "softmax_cross_entropy": (2, 86),
+    "nll": (2, 72),
+    "nll, ignoring": (3, 92),
+    "mean_squared_error": (2, 78),
     "sgd": (1, 40),
     "adam": (1, 68),
+    "amsgrad": (1, 78),
+    "initialize": (1, 33),
+    "initialize sparse": (2, 46),
+    "sparsity": (1, 40),
+    "histogram": (1, 52),
+    "global_norm": (3, 69),
     "step in one block": (1, 38),
     "step as a graph": (2, 52),
     "step as a chain": (20, 455),
@@ -79,18 +91,33 @@ def calls_of(gpu):
     weight, bias, dx = array(FAN_IN, FAN_OUT), array(FAN_OUT), array(BATCH, FAN_IN)
     gradients = dx, array(FAN_IN, FAN_OUT), array(FAN_OUT)
     logits, labels = array(BATCH, 10), gpu.asarray(rng.integers(0, 10, BATCH, np.int32))
-    loss, dlogits = array(), array(BATCH, 10)
-    param, grad, mean, variance = (array(FAN_IN, FAN_OUT) for _ in range(4))
+    loss, dlogits, dloss = array(), array(BATCH, 10), array(BATCH, FAN_OUT)
+    param, grad, mean, variance, largest = (array(FAN_IN, FAN_OUT) for _ in range(5))
+    pieces, of_pieces = array(FAN_IN, 2, FAN_OUT), array(2, FAN_OUT)
+    z, of_maxout = array(BATCH, 2, FAN_OUT), (dx, array(FAN_IN, 2, FAN_OUT), array(2, FAN_OUT))
+    counts, bins = (gpu.asarray(np.zeros(n, np.int64)) for n in (2, 67))
     return {
         "activation_forward": lambda: gpu.activation_forward(dy, "relu", out=y),
         "dense_forward": lambda: gpu.dense_forward(x, weight, bias, "relu", out=y),
         "dense_backward": lambda: gpu.dense_backward(dy, x, weight, y, "relu", out=gradients),
+        "maxout_forward": lambda: gpu.maxout_forward(x, pieces, of_pieces, out=(y, z)),
+        "maxout_backward": lambda: gpu.maxout_backward(dy, x, pieces, z, out=of_maxout),
         "softmax": lambda: gpu.softmax(logits, out=dlogits),
+        "log_softmax": lambda: gpu.log_softmax(logits, out=dlogits),
         "softmax_cross_entropy": (
             lambda: gpu.softmax_cross_entropy(logits, labels, out=(loss, dlogits))
         ),
+        "nll": lambda: gpu.nll(logits, labels, out=(loss, dlogits)),
+        "nll, ignoring": (lambda: gpu.nll(logits, labels, ignore_index=3, out=(loss, dlogits))),
+        "mean_squared_error": lambda: gpu.mean_squared_error(y, dy, out=(loss, dloss)),
         "sgd": lambda: gpu.sgd(param, grad, lr=0.1),
         "adam": lambda: gpu.adam(param, grad, mean, variance, 3),
+        "amsgrad": lambda: gpu.amsgrad(param, grad, mean, variance, largest, 3),
+        "initialize": lambda: gpu.initialize(param, "he_normal", seed=1),
+        "initialize sparse": lambda: gpu.initialize(param, "sparse_normal", seed=1),
+        "sparsity": lambda: gpu.sparsity(weight, threshold=0.1, out=counts),
+        "histogram": lambda: gpu.histogram(weight, low=-3, high=3, bins=64, out=bins),
+        "global_norm": lambda: gpu.global_norm((weight, bias), out=loss),
         "step in one block": step(MOONS),
         "step as a graph": step(DIGITS),
         "step as a chain": step(DIGITS, most_captured=0),

@@ -1,0 +1,66 @@
+"""Answers of other libraries that are not compared number by number, and what these keep."""
+
+import functools
+
+import numpy as np
+import pytest
+
+import reference
+from benchmarks.peers import answers, contenders, given
+from benchmarks.suites import workloads
+from kernels.catalog import ACTIVATIONS
+from reference import FAMILIES
+
+OPERATIONS = {str(operation): operation for family in FAMILIES.values() for operation in family}
+
+
+def drawn(name, change, layer="mnist-512x512"):
+    """What is wrong with a layer of another seed that was changed."""
+    operation, layer = OPERATIONS[f"initialize[{name}]"], workloads.layers()[layer]
+    inputs = operation.sample(np.random.default_rng(3), layer)
+    weight = inputs["weight"].copy()
+    operation.function(**{**inputs, "weight": weight, "seed": 7})
+    known = contenders.remembered(operation, inputs)
+    return answers.disagreement(known, inputs, (change(weight),))
+
+
+@pytest.mark.parametrize("name", ["he_normal", "he_uniform"])
+def test_random_numbers_are_compared_by_their_distribution(name):
+    assert drawn(name, lambda weight: weight) is None
+    assert "distributions" in drawn(name, lambda weight: np.float32(1.1) * weight)
+    assert "distributions" in drawn(name, lambda weight: np.full_like(weight, np.nan))
+
+
+def test_sparse_weights_are_compared_by_their_number_and_distribution():
+    assert drawn("sparse_normal", lambda weight: weight) is None
+    assert "distributions" in drawn("sparse_normal", lambda weight: 2 * weight)
+    assert "inputs" in drawn("sparse_normal", lambda weight: np.where(weight > -3, weight, 0))
+
+
+def test_what_is_not_orthonormal_is_reported():
+    compared = functools.partial(drawn, "orthogonal", layer="digits-64x128")
+    assert compared(lambda weight: -weight) is None
+    assert "orthonormal" in compared(lambda weight: np.float32(1.001) * weight)
+    assert "orthonormal" in compared(lambda weight: np.full_like(weight, np.nan))
+
+
+def test_histograms_may_differ_at_borders_alone():
+    operation = OPERATIONS["histogram"]
+    x = np.array([0.1, 0.4, 0.5, 0.9], np.float32)
+    inputs = {"x": x, "low": 0.0, "high": 1.0, "bins": 2}
+    for counts, right in (([2, 2], True), ([3, 1], True), ([4, 0], False), ([1, 3], True)):
+        complaint = answers.disagreement(operation, inputs, (np.array(counts, np.float32),))
+        assert (complaint is None) == right
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_pre_activations_are_found_again(activation):
+    """From what the forward pass saved, and so the derivative as well."""
+    operation = OPERATIONS[f"activation_backward[{activation}]"]
+    layer = workloads.layers()["moons-32x16"]
+    inputs = operation.sample(np.random.default_rng(3), layer.at(batch=50))
+    z = given.pre_activation(inputs)
+    arguments = {"alpha": inputs["alpha"]} if "alpha" in inputs else {}
+    saves = ACTIVATIONS[activation].saves_input
+    again = z if saves else reference.activation_forward(z, activation, **arguments)
+    np.testing.assert_allclose(again, inputs["saved"], rtol=1e-5, atol=1e-6)
