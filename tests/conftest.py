@@ -76,6 +76,7 @@ def pytest_terminal_summary(terminalreporter, config):
 
 
 COMPILING = {"kernels", "network", "numba", "reference"}  # rooms whose tests compile for Numba
+ELSEWHERE = "numpy", "simulated"  # but not for these backends
 
 
 def pytest_collection_modifyitems(config, items):
@@ -86,7 +87,8 @@ def pytest_collection_modifyitems(config, items):
     for item in items:
         parameters = item.nodeid.partition("[")[2]
         room = item.path.parent.name
-        compiles = "numba" in parameters or (room in COMPILING and "numpy" not in parameters)
+        elsewhere = any(backend in parameters for backend in ELSEWHERE)
+        compiles = "numba" in parameters or (room in COMPILING and not elsewhere)
         group = "compiling" if compiles else "others"
         item.add_marker(pytest.mark.xdist_group(group))
     if config.getoption("--all"):
