@@ -19,6 +19,7 @@ from . import (
     network,
     optimizer_spec,
     optimizers,
+    second_order_spec,
     statistics_spec,
 )
 from .activations import activation_backward, activation_forward
@@ -35,6 +36,13 @@ from .maxout import maxout_backward, maxout_forward
 from .nll import OPERATIONS as nll_spec
 from .nll import nll
 from .optimizers import *  # noqa: F403  every update rule
+from .second_order import (
+    add_scaled,
+    conjugate_direction,
+    inner_product,
+    lbfgs_direction,
+    newton_direction,
+)
 from .spec import Case, Operation, Result
 from .statistics import (
     connection_sparsity,
@@ -53,6 +61,7 @@ FAMILIES = {
     "optimizers": optimizer_spec.OPERATIONS,
     "initializers": initializers.OPERATIONS,
     "statistics": statistics_spec.OPERATIONS,
+    "second_order": second_order_spec.OPERATIONS,
 }
 
 
@@ -84,17 +93,22 @@ __all__ = [
     "Result",
     "activation_backward",
     "activation_forward",
+    "add_scaled",
     "asarray",
+    "conjugate_direction",
     "connection_sparsity",
     "dense_backward",
     "dense_forward",
     "initialize",
+    "inner_product",
     "global_norm",
     "histogram",
+    "lbfgs_direction",
     "log_softmax",
     "maxout_backward",
     "maxout_forward",
     "network",
+    "newton_direction",
     "nll",
     "saturation",
     "softmax",

@@ -46,6 +46,7 @@ CORE = {
         )
     },
     "statistics": {"layers": ("wide-2048x2048",), "variants": ("", "tanh")},
+    "second_order": {"layers": ("digits-64x128", "mnist-512x512")},
 }
 
 

@@ -18,6 +18,13 @@ from .losses import (
 from .maxout import maxout_backward, maxout_forward
 from .nll import nll
 from .optimizers import *  # noqa: F403  every update rule
+from .second_order import (
+    add_scaled,
+    conjugate_direction,
+    inner_product,
+    lbfgs_direction,
+    newton_direction,
+)
 from .statistics import (
     connection_sparsity,
     global_norm,
@@ -52,17 +59,22 @@ __all__ = [
     *optimizers.__all__,
     "activation_backward",
     "activation_forward",
+    "add_scaled",
     "asarray",
+    "conjugate_direction",
     "connection_sparsity",
     "dense_backward",
     "dense_forward",
     "initialize",
+    "inner_product",
     "global_norm",
     "histogram",
+    "lbfgs_direction",
     "log_softmax",
     "maxout_backward",
     "maxout_forward",
     "network",
+    "newton_direction",
     "nll",
     "saturation",
     "softmax",

@@ -34,6 +34,9 @@ NUMBERS = {
     "margin": FRACTION,
     **dict.fromkeys(("low", "high"), (np.nan, np.inf, -np.inf, "low", None)),
     "bins": (0, -1, 1.5, "ten", True, None, 2**31),
+    "step_length": (np.nan, np.inf, -np.inf, 1e38, "far", None),
+    "damping": (-0.1, np.nan, np.inf, "low", None),
+    "method": ("steepest", "", None, 3, True, ["polak_ribiere"]),
     "arrays": (None, 3, "arrays", (), [], (1.0,), [None], ([1.0, 2.0],)),
 }
 # Shapes that are no mistake: any array, or any number of rows.
@@ -196,6 +199,8 @@ MAY_REPLACE = {
     "log_softmax": {("out", "logits")},
     "softmax_cross_entropy": {("out[1]", "logits")},
     "nll": {("out[1]", "log_probabilities")},
+    "add_scaled": {("out", "x"), ("out", "direction")},
+    "conjugate_direction": {("out", "direction")},
     **{name: set(declared.may_replace) for name, declared in ELEMENT_LOSSES.items()},
 }
 

@@ -71,6 +71,11 @@ SHARED = {
         *[(2 * counting.ROWS + 1, 70_001, 2), (1, 1, jit.THREADS_FROM + 1)],
         (5, 5, 5 * counting.BLOCK + 3),
     ],
+    # And more equations than a block of columns, or than two.
+    "second_order": [
+        *((1, 1, n) for n in (*around(jit.CHUNK), *around(jit.THREADS_FROM), 5 * jit.CHUNK + 1)),
+        (1, 257, 1),
+    ],
     # One row; few rows; rows read in place and packed; columns one beside whole vectors; depths
     # beyond a block; few columns.
     "dense": [
