@@ -17,7 +17,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 COPIED = ("reference", "kernels", "benchmarks", "tests", "setup.cfg", "pyproject.toml")
-TABLES = ("bounds", "work", "cuda", "numba", "statistics", "record")
+TABLES = ("bounds", "work", "cuda", "numba", "statistics", "second_order", "record")
 
 
 @dataclass(frozen=True)

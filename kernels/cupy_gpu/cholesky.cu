@@ -47,25 +47,29 @@ cholesky_corner(real* system, int* failed, int first, int n) {
     system[(size_t)(first + k / size) * n + first + k % size] = corner[k / size][k % size];
 }
 
-// The rows below the corner: x L^T = a for each; a thread takes a row into its registers.
+// The rows below the corner: x L^T = a for each, SIDE rows at once. An element is divided by its
+// diagonal where it is used, so that nobody waits for it to be written.
 extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
 cholesky_panel(real* system, int first, int n) {
   __shared__ real corner[SIDE][SIDE + 1];
-  const int size = n - first < SIDE ? n - first : SIDE, rows = n + 1 - first - size;
+  __shared__ real rows[SIDE][SIDE + 1];
+  const int size = n - first < SIDE ? n - first : SIDE, down = THREADS / SIDE;
+  const int column = threadIdx.x % SIDE, line = threadIdx.x / SIDE;
   for (int k = threadIdx.x; k < size * size; k += THREADS)
     corner[k / size][k % size] = system[(size_t)(first + k / size) * n + first + k % size];
-  __syncthreads();
-  for (int number = blockIdx.x * THREADS + threadIdx.x; number < rows;
-       number += gridDim.x * THREADS) {
-    real* const row = system + (size_t)(first + size + number) * n + first;
-    real x[SIDE];
-#pragma unroll
-    for (int j = 0; j < SIDE; ++j) {
-      if (j >= size) break;
-      real value = row[j];
-      for (int k = 0; k < j; ++k) value -= x[k] * corner[j][k];
-      row[j] = x[j] = value / corner[j][j];
+  for (int top = first + size + blockIdx.y * SIDE; top <= n; top += gridDim.y * SIDE) {
+    for (int i = line; i < SIDE; i += down)
+      rows[i][column] = top + i <= n && column < size
+                            ? system[(size_t)(top + i) * n + first + column] : real(0);
+    for (int k = 0; k + 1 < size; ++k) {
+      __syncthreads();
+      for (int i = line; i < SIDE && k < column && column < size; i += down)
+        rows[i][column] -= rows[i][k] / corner[k][k] * corner[column][k];
     }
+    __syncthreads();
+    for (int i = line; i < SIDE && column < size; i += down)
+      if (top + i <= n)
+        system[(size_t)(top + i) * n + first + column] = rows[i][column] / corner[column][column];
   }
 }
 

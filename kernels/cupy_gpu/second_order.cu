@@ -144,17 +144,18 @@ recursion_step(const real* source, const real* added, const real* following, con
     if (!up && blockIdx.x == 0 && threadIdx.x == 0) alphas[pair] = product;
   }
   const real scale = newest ? factor * *newest : factor;
-  const real* y = rho > 0 ? added : source;
-  const real* w = following ? following : source;
   real sum = 0;
-  for_each_piece(n, aligned(source, y, w, out), [&](auto width, long long i) {
+  for_each_piece(n, aligned(source, added, following, out), [&](auto width, long long i) {
     constexpr int N = decltype(width)::value;
     Piece<N> r = load<N>(source + i);
-    const Piece<N> other = load<N>(y + i), next = load<N>(w + i);
-    for (int k = 0; k < N; ++k) {
-      if (rho > 0) r.at[k] += c * other.at[k];
-      r.at[k] *= scale;
-      sum += r.at[k] * next.at[k];
+    if (rho > 0) {
+      const Piece<N> other = load<N>(added + i);
+      for (int k = 0; k < N; ++k) r.at[k] += c * other.at[k];
+    }
+    for (int k = 0; k < N; ++k) r.at[k] *= scale;
+    if (following) {
+      const Piece<N> next = load<N>(following + i);
+      for (int k = 0; k < N; ++k) sum += r.at[k] * next.at[k];
     }
     store<N>(out + i, r);
   });

@@ -109,7 +109,7 @@ def _factored(grad, hessian, shift, system, failed):
     for first in range(0, n, SIDE):
         device.launch("cholesky_corner", (), system, failed, first, n)
         rows = n + 1 - min(n, first + SIDE)
-        device.launch("cholesky_panel", (rows,), system, first, n)
+        device.launch("cholesky_panel", (rows, SIDE, 1), system, first, n)
         if rows > 1:
             device.launch("cholesky_rest", (rows, rows - 1, 1), system, first, n)
     return n == 0 or not int(failed)

@@ -168,7 +168,9 @@ BARRIER = "__syncthreads();"
 OPERATIONS = {  # that meet the barriers of a file
     "common.cuh": "sparse_categorical_cross_entropy",
     "activations.cu": "activation_backward",
+    "cholesky.cu": "newton_direction",
     "losses.cu": "softmax",
+    "second_order.cu": "conjugate_direction lbfgs_direction",
     "statistics.cu": "sparsity unit_activity histogram global_norm",
     "tiles.cuh": "dense_forward",
     "network.cu": "network",

@@ -1,6 +1,9 @@
 """Directions of second order: what they are on quadratics, and where searches along them end."""
 
 import itertools
+import re
+from pathlib import Path
+from textwrap import dedent
 
 import numpy as np
 import pytest
@@ -267,3 +270,12 @@ def test_pairs_that_are_forgotten(numpy):
     assert found.converged
     assert found.iterations > 12
     np.testing.assert_allclose(found.x, minimum, atol=1e-8)
+
+
+def test_the_example_of_the_readme():
+    text = (Path(__file__).resolve().parents[2] / "README.md").read_text()
+    (example,) = re.findall(r"((?:    .*\n|\n)*    found\.x, .*\n)", text)
+    names = {}
+    exec(dedent(example), names)
+    np.testing.assert_allclose(names["found"].x, [0.2, 0.4], rtol=1e-14)
+    assert (names["found"].converged, names["found"].iterations) == (True, 1)

@@ -165,7 +165,7 @@ KERNELS = {
     "recursion_step": Kernel("second_order", few),
     "damped_system": Kernel("cholesky", pieces),
     "cholesky_corner": Kernel("cholesky", one_block),
-    "cholesky_panel": Kernel("cholesky", thread_a_row),
+    "cholesky_panel": Kernel("cholesky", partial(tiles, 32)),
     "cholesky_rest": Kernel("cholesky", partial(tiles, 32)),
     "back_substitution": Kernel("cholesky", one_block),
 }
