@@ -66,7 +66,7 @@ cholesky_panel(real* system, int first, int n) {
       for (int i = line; i < SIDE && k < column && column < size; i += down)
         rows[i][column] -= rows[i][k] / corner[k][k] * corner[column][k];
     }
-    __syncthreads();
+    __syncthreads();  // before the next rows overwrite what is still being read
     for (int i = line; i < SIDE && column < size; i += down)
       if (top + i <= n)
         system[(size_t)(top + i) * n + first + column] = rows[i][column] / corner[column][column];

@@ -5,15 +5,14 @@
 
 constexpr int FLETCHER_REEVES = 1;
 
-// The sum over the block, for every thread.
+// The sum over the block, for every thread. Of the next such sum nothing is written before all have
+// read this one: block_sum waits for them.
 __device__ inline real sum_for_all(real value) {
   __shared__ real sum;
   value = block_sum(value);
   if (threadIdx.x == 0) sum = value;
   __syncthreads();
-  value = sum;
-  __syncthreads();  // before the next sum is taken where this one was
-  return value;
+  return sum;
 }
 
 // What `count` blocks have left, for every thread.

@@ -264,12 +264,27 @@ def test_steps_hold_the_strong_wolfe_conditions(first, curvature):
 
 
 def test_pairs_that_are_forgotten(numpy):
-    """More steps than rows: the last pairs move to the front, and nothing else changes."""
-    function, _, minimum = quadratic(numpy, 30, spread=300.0)
-    found = minimize(numpy, function, np.ones(30), pairs=3, tolerance=1e-9)
+    """More steps than rows: the last pairs move to the front, each time one pair is new."""
+    seen = []
+
+    class Watched:
+        def __getattr__(self, name):
+            return getattr(numpy, name)
+
+        def lbfgs_direction(self, grad, steps, differences):
+            seen.append((steps.copy(), differences.copy()))
+            return numpy.lbfgs_direction(grad, steps, differences)
+
+    function, hessian, minimum = quadratic(numpy, 30, spread=300.0)
+    found = minimize(Watched(), function, np.ones(30), pairs=3, tolerance=1e-9)
     assert found.converged
-    assert found.iterations > 12
     np.testing.assert_allclose(found.x, minimum, atol=1e-8)
+    assert len(seen) == found.iterations > 12
+    assert [len(steps) for steps, _ in seen] == [0, 1, 2] + [3] * (len(seen) - 3)
+    for (old, _), (steps, differences) in itertools.pairwise(seen):
+        kept = len(steps) - 1
+        np.testing.assert_array_equal(steps[:kept], old[len(old) - kept :])
+        np.testing.assert_allclose(differences, steps @ hessian, atol=1e-12)
 
 
 def test_the_example_of_the_readme():
