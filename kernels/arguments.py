@@ -162,6 +162,13 @@ def maxout(weight, kind, dtype, fan_in, units=None):
     return pieces, units
 
 
+def pairs(steps, differences, kind, grad):
+    """The pairs of limited-memory BFGS: two arrays (m, n) for a gradient of n elements."""
+    floating("steps", steps, kind, 2)
+    array("steps", steps, kind, grad.dtype, (len(steps), grad.size))
+    array("differences", differences, kind, grad.dtype, steps.shape)
+
+
 def labels(name, value, kind, batch):
     """(batch,) int32 or int64; their range is the kernel's to check, where they are at hand."""
     if not isinstance(value, kind):

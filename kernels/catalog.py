@@ -1,4 +1,5 @@
-"""What several rooms must agree on, declared once: activations, losses, update rules, initialisers.
+"""What several rooms must agree on, declared once: activations, losses, update rules, initialisers,
+conjugacies.
 
 An id is what compiled code, Numba's and CUDA's alike, is told; the ids of a kind count from 0.
 Equations and sources stand in `reference`, functions by these names in every backend.
@@ -337,3 +338,9 @@ INITIALIZERS = {
     "orthogonal": Initializer(ORTHOGONAL, value=Number(1.0, low=ABOVE_ZERO, high=LARGEST)),
 }
 SEEDS, STREAMS = 1 << 64, 1 << 32  # how many there are
+
+# --- directions of second order -------------------------------------------------------------------
+
+CONJUGACIES = {"polak_ribiere": 0, "fletcher_reeves": 1}  # beta of conjugate gradients
+DAMPING = Number(0.0, high=LARGEST)
+STEP = Number(low=-LARGEST, high=LARGEST)  # along a direction

@@ -22,6 +22,7 @@ from . import (
     normalization_spec,
     optimizer_spec,
     optimizers,
+    second_order_spec,
     statistics_spec,
 )
 from .activations import activation_backward, activation_forward
@@ -42,6 +43,13 @@ from .normalization import (
     layer_norm_forward,
 )
 from .optimizers import *  # noqa: F403  every update rule
+from .second_order import (
+    add_scaled,
+    conjugate_direction,
+    inner_product,
+    lbfgs_direction,
+    newton_direction,
+)
 from .softmax import OPERATIONS as softmax_operations
 from .softmax import log_softmax, softmax
 from .spec import Case, Operation, Result
@@ -70,6 +78,7 @@ FAMILIES = {
     "gradients": gradients.OPERATIONS,
     "initializers": initializers.OPERATIONS,
     "statistics": statistics_spec.OPERATIONS,
+    "second_order": second_order_spec.OPERATIONS,
 }
 
 
@@ -102,24 +111,29 @@ __all__ = [
     "activation_backward",
     "activation_forward",
     "add_l2",
+    "add_scaled",
     "asarray",
     "batch_norm_backward",
     "batch_norm_forward",
     "batch_norm_inference",
     "clip_by_global_norm",
     "clip_by_value",
+    "conjugate_direction",
     "connection_sparsity",
     "dense_backward",
     "dense_forward",
     "initialize",
+    "inner_product",
     "global_norm",
     "histogram",
     "layer_norm_backward",
     "layer_norm_forward",
+    "lbfgs_direction",
     "log_softmax",
     "maxout_backward",
     "maxout_forward",
     "network",
+    "newton_direction",
     "nll",
     "saturation",
     "softmax",

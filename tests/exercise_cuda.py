@@ -35,7 +35,7 @@ SHAPES = {
     "address": BORDERS,
     "gpu": BORDERS,
     # Enough for several blocks, and for loops over the grid that go round twice.
-    "thread": [(9, 7, 8), (5, 2, 600), (600, 2, 3), (70, 33, 70)],
+    "thread": [(9, 7, 8), (5, 2, 600), (600, 2, 3), (70, 33, 70), (1, 130, 1)],
 }
 # What an activation or a rule computes changes no access, what it reads does: these VARIANTS of a
 # dense layer are enough, and where only ACCESSES are looked at, of activations, and these RULES.

@@ -26,6 +26,7 @@ TABLES = (
     "nll",
     "statistics",
     "schedules",
+    "second_order",
     "record",
     "peers",
 )

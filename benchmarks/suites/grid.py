@@ -48,6 +48,7 @@ CORE = {
     },
     "gradients": {"layers": ("wide-2048x2048",)},
     "statistics": {"layers": ("wide-2048x2048",), "variants": ("", "tanh")},
+    "second_order": {"layers": ("digits-64x128", "mnist-512x512")},
 }
 
 

@@ -23,6 +23,13 @@ from .normalization import (
 )
 from .optimizers import *  # noqa: F403  every update rule
 from .runtime import device
+from .second_order import (
+    add_scaled,
+    conjugate_direction,
+    inner_product,
+    lbfgs_direction,
+    newton_direction,
+)
 from .softmax import log_softmax, softmax
 from .statistics import (
     connection_sparsity,
@@ -42,24 +49,29 @@ __all__ = [
     "activation_backward",
     "activation_forward",
     "add_l2",
+    "add_scaled",
     "asarray",
     "batch_norm_backward",
     "batch_norm_forward",
     "batch_norm_inference",
     "clip_by_global_norm",
     "clip_by_value",
+    "conjugate_direction",
     "connection_sparsity",
     "dense_backward",
     "dense_forward",
     "initialize",
+    "inner_product",
     "global_norm",
     "histogram",
     "layer_norm_backward",
     "layer_norm_forward",
+    "lbfgs_direction",
     "log_softmax",
     "maxout_backward",
     "maxout_forward",
     "network",
+    "newton_direction",
     "nll",
     "saturation",
     "softmax",

@@ -168,8 +168,10 @@ BARRIER = "__syncthreads();"
 OPERATIONS = {  # that meet the barriers of a file
     "common.cuh": "sparse_categorical_cross_entropy",
     "activations.cu": "activation_backward",
+    "cholesky.cu": "newton_direction",
     "losses.cu": "softmax",
     "weighted_cross_entropy.cu": "softmax_cross_entropy",
+    "second_order.cu": "conjugate_direction lbfgs_direction",
     "statistics.cu": "sparsity unit_activity histogram global_norm",
     "tiles.cuh": "dense_forward",
     "network.cu": "network",

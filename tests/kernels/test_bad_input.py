@@ -41,6 +41,9 @@ NUMBERS = {
     ),
     **dict.fromkeys(("limit", "max_norm"), (0.0, -1.0, np.nan, np.inf, "high", None)),
     "l2": (-0.1, np.nan, np.inf, "much", None),
+    "step_length": (np.nan, np.inf, -np.inf, 1e38, "far", None),
+    "damping": (-0.1, np.nan, np.inf, "low", None),
+    "method": ("steepest", "", None, 3, True, ["polak_ribiere"]),
 }
 # Shapes that are no mistake: any array, or any number of rows.
 RESHAPED = {"of another dimension", "of another length", "of another width"}
@@ -253,6 +256,8 @@ MAY_REPLACE = {
     "log_softmax": {("out", "logits")},
     "softmax_cross_entropy": {("out[1]", "logits")},
     "nll": {("out[1]", "log_probabilities")},
+    "add_scaled": {("out", "x"), ("out", "direction")},
+    "conjugate_direction": {("out", "direction")},
     **{name: set(declared.may_replace) for name, declared in ELEMENT_LOSSES.items()},
 }
 

@@ -90,6 +90,11 @@ SHARED = {
         # Bins counted in pairs by two threads.
         (1, 1, 2 * counting.PAIRED[0] * (counting.PAIRED_BINS + 3) ** 2 + 4 * counting.PAIRS - 3),
     ],
+    # And more equations than a block of columns, or than two.
+    "second_order": [
+        *((1, 1, n) for n in (*around(jit.CHUNK), *around(jit.THREADS_FROM), 5 * jit.CHUNK + 1)),
+        (1, 257, 1),
+    ],
     # One row; few rows; rows read in place and packed; columns one beside whole vectors; depths
     # beyond a block; few columns.
     "dense": [

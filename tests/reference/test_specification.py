@@ -132,7 +132,7 @@ def test_hyperparameters_vary_and_defaults_are_one_sample(operation):
     varied = case(3, 4, 5)
     for _ in range(8):
         for name, value in operation.sample(rng, varied).items():
-            if isinstance(value, float | int) or name == "reduction":
+            if isinstance(value, float | int) or name in ("reduction", "method"):
                 drawn.setdefault(name, set()).add(value)
             if isinstance(value, tuple) and name == "alpha":
                 for part, number in zip(("alpha", "gamma"), value, strict=True):
@@ -269,6 +269,12 @@ WORK = {
     # Three comparisons, difference, product, floor, count; 64 bins and three more counts.
     "histogram": {"": (105, 15, 536)},
     "global_norm": {"": (41, 21)},  # square and sum of 15 and 5, a root
+    "inner_product": {"": (30, 31)},
+    "add_scaled": {"": (30, 45)},
+    "conjugate_direction": {"": (165, 60)},  # 2, 2, 2 and 3 for inner products, 2 for the sum
+    # Of each of 4 pairs 5 products and sums of 15 elements; y^T y, the scale; 10 vectors.
+    "lbfgs_direction": {"": (645, 150)},
+    "newton_direction": {"": (30, 15)},  # 27 / 3 for the factors, 18 for two systems, 3 sums
 }
 # 15 weights are written, none is read. A uniform one takes a factor and a shift; a pair of normal
 # ones logarithm, factor, root, angle, cosine, sine, two products: half of it each. Of a sparse unit

@@ -17,6 +17,7 @@ import numpy as np
 THREADS = 256  # a block, everywhere
 BLOCKS = 4096  # the most in one direction of a grid: threads stride over what is left
 ROWS_A_THREAD = 16  # of a sum over rows, before it is split between blocks
+FEW = 256  # blocks whose partial sums every one of them can add up
 CHUNKS = ROWS_A_THREAD * THREADS // 32  # the most parts of it: one block can add them up
 NARROW = 512  # the most elements of a row that stay in the registers of a warp
 MANY_TILES = 64  # large ones: a block for every multiprocessor of most GPUs
@@ -40,6 +41,11 @@ class Kernel:
 def pieces(itemsize, n):
     """One thread for every 16 bytes of n elements."""
     return (blocks(n, THREADS * 16 // itemsize),), (THREADS,)
+
+
+def few(itemsize, n, rows=1):
+    """As pieces, but so few blocks that each can add up what all have left; for every row."""
+    return (min(FEW, blocks(n, THREADS * 16 // itemsize)), rows), (THREADS,)
 
 
 def fours(itemsize, n):
@@ -175,6 +181,18 @@ KERNELS = {
     "squares": Kernel("statistics", pieces),
     "root_of_squares": Kernel("statistics", one_block),
     "norm_and_factor": Kernel("statistics", one_block),
+    "inner_product": Kernel("second_order", few),
+    "add_scaled": Kernel("second_order", pieces),
+    "conjugate_sums": Kernel("second_order", few),
+    "conjugate_sum": Kernel("second_order", few),
+    "pair_sums": Kernel("second_order", few),
+    "pair_scales": Kernel("second_order", one_block),
+    "recursion_step": Kernel("second_order", few),
+    "damped_system": Kernel("cholesky", pieces),
+    "cholesky_corner": Kernel("cholesky", one_block),
+    "cholesky_panel": Kernel("cholesky", partial(tiles, 32)),
+    "cholesky_rest": Kernel("cholesky", partial(tiles, 32)),
+    "back_substitution": Kernel("cholesky", one_block),
 }
 
 
