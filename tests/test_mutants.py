@@ -24,6 +24,7 @@ TABLES = (
     "numba",
     "maxout",
     "nll",
+    "normalization",
     "statistics",
     "schedules",
     "second_order",

@@ -167,10 +167,11 @@ print(numpy.isnan(seen).all(), len(set(map(bytes, seen.reshape(-1, 1)))))
 BARRIER = "__syncthreads();"
 OPERATIONS = {  # that meet the barriers of a file
     "common.cuh": "sparse_categorical_cross_entropy",
-    "activations.cu": "activation_backward",
+    "columns.cuh": "activation_backward",
     "cholesky.cu": "newton_direction",
     "losses.cu": "softmax",
     "weighted_cross_entropy.cu": "softmax_cross_entropy",
+    "normalization.cu": "batch_norm_forward layer_norm_forward",
     "second_order.cu": "conjugate_direction lbfgs_direction",
     "statistics.cu": "sparsity unit_activity histogram global_norm",
     "tiles.cuh": "dense_forward",
