@@ -178,7 +178,7 @@ def softmax_cross_entropy(logits, labels, *, label_smoothing=0.0, class_weights=
     """(loss, dlogits), which may replace logits; see reference.softmax_cross_entropy."""
     if (
         (class_weights is None and ignore_index is None and reduction is MEAN)
-        and type(out) is tuple
+        and (type(out) is tuple and getattr(labels, "ndim", 1) == 1)  # others are refused slowly
         and _cross_entropy_call.accepts(logits, labels, label_smoothing, *out)
     ):
         return out
