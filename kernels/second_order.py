@@ -18,6 +18,7 @@ METHODS = ("newton", "lbfgs", *CONJUGACIES)
 # Conjugate directions need a slope that is nearer to 0 (Nocedal and Wright, section 5.2).
 CURVATURE = {"newton": 0.9, "lbfgs": 0.9, **dict.fromkeys(CONJUGACIES, 0.1)}
 TOLERANCE = Number(1e-5)
+ORTHOGONAL = 0.1  # |g^T g_previous| / g^T g below which gradients count as that
 
 
 @dataclass(frozen=True)
@@ -151,17 +152,26 @@ class _Newton:
 
 
 class _Conjugate:
-    """Conjugate directions; a step is first tried for the change of the last."""
+    """Conjugate directions; a step is first tried for the change of the last.
+
+    Fletcher and Reeves' begin anew where gradients that follow each other are far from orthogonal,
+    as they are not on a quadratic: else one bad direction is followed by others (Powell's test,
+    Nocedal and Wright, (5.52)). Polak and Ribiere's beta is near 0 there by itself.
+    """
 
     def __init__(self, search, method, pairs):
         self.search, self.method, self.along, self.change = search, method, None, None
 
     def next(self):
-        if self.along is None:
-            return self.begin()
         s = self.search
+        if self.along is None or (self.method == "fletcher_reeves" and self._strays()):
+            return self.begin()
         given = s.gradient, s.old_gradient, self.along
         return s.backend.conjugate_direction(*given, method=self.method, out=self.along)
+
+    def _strays(self):
+        s = self.search
+        return abs(s.product(s.gradient, s.old_gradient)) >= ORTHOGONAL * s.norm * s.norm
 
     def begin(self):
         self.change = None

@@ -287,6 +287,22 @@ def test_pairs_that_are_forgotten(numpy):
         np.testing.assert_allclose(differences, steps @ hessian, atol=1e-12)
 
 
+@pytest.mark.parametrize("method", METHODS[1:])
+def test_a_valley_of_many_dimensions(numpy, method):
+    """The chained Rosenbrock function; Fletcher and Reeves' directions must begin anew in it."""
+
+    def function(x):
+        rises, gradient = x[1:] - x[:-1] ** 2, np.zeros_like(x)
+        gradient[1:] += 200 * rises
+        gradient[:-1] -= 400 * x[:-1] * rises + 2 * (1 - x[:-1])
+        return (100 * rises**2 + (1 - x[:-1]) ** 2).sum(), gradient
+
+    start = np.tile([-1.2, 1.0], 50)
+    found = minimize(numpy, function, start, method=method, tolerance=1e-7, iterations=2000)
+    assert found.converged, found
+    np.testing.assert_allclose(found.x, 1, atol=1e-6)
+
+
 def test_the_example_of_the_readme():
     text = (Path(__file__).resolve().parents[2] / "README.md").read_text()
     (example,) = re.findall(r"((?:    .*\n|\n)*    found\.x, .*\n)", text)
