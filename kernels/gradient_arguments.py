@@ -6,6 +6,7 @@ from .intervals import several
 
 WEIGHT = Number(0.0)  # of a penalty
 LIMIT = Number(low=ABOVE_ZERO)
+FEW = 8  # gradients, which are compared one with another sooner than put in order
 
 
 def checked(grads, kind, **others):
@@ -14,12 +15,14 @@ def checked(grads, kind, **others):
     for k, g in enumerate(grads):
         arguments.writeable(f"grads[{k}]", g)
     for name, arrays in others.items():
-        several(arrays, kind, name)
+        if not isinstance(arrays, tuple | list):
+            several(arrays, kind, name)
         if len(arrays) != len(grads):
             raise ValueError(f"{name} must be {len(grads)} arrays, as grads are, got {len(arrays)}")
         for k, (g, array) in enumerate(zip(grads, arrays, strict=True)):
             arguments.array(f"{name}[{k}]", array, kind, g.dtype, g.shape)
-    if not _apart(grads, [array for arrays in others.values() for array in arrays]):
+    flat = [array for arrays in others.values() for array in arrays]
+    if len(grads) <= FEW or not _apart(grads, flat):
         read = {
             f"{n}[{k}]": array for n, arrays in others.items() for k, array in enumerate(arrays)
         }

@@ -8,6 +8,7 @@ from network_cases import make, put, sample, trained, wide
 
 import reference
 from kernels.catalog import ACTIVATIONS
+from kernels.gradient_arguments import FEW
 from reference.network_spec import step_disagreement
 
 REACHED = "clip_by_value", "clip_by_global_norm"
@@ -123,19 +124,23 @@ def test_what_is_refused(fast_backend):
     assert all((array == 1).all() for array in host(fast_backend, (x, y, norm)))
 
 
-def test_an_array_inside_another_one(fast_backend):
-    """Also where a smaller one lies between the two: ends are not in the order of beginnings."""
+@pytest.mark.parametrize("count", [0, FEW])
+def test_an_array_inside_another_one(fast_backend, count):
+    """Also where a smaller one lies between the two: ends are not in the order of beginnings; and
+    beside `count` others, which lie apart.
+    """
+    more, of_more = ((*on(fast_backend, *[np.ones(2, np.float32)] * count),) for _ in range(2))
     (flat,) = on(fast_backend, np.ones(64, np.float32))
     whole, within, behind = flat, flat[16:32], flat[48:]
     for params in ((within, flat[4:8], behind), (whole,) * 3, (within[:4], within, whole)):
         grads = on(fast_backend, *host(fast_backend, params))
-        fast_backend.add_l2(grads, params, 1.0)  # they may lie as they like
+        fast_backend.add_l2(grads + more, params + of_more, 1.0)  # they may lie as they like
     for grads in ((whole, within), (within, behind, whole), (behind, whole[:33], within)):
         with pytest.raises(ValueError, match="must not share memory with grads"):
-            fast_backend.clip_by_value(grads, 0.5)
+            fast_backend.clip_by_value(more + grads, 0.5)
     (elsewhere,) = on(fast_backend, np.ones(64, np.float32))
     with pytest.raises(ValueError, match=r"grads\[1\] must not share memory with params\[0\]"):
-        fast_backend.add_l2((elsewhere, behind), (whole, within), 1.0)
+        fast_backend.add_l2((elsewhere, behind, *more), (whole, within, *of_more), 1.0)
     assert (fast_backend.to_host(flat) == 1).all()
 
 
