@@ -53,6 +53,7 @@ def formula(operation, inputs):
 
     jnp = jax.numpy
     act, slope = activation(inputs) if "activation" in inputs else (None, None)
+    eps = inputs.get("eps", 1e-5)  # of normalisation
     lr = settings_of(operation, inputs)["lr"] if operation.name in catalog.RULES else None
 
     def activation_forward(z, *alpha):
@@ -79,12 +80,56 @@ def formula(operation, inputs):
         return dx, jnp.tensordot(x.T, dz, 1), dz.sum(axis=0)
 
     def softmax(logits):
-        return (jax.nn.softmax(logits),)
+        return (jax.nn.softmax(logits, inputs.get("axis", -1)),)
 
     def log_softmax(logits):
-        return (jax.nn.log_softmax(logits),)
+        return (jax.nn.log_softmax(logits, inputs.get("axis", -1)),)
 
-    def softmax_cross_entropy(logits, labels):
+    def normalized(x, gamma, beta, axis):
+        mean = x.mean(axis=axis, keepdims=True)
+        variance = jnp.square(x - mean).mean(axis=axis, keepdims=True)
+        rstd = jax.lax.rsqrt(variance + eps)
+        return (x - mean) * rstd * gamma + beta, mean.ravel(), rstd.ravel(), variance.ravel()
+
+    def batch_norm_forward(running_mean, running_variance, x, gamma, beta):
+        y, mean, rstd, variance = normalized(x, gamma, beta, 0)
+        share, unbiased = inputs.get("momentum", 0.1), len(x) / max(1, len(x) - 1)
+        running_mean = running_mean + share * (mean - running_mean)
+        running_variance = running_variance + share * (unbiased * variance - running_variance)
+        return running_mean, running_variance, y, mean, rstd
+
+    def batch_norm_inference(x, gamma, beta, running_mean, running_variance):
+        return ((x - running_mean) * jax.lax.rsqrt(running_variance + eps) * gamma + beta,)
+
+    def batch_norm_backward(dy, x, gamma, mean, rstd):
+        h = (x - mean) * rstd
+        dgamma, dbeta = (dy * h).sum(axis=0), dy.sum(axis=0)
+        return gamma * rstd * (dy - (dbeta + h * dgamma) / len(x)), dgamma, dbeta
+
+    def layer_norm_forward(x, gamma, beta):
+        return normalized(x, gamma, beta, 1)[:3]
+
+    def layer_norm_backward(dy, x, gamma, mean, rstd):
+        h, g = (x - mean[:, None]) * rstd[:, None], gamma * dy
+        along = (g * h).mean(axis=1, keepdims=True)
+        dx = rstd[:, None] * (g - g.mean(axis=1, keepdims=True) - h * along)
+        return dx, (dy * h).sum(axis=0), dy.sum(axis=0)
+
+    def of_targets(logits, targets, class_weights):
+        """Of soft targets, or of labels with weights and one that is ignored."""
+        weights = jnp.ones(logits.shape[1]) if class_weights is None else class_weights
+        divisor, smoothing = len(logits), inputs["label_smoothing"]
+        if targets.ndim == 1:
+            kept = targets != inputs.get("ignore_index")
+            divisor = (kept * weights[targets]).sum()
+            targets = kept[:, None] * jax.nn.one_hot(targets, logits.shape[1])
+        targets = (1 - smoothing) * targets + smoothing / logits.shape[1]
+        return -(weights * targets * jax.nn.log_softmax(logits)).sum() / divisor
+
+    def softmax_cross_entropy(logits, labels, class_weights=None):
+        if class_weights is not None or labels.ndim == 2:
+            return jax.value_and_grad(of_targets)(logits, labels, class_weights)
+
         def loss(logits):
             log_p = jax.nn.log_softmax(logits)
             chosen = -jnp.take_along_axis(log_p, labels[:, None], axis=1).mean()
@@ -152,6 +197,29 @@ def formula(operation, inputs):
         import optax
 
         return (optax.global_norm(arrays),)
+
+    def add_l2(grads, params):
+        return (tuple(g + inputs["l2"] * p for g, p in zip(grads, params, strict=True)),)
+
+    def clip_by_value(grads):
+        return (tuple(jnp.clip(g, -inputs["limit"], inputs["limit"]) for g in grads),)
+
+    def clip_by_global_norm(grads):
+        import optax
+
+        norm = optax.global_norm(grads)
+        factor = jnp.minimum(1, inputs["max_norm"] / norm)
+        return tuple(factor * g for g in grads), norm
+
+    def inner_product(a, b):
+        return (jnp.dot(a, b),)
+
+    def add_scaled(x, direction):
+        return (x + inputs["step_length"] * direction,)
+
+    def newton_direction(grad, hessian):
+        factor = jax.scipy.linalg.cho_factor(hessian, lower=True)
+        return (-jax.scipy.linalg.cho_solve(factor, grad),)
 
     def sgd(param, grad):
         return (param - lr * grad,)

@@ -45,11 +45,19 @@ def jitted(operation, inputs, device="cpu"):
         return call, lambda: tuple(map(np.asarray, step(*given)))
     step = jax.jit(formula, donate_argnums=tuple(range(len(updated))))
 
-    def update():
-        updated[:] = step(*updated, *given)
-        finish(updated, device)
+    returned = []
 
-    return update, lambda: tuple(map(np.array, updated[: len(operation.in_place)]))
+    def update():
+        results = step(*updated, *given)
+        updated[:], returned[:] = results[: len(updated)], results[len(updated) :]
+        finish(results, device)
+
+    def results():
+        by_name = dict(zip(operation.in_place, updated, strict=False))
+        found = operation.collect(by_name, tuple(returned) or None)
+        return tuple(map(np.array, found))
+
+    return update, results
 
 
 def runs_on(device):
@@ -82,7 +90,7 @@ def finish(results, device):
     """Wait for the results of a call on the CPU; on a GPU leave that to `wait`."""
     _last[:] = results
     if device == "cpu":
-        _last[0].block_until_ready()
+        _jax().block_until_ready(_last[0])
 
 
 def wait():

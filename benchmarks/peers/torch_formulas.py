@@ -46,6 +46,7 @@ def formula(operation, inputs, gradients):
 
     aten, functional = torch.ops.aten, torch.nn.functional
     act, slope = activation(inputs) if "activation" in inputs else (None, None)
+    eps = inputs.get("eps", 1e-5)  # of normalisation
 
     def activation_forward(z, alpha=None, out=(None,)):
         return (act(z, out=out[0]),)
@@ -75,14 +76,36 @@ def formula(operation, inputs, gradients):
         return dx, dweight.view(weight.shape), torch.sum(dz, 0).view(weight.shape[1:])
 
     def softmax(logits, out=(None,)):
-        return (torch.softmax(logits, 1, out=out[0]),)
+        return (torch.softmax(logits, inputs.get("axis", -1), out=out[0]),)
 
     def log_softmax(logits, out=(None,)):
-        return (torch.log_softmax(logits, 1, out=out[0]),)
+        return (torch.log_softmax(logits, inputs.get("axis", -1), out=out[0]),)
 
-    def softmax_cross_entropy(logits, labels):
-        if smoothing := inputs["label_smoothing"]:
-            loss = functools.partial(functional.cross_entropy, label_smoothing=smoothing)
+    def batch_norm_forward(x, gamma, beta, running_mean, running_variance):
+        given = x, gamma, beta, running_mean, running_variance, True
+        return torch.native_batch_norm(*given, inputs.get("momentum", 0.1), eps)
+
+    def batch_norm_inference(x, gamma, beta, running_mean, running_variance):
+        given = x, running_mean, running_variance, gamma, beta
+        return (functional.batch_norm(*given, eps=eps),)
+
+    def batch_norm_backward(dy, x, gamma, mean, rstd):
+        given = dy, x, gamma, None, None, mean, rstd, True, eps
+        return aten.native_batch_norm_backward(*given, [True] * 3)
+
+    def layer_norm_forward(x, gamma, beta):
+        y, mean, rstd = torch.native_layer_norm(x, gamma.shape, gamma, beta, eps)
+        return y, mean.view(-1), rstd.view(-1)
+
+    def layer_norm_backward(dy, x, gamma, mean, rstd):
+        given = dy, x, gamma.shape, mean[:, None], rstd[:, None], gamma, gamma
+        return aten.native_layer_norm_backward(*given, [True] * 3)
+
+    def softmax_cross_entropy(logits, labels, class_weights=None):
+        names = {"label_smoothing", "ignore_index"}
+        settings = {name: inputs[name] for name in names if inputs.get(name)}
+        if settings or class_weights is not None or labels.is_floating_point():
+            loss = functools.partial(functional.cross_entropy, weight=class_weights, **settings)
             return gradients(lambda logits: loss(logits, labels), (logits,))
         log_p = torch.log_softmax(logits, 1)
         loss, total = aten.nll_loss_forward(log_p, labels, None, 1, -100)
@@ -142,6 +165,28 @@ def formula(operation, inputs, gradients):
 
     def global_norm(arrays):
         return (torch.nn.utils.get_total_norm(arrays),)
+
+    def add_l2(grads, params):
+        torch._foreach_add_(grads, params, alpha=inputs["l2"])
+
+    def clip_by_value(grads):
+        torch._foreach_clamp_min_(grads, -inputs["limit"])
+        torch._foreach_clamp_max_(grads, inputs["limit"])
+
+    def clip_by_global_norm(grads):
+        norm = torch.nn.utils.get_total_norm(grads)
+        torch._foreach_mul_(grads, torch.clamp(inputs["max_norm"] / (norm + 1e-6), max=1.0))
+        return (norm,)
+
+    def inner_product(a, b):
+        return (torch.dot(a, b),)
+
+    def add_scaled(x, direction, out=(None,)):
+        return (torch.add(x, direction, alpha=inputs["step_length"], out=out[0]),)
+
+    def newton_direction(grad, hessian):
+        factor, _ = torch.linalg.cholesky_ex(hessian)
+        return (torch.cholesky_solve(grad[:, None], factor)[:, 0].neg(),)
 
     if operation.name in LOSSES:
         return loss_of_elements

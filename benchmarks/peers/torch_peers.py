@@ -31,7 +31,7 @@ def eager(operation, inputs, device="cpu"):
         return torch_rules.bound(operation, inputs, tensors)
     formula = functools.partial(torch_formulas.formula(operation, inputs, _by_autograd), **tensors)
     if operation.in_place:
-        return formula, lambda: _host([tensors[name] for name in operation.in_place], operation)
+        return _updating(operation, formula, tensors)
     if "out" not in inspect.signature(formula).parameters:
         return formula, lambda: _host(formula(), operation)
     call = functools.partial(formula, out=[torch.empty_like(result) for result in formula()])
@@ -54,8 +54,20 @@ def compiled(operation, inputs, device="cpu"):
     formula = torch.compile(formula, dynamic=False, fullgraph=True)
     call = functools.partial(formula, **tensors)
     if operation.in_place:
-        return call, lambda: _host([tensors[name] for name in operation.in_place], operation)
+        return _updating(operation, call, tensors)
     return call, lambda: _host(call(), operation)
+
+
+def _updating(operation, call, tensors):
+    """(call, results) of what updates tensors by name, and may return others."""
+    if not operation.returns:
+        return call, lambda: _host(operation.collect(tensors, None), operation)
+    last = [None]
+
+    def update():
+        last[0] = call()
+
+    return update, lambda: _host(operation.collect(tensors, last[0]), operation)
 
 
 def onednn(operation, inputs, device="cpu"):
