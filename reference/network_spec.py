@@ -130,6 +130,7 @@ def loss_bound(network, logits, of_logits, labels, dtype):
     if network.loss == "softmax_cross_entropy":
         operation = next(o for o in CROSS_ENTROPIES if o.name == network.loss)
         inputs = {"logits": logits, "labels": labels, "label_smoothing": smoothing}
+        inputs |= {"class_weights": None, "ignore_index": None, "reduction": "mean"}
         rounding, of_slope = operation.error_bound(inputs, dtype)
         p = softmax(logits)
         # p_j changes by the factor exp(dx_j) / sum_k p_k exp(dx_k).
