@@ -36,4 +36,4 @@ def test_time_to_compile(tmp_path, figures, family):
     code = CALLS + FIRST_AND_SECOND.replace("FAMILY", family)
     single, double = map(float, said(code, 1500, NUMBA_CACHE_DIR=str(tmp_path)).split())
     figures.append(f"Compiling {family}: {single:.0f} s in float32, {double:.0f} more in float64")
-    assert min(single, double) > 0
+    assert single > 0
