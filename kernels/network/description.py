@@ -197,8 +197,7 @@ def checked(
     if dtype not in arguments.FLOATS:  # NumPy compares names, types and dtypes alike
         raise ValueError(f"dtype must be float32 or float64, got {dtype!r}")
     precision = arguments.precision(precision, np.dtype(dtype))
-    if isinstance(seed, bool) or not hasattr(seed, "__index__") or seed < 0:
-        raise ValueError(f"seed must be an integer from 0 on, got {seed!r}")
+    seed = arguments.integer("seed", seed, 0)
     smoothing = arguments.number("label_smoothing", label_smoothing, FRACTION)
     if smoothing > 0 and loss == "mean_squared_error":
         raise ValueError(f"label_smoothing must be 0 for mean_squared_error, got {label_smoothing}")
@@ -221,7 +220,7 @@ def checked(
         arguments.step("batch", batch),
         dtype,
         precision,
-        int(seed),
+        seed,
         smoothing,
         decay,
         arguments.number("l2", l2, Number()),

@@ -17,7 +17,7 @@ BAD = [
     *[("lr", bad) for bad in (-0.1, float("nan"), float("inf"), "fast", None)],
     *[("dtype", bad) for bad in ("float16", "int32", "number", 3)],
     *[("precision", bad) for bad in ("tf16", "", 32, True, ("tf32",))],
-    *[("seed", bad) for bad in (-1, 1.5, None, True)],
+    *[("seed", bad) for bad in (-1, 1.5, None, True, np.array([0, 1]))],
     *[("label_smoothing", bad) for bad in (-0.1, 1.0, "much", None)],
     *[("weight_decay", bad) for bad in (-0.1, float("nan"), "0.1")],
     *[("l2", bad) for bad in (-0.1, float("nan"), float("inf"), None)],
