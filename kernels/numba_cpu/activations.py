@@ -83,12 +83,21 @@ def _prelu_backward(dy, z, alpha, dz, dalpha):
     return fits
 
 
+def _has_slopes(activation, alpha):
+    """Whether alpha is an array, which a shortcut takes; others Numba would refuse slowly."""
+    return type(alpha) is np.ndarray and activation in ("prelu", "rectifier")
+
+
 def activation_forward(z, activation, alpha=None, *, out=None):
     """y = act(z), elementwise; see reference.activation_forward. `out` may be z."""
     plain = arguments.plain(activation, alpha)
     if plain and out is not None and _forward_call.accepts(z, *plain, out):
         return out
-    if activation == "prelu" and out is not None and _forward_slopes.accepts(z, alpha, out):
+    if (
+        out is not None
+        and _has_slopes(activation, alpha)
+        and _forward_slopes.accepts(z, alpha, out)
+    ):
         return out
     arguments.floating("z", z, np.ndarray, 2)
     activation_id, slope, slopes = arguments.activation(
@@ -120,6 +129,9 @@ def activation_backward(dy, saved, activation, alpha=None, *, out=None):
         return out
     is_prelu = activation == "prelu" and type(out) is tuple
     if is_prelu and _prelu_backward.accepts(dy, saved, alpha, *out):
+        return out
+    is_rectifier = activation == "rectifier" and out is not None and _has_slopes(activation, alpha)
+    if is_rectifier and _backward_slopes.accepts(dy, saved, alpha, out):
         return out
     arguments.floating("dy", dy, np.ndarray, 2)
     arguments.array("saved", saved, np.ndarray, dy.dtype, dy.shape)

@@ -24,7 +24,7 @@ def taken(dtype):
     return time.process_time() - started
 
 
-for dtype in ("float32", "float64"):
+for dtype in ("float32", "float64")[: 1 + (family == "everything")]:
     print(taken(dtype) - taken(dtype))
 """
 
@@ -34,6 +34,7 @@ for dtype in ("float32", "float64"):
 def test_time_to_compile(tmp_path, figures, family):
     """A family is compiled when it is first used: a process that calls one waits for no other."""
     code = CALLS + FIRST_AND_SECOND.replace("FAMILY", family)
-    single, double = map(float, said(code, 1500, NUMBA_CACHE_DIR=str(tmp_path)).split())
-    figures.append(f"Compiling {family}: {single:.0f} s in float32, {double:.0f} more in float64")
+    single, *double = map(float, said(code, 1500, NUMBA_CACHE_DIR=str(tmp_path)).split())
+    more = "".join(f", {seconds:.0f} s more in float64" for seconds in double)
+    figures.append(f"Compiling {family}: {single:.0f} s in float32{more}")
     assert single > 0
