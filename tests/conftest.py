@@ -79,18 +79,33 @@ COMPILING = {"kernels", "network", "numba", "reference"}  # rooms whose tests co
 ELSEWHERE = "numpy", "simulated"  # but not for these backends
 
 
-def pytest_collection_modifyitems(config, items):
-    """What is slow stands behind --all; how many tests were left out shows as deselected.
-
-    Of two processes one takes what Numba compiles, in order, so that little is compiled twice.
+def half_of(nodeid):
+    """Which of two processes takes a test: one takes what Numba compiles, in order, so that little
+    is compiled twice.
     """
-    for item in items:
-        parameters = item.nodeid.partition("[")[2]
-        room = item.path.parent.name
-        elsewhere = any(backend in parameters for backend in ELSEWHERE)
-        compiles = "numba" in parameters or (room in COMPILING and not elsewhere)
-        group = "compiling" if compiles else "others"
-        item.add_marker(pytest.mark.xdist_group(group))
+    path, _, name = nodeid.partition("::")
+    parameters = name.partition("[")[2]
+    elsewhere = any(backend in parameters for backend in ELSEWHERE)
+    compiles = "numba" in parameters or (Path(path).parent.name in COMPILING and not elsewhere)
+    return "compiling" if compiles else "others"
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """By the names of tests alone: xdist's own groups are marks, which some versions overlook."""
+    if config.getvalue("dist") != "loadgroup":
+        return None
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Halves(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            return half_of(nodeid)
+
+    return Halves(config, log)
+
+
+def pytest_collection_modifyitems(config, items):
+    """What is slow stands behind --all; how many tests were left out shows as deselected."""
     if config.getoption("--all"):
         return
     slow = [item for item in items if item.get_closest_marker("slow")]

@@ -5,6 +5,7 @@ import configparser
 import ctypes
 import importlib.util
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -284,3 +285,23 @@ def test_unknown_command_prints_the_usage():
     answer = subprocess.run([sys.executable, RUN, "dance"], capture_output=True, text=True)
     assert answer.returncode == 2
     assert "python3 run.py bench" in answer.stdout
+
+
+def test_each_half_of_the_tests_is_one_process_s(run):
+    """What Numba compiles is one's: two would compile it twice."""
+    files = "tests/kernels/test_catalog.py", "tests/gpu/test_cuda_limits.py"
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        *run.HALVES,
+        "-v",
+        *files,
+        "-k",
+        "signatures or limit",
+    ]
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_XDIST")}
+    done = subprocess.run(command, cwd=RUN.parent, env=environment, capture_output=True, text=True)
+    took = set(re.findall(r"\[(gw\d)\].* tests/(\w+)/", done.stdout))
+    assert {room for _, room in took} == {"kernels", "gpu"}, done.stdout
+    assert len(took) == len({process for process, _ in took}) == 2, done.stdout
