@@ -45,11 +45,12 @@ def small():
 
 def whole():
     """(module, name, value) of what makes all of it short enough: less of the ladders' upper ends,
-    where a card takes microseconds, two activations, since what they compute changes nothing of a
-    session, and no limit of time.
+    where a card takes microseconds, two activations and small layers where it is many launches,
+    since what they compute changes nothing of a session, and no limit of time.
     """
     core = {family: dict(chosen) for family, chosen in grid.CORE.items()}
     core["activations"]["variants"] = ("relu", "prelu")
+    core["normalization"]["layers"] = core["second_order"]["layers"] = (LAYER,)
     yield grid, "CORE", core
     yield gpu, "REPEAT", 1
     yield record, "BUDGET", math.inf
