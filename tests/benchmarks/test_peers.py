@@ -18,7 +18,7 @@ from benchmarks.peers import contenders, measure, processes, rows, table
 from benchmarks.peers.contenders import Contender
 from benchmarks.suites import training_step, workloads
 from kernels.catalog import RULES
-from reference import FAMILIES
+from reference import FAMILIES, spec
 
 OPERATIONS = {str(operation): operation for family in FAMILIES.values() for operation in family}
 IN_GRID = sorted({str(operation) for operation, *_ in rows.grid()} - {training_step.NAME})
@@ -129,14 +129,12 @@ def reference_bind(spoil):
     """A library that computes the reference's answer, which `spoil` may then change."""
 
     def bind(operation, inputs, device):
-        arguments = {k: v.copy() if hasattr(v, "copy") else v for k, v in inputs.items()}
+        arguments = spec.with_arrays(np.copy, inputs)
         last = []
 
         def call():
             answer = OPERATIONS[str(operation)].function(**arguments)
-            if operation.in_place:
-                answer = tuple(arguments[name] for name in operation.in_place)
-            last[:] = answer if isinstance(answer, tuple) else (answer,)
+            last[:] = operation.collect(arguments, answer)
             spoil(last)
 
         return call, lambda: tuple(last)
@@ -149,9 +147,11 @@ def shifted(results):
     results[-1] = last + 1 if last.dtype.kind == "i" else last * np.float32(1 + 1e-4)
 
 
-@pytest.mark.parametrize("name", EXACTLY)
+@pytest.mark.parametrize("name", [name for name in EXACTLY if name != "lbfgs_direction"])
 def test_another_answer_is_reported_and_not_timed(name):
-    """One part in ten thousand is too much for every operation of the grid."""
+    """One part in ten thousand is too much for every operation of the grid but for that whose loops
+    add to an error at every step.
+    """
     operation = OPERATIONS[name]
 
     def unavailable(operation, inputs, device):
@@ -169,7 +169,7 @@ def test_another_answer_is_reported_and_not_timed(name):
     ]
     record = measure.cell(found, operation, LAYER, 5 if "batch" in operation.sizes else 0, rounds=1)
     assert list(record["seconds"]) == ["numba", "right"]
-    assert re.match(r"WRONG: .* (instead of|wrong)", record["refused"].pop("wrong"))
+    assert re.match(r"WRONG: .* (instead of|wrong|deviations)", record["refused"].pop("wrong"))
     assert record["refused"] == {"broken": "failed: OSError: no such luck"}
 
 

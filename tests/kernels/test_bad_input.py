@@ -57,6 +57,7 @@ FREE = {
     ("sparsity", "x"): RESHAPED,
     ("histogram", "x"): RESHAPED,
     ("connection_sparsity", "weight"): MORE_ROWS,
+    ("batch_norm_forward", "x"): MORE_ROWS,
     ("unit_activity", "y"): MORE_ROWS,
     ("saturation", "y"): MORE_ROWS,
 }
