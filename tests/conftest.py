@@ -76,7 +76,6 @@ def pytest_terminal_summary(terminalreporter, config):
 
 
 COMPILING = {"kernels", "network", "numba", "reference"}  # rooms whose tests compile for Numba
-ELSEWHERE = "numpy", "simulated"  # but not for these backends
 
 
 def half_of(nodeid):
@@ -85,8 +84,8 @@ def half_of(nodeid):
     """
     path, _, name = nodeid.partition("::")
     parameters = name.partition("[")[2]
-    elsewhere = any(backend in parameters for backend in ELSEWHERE)
-    compiles = "numba" in parameters or (Path(path).parent.name in COMPILING and not elsewhere)
+    compiles = "simulated" not in parameters and Path(path).parent.name in COMPILING
+    compiles |= "numba" in parameters
     return "compiling" if compiles else "others"
 
 
