@@ -144,7 +144,7 @@ def both_ways(bench):
 def borders(bench):
     """A check of every operation, at its borders too."""
     layer, batch = workloads.layers()[CHECKED_AT[0]], CHECKED_AT[1]
-    known = [op for op in itertools.chain(*FAMILIES.values()) if hasattr(bench.module, op.name)]
+    known = [op for op in itertools.chain(*FAMILIES.values()) if suite.offers(bench.module, op)]
     for operation in known:
         for dtype in ("float32", "float64"):
             work = partial(_agreed, bench.module, operation, layer, dtype, batch)

@@ -56,18 +56,13 @@ class _Suite:
 
     @classmethod
     def times(cls, variant, dtype, module):
-        """Whether a variant is timed on a backend: by a function that has every parameter that the
-        variant passes and others of the function do not; where it permits TF32, only where that may
-        make a difference, in float32 and elsewhere than on the host.
+        """Whether a variant that the backend offers is timed there: where it permits TF32, only
+        where that may make a difference, in float32 and elsewhere than on the host.
         """
         operation = cls.operations[variant]
         if getattr(operation, "precision", None) and not (dtype == "float32" and transfers(module)):
             return False
-        own = own_parameters(operation.name, getattr(operation, "variant", ""))
-        if not own:
-            return True
-        known = inspect.signature(getattr(module, operation.name)).parameters.values()
-        return any(p.kind is p.VAR_KEYWORD for p in known) or own <= {p.name for p in known}
+        return offers(module, operation)
 
     def setup(self, *values):
         """Prepares `call` and `timer`; raises Wrong where the kernel disagrees with the oracle."""
@@ -117,6 +112,19 @@ class _Suite:
             raise NotImplementedError(f"{backend} has no {operation} in {dtype}")
         check_borders(operation, module, dtype)
         self.call = checked(operation, module, sampled(operation, layer, dtype, batch))
+
+
+def offers(module, operation):
+    """Whether a backend has the function, with every parameter that this variant passes and others
+    of the function do not.
+    """
+    if not hasattr(module, operation.name):
+        return False
+    own = own_parameters(operation.name, getattr(operation, "variant", ""))
+    if not own:
+        return True
+    known = inspect.signature(getattr(module, operation.name)).parameters.values()
+    return any(p.kind is p.VAR_KEYWORD for p in known) or own <= {p.name for p in known}
 
 
 @functools.cache

@@ -160,7 +160,8 @@ def test_asv_reads_the_results(place):
     )
     params = loaded.get_result_params(name)
     times = loaded.get_result_value(name, params)
-    assert len(times) == len(batches())
+    variants = [operation for operation in FAMILIES["losses"] if operation.name == "softmax"]
+    assert len(times) == len(variants) * len(batches())
     assert all(seconds > 0 for seconds in times)
     assert loaded.get_result_stats(name, params)[0]["repeat"] == 2
 

@@ -6,7 +6,8 @@ from conftest import SIMULATED, backend_or_skip, verify
 
 import reference
 
-SOFTMAX, LOG_SOFTMAX, HARD, SMOOTHED, *_ = reference.FAMILIES["losses"]
+LOSSES = {str(operation): operation for operation in reference.FAMILIES["losses"]}
+HARD, SMOOTHED = (LOSSES[f"softmax_cross_entropy[{v}]"] for v in ("hard", "smoothed"))
 # One lane a row and several, the last of registers, the first and more than one block's.
 WIDTHS = (3, 33, 512, 513, 1025)
 
@@ -25,8 +26,8 @@ def test_what_is_not_finite_stays_in_its_row(gpu, classes, special, dtype):
     logits[[0, 1, 2], [0, classes // 2, -1]] = special
     logits[3] = special
     logits[4, :2] = special, np.inf
-    for operation in (SOFTMAX, LOG_SOFTMAX):
-        verify(gpu, operation, {"logits": logits})
+    for name in ("softmax", "log_softmax"):
+        verify(gpu, LOSSES[name], {"logits": logits})
     for smoothing in (0.0, 0.1):
         labels = logits.argmin(axis=1).astype(np.int32)
         given = {"logits": logits, "labels": labels, "label_smoothing": smoothing}

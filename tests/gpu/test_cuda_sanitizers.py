@@ -219,7 +219,7 @@ def test_sanitizer_that_does_not_start(monkeypatch):
     [
         ("contracted", "float32"),
         ("address", "float32"),
-        ("address", "float64"),
+        pytest.param("address", "float64", marks=pytest.mark.slow),
         pytest.param("thread", "float32", marks=pytest.mark.slow),
     ],
 )

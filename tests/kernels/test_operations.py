@@ -22,7 +22,6 @@ from kernels.numba_cpu.codegen import jit
 OPERATIONS = [operation for family in reference.FAMILIES.values() for operation in family]
 over_operations = pytest.mark.parametrize("operation", OPERATIONS, ids=str)
 WIDE = "wide-2048x2048"
-SLOW = WIDE, "tanh", "prelu"  # of the largest layer only relu every time
 # At a minibatch of it these stand for all others, which take minutes.
 EVERY_TIME = {
     *("activation_forward[tanh]", "activation_backward[relu]", "dense_forward[relu]"),
@@ -183,7 +182,7 @@ def test_what_stands_for_others_exists():
 @pytest.mark.parametrize(
     ("layer", "variant"),
     [
-        pytest.param(layer, variant, marks=[pytest.mark.slow] * (layer in SLOW and variant in SLOW))
+        pytest.param(layer, variant, marks=[pytest.mark.slow] * (layer == WIDE))
         for layer in layers()
         for variant in ("relu", "tanh", "prelu", "hard", "")
     ],
