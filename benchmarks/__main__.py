@@ -1,8 +1,8 @@
-"""python -m benchmarks run | report | peers | card | record | pack | resources
+"""python -m benchmarks run | report | peers | compile | card | record | pack | resources
 
-Time the grid through asv, print what was found, compare with other libraries; test and record a
-GPU, or record it alone, pack what a machine without network needs for that; what the CUDA kernels
-need of one.
+Time the grid through asv, print what was found, compare with other libraries, time the compiler;
+test and record a GPU, or record it alone, pack what a machine without network needs for that; what
+the CUDA kernels need of one.
 """
 
 import argparse
@@ -46,6 +46,8 @@ def main(arguments=None):
     peers.add_argument("--threads", nargs="+", type=int, default=None, metavar="N")
     peers.add_argument("--rounds", type=int, default=9, metavar="N", help="of every cell")
     peers.add_argument("--output", type=Path, metavar="FILE", help="the rounds, as JSON")
+    compiling = commands.add_parser("compile", help="time Numba's compiler, family by family")
+    compiling.add_argument("--only", nargs="+", default=[], metavar="FAMILY")
     commands.add_parser("resources", help="registers and occupancy of the CUDA kernels, by NVRTC")
     args = parser.parse_args(arguments)
 
@@ -60,6 +62,11 @@ def main(arguments=None):
             from . import peers
 
             peers.compare(args.only, args.threads, args.rounds, args.output or peers.OUTPUT)
+            return 0
+        if args.command == "compile":
+            from .running import compiling
+
+            compiling.show(args.only)
             return 0
         if args.command == "record":
             from .running import record
