@@ -2,7 +2,7 @@
 
 Each family has a process of its own, which compiles nothing for any other: what a user waits for
 who calls functions of one family for the first time. Told is what the first calls take longer than
-the second ones.
+the second ones, of a core: others may use it meanwhile.
 """
 
 import os
@@ -61,9 +61,9 @@ def _calls(family, dtype):
 
 
 def _taken(family, dtype):
-    started = time.perf_counter()
+    started = time.process_time()
     _calls(family, dtype)
-    return time.perf_counter() - started
+    return time.process_time() - started
 
 
 if __name__ == "__main__":
