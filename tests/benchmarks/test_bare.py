@@ -34,6 +34,7 @@ def there(tmp_path_factory):
     checkout = folder / pack.FOLDER
     built = ROOT / ".cache" / "simulator"  # compiling the kernels takes ten seconds
     if built.is_dir():
+        (checkout / ".cache").mkdir(exist_ok=True)
         (checkout / ".cache" / "simulator").symlink_to(built)
     bare_python(checkout / "python")
     return checkout
