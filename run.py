@@ -25,6 +25,8 @@ BEGUN = "begun"  # stands there while pip writes
 OLDEST = (3, 11)
 # All tests, by two processes: see tests/conftest.py. One that crashes ends the run.
 HALVES = ("-n", "2", "--dist", "loadgroup", "--max-worker-restart", "0")
+# With the slow ones one half would take twice as long as the other: whoever is idle takes tests.
+SINGLY = ("-n", "2", "--dist", "worksteal", "--max-worker-restart", "0")
 # Tests use large arrays for short times. The GNU C library would give each back and take fresh
 # pages for the next, which the system clears one by one: half of the time, on some machines.
 KEEPING = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(1 << 40)}
@@ -58,7 +60,7 @@ def main(arguments):
     if command == "test":
         os.environ.update(KEEPING)
         if set(rest) <= {"--all"}:
-            rest = [*HALVES, *rest]
+            rest = [*(SINGLY if rest else HALVES), *rest]
     os.chdir(ROOT)
     return os.execv(PYTHON, [PYTHON, "-m", *module, *rest])
 

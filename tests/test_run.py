@@ -275,7 +275,7 @@ def test_passes_the_other_arguments_on(monkeypatch, run, asked):
     assert executed == [
         ["-m", "benchmarks", "run"],
         ["-m", "pytest", "-k", "dense"],
-        ["-m", "pytest", *run.HALVES, "--all"],
+        ["-m", "pytest", *run.SINGLY, "--all"],
         ["-m", "benchmarks", "run", "--only", "dense"],
     ]
     assert asked == ["created", installs(run, "gpu12,test")]
