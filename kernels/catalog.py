@@ -339,6 +339,11 @@ INITIALIZERS = {
 }
 SEEDS, STREAMS = 1 << 64, 1 << 32  # how many there are
 
+# --- dropout --------------------------------------------------------------------------------------
+
+STEPS, LAYERS = 1 << 32, 1 << 31  # how many there are
+FIRST_DROPOUT = 1 << 31  # the stream of its layer 0
+
 # --- directions of second order -------------------------------------------------------------------
 
 CONJUGACIES = {"polak_ribiere": 0, "fletcher_reeves": 1}  # beta of conjugate gradients

@@ -12,6 +12,7 @@ from . import (
     activation_spec,
     cross_entropy,
     dense,
+    dropout,
     element_loss_spec,
     element_losses,
     gradients,
@@ -28,6 +29,7 @@ from . import (
 from .activations import activation_backward, activation_forward
 from .cross_entropy import softmax_cross_entropy
 from .dense import dense_backward, dense_forward
+from .dropout import dropout_backward, dropout_forward
 from .element_losses import *  # noqa: F403  every loss of elements
 from .gradients import add_l2, clip_by_global_norm, clip_by_value
 from .initializers import initialize
@@ -67,6 +69,7 @@ FAMILIES = {
     "dense": dense.OPERATIONS,
     "maxout": maxout.OPERATIONS,
     "normalization": normalization_spec.OPERATIONS,
+    "dropout": dropout.OPERATIONS,
     "losses": (
         *softmax_operations,
         *cross_entropy.OPERATIONS,
@@ -122,6 +125,8 @@ __all__ = [
     "connection_sparsity",
     "dense_backward",
     "dense_forward",
+    "dropout_backward",
+    "dropout_forward",
     "initialize",
     "inner_product",
     "global_norm",

@@ -21,6 +21,7 @@ TABLES = (
     "bounds",
     "work",
     "cuda",
+    "dropout",
     "numba",
     "maxout",
     "nll",

@@ -5,7 +5,7 @@ they round in other places and some of their formulas (1 - y^2 for the derivativ
 exp(z) - 1 for elu) are exact only relative to the largest numbers: WIDER times our bound and ULPS
 units in the last place of the largest number of the result. Counts are exact, those of a histogram
 but for elements so near to a border. Random numbers are others than ours: their distribution is
-compared.
+compared, and of dropout how many are kept, and what becomes of these.
 """
 
 import dataclasses
@@ -25,6 +25,8 @@ def disagreement(operation, inputs, results):
     """What is wrong with a library's results on these inputs, or None."""
     if operation.name == "histogram":
         return _counted_otherwise(operation, inputs, results)
+    if operation.name == "dropout_forward":
+        return _dropped_otherwise(inputs, *results)
     if operation.name == "initialize":
         kind = INITIALIZERS[inputs["initializer"]].distribution
         if kind == ORTHOGONAL:
@@ -72,6 +74,19 @@ def _drawn_otherwise(got, want, sparse):
         2 * math.sqrt(math.log(2 / CHANCE) / 2 / got.size),
     )
     return f"distributions {far:.3g} apart, at most {most:.3g}" if not far <= most else None
+
+
+def _dropped_otherwise(inputs, got):
+    """What is kept is scaled, and as much is kept as may be by chance (Hoeffding, Journal of the
+    American Statistical Association 58, 1963).
+    """
+    x, expected, kept = inputs["x"], 1 - inputs["rate"], got != 0
+    want = np.where(kept, x.astype(np.float64) / expected, 0)
+    bound = Bound.of(ULPS * np.finfo(x.dtype).eps * np.abs(want))
+    if complaint := spec.compare(got, want, bound, x.dtype):
+        return complaint
+    share, most = kept.mean(), math.sqrt(math.log(2 / CHANCE) / 2 / got.size)
+    return None if abs(share - expected) <= most else f"{share:.3g} are kept, not {expected:.3g}"
 
 
 def _not_orthonormal(inputs, got):

@@ -5,7 +5,7 @@ backward pass where our specification keeps something else.
 import numpy as np
 
 from kernels.catalog import ACTIVATIONS, SELU_ALPHA, SELU_LAMBDA
-from reference import optimizer_spec
+from reference import dropout, optimizer_spec
 
 
 def settings_of(operation, inputs):
@@ -18,6 +18,12 @@ def alpha_of(inputs):
     """The parameter of the activation among the inputs, or None."""
     declared = ACTIVATIONS[inputs["activation"]].alpha
     return inputs.get("alpha", declared and declared.default)
+
+
+def mask_of(inputs):
+    """The elements that dropout keeps, which a library stores for the backward pass."""
+    places = (inputs.get(name, 0) for name in ("seed", "step", "layer"))
+    return dropout.factors(inputs["dy"], inputs["rate"], *places) > 0
 
 
 def pre_activation(inputs):

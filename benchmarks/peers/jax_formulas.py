@@ -8,7 +8,7 @@ import math
 
 from kernels import catalog
 
-from .given import alpha_of, pre_activation, settings_of
+from .given import alpha_of, mask_of, pre_activation, settings_of
 
 # An activation -> its name in jax.nn.
 _ACTIVATIONS = {
@@ -37,7 +37,11 @@ _FROM_OUTPUT = ("relu", "elu", "sigmoid", "tanh")
 
 
 def kept(operation, inputs):
-    """The inputs, but for z of an activation where the derivative is taken from it."""
+    """The inputs, but for z of an activation where the derivative is taken from it, and with the
+    mask of dropout, which is kept from the forward pass.
+    """
+    if operation.name == "dropout_backward":
+        return {**inputs, "mask": mask_of(inputs)}
     backward = operation.name == "activation_backward"
     if backward and operation.variant not in _FROM_OUTPUT:
         return {**inputs, "saved": pre_activation(inputs)}
@@ -114,6 +118,13 @@ def formula(operation, inputs):
         along = (g * h).mean(axis=1, keepdims=True)
         dx = rstd[:, None] * (g - g.mean(axis=1, keepdims=True) - h * along)
         return dx, (dy * h).sum(axis=0), dy.sum(axis=0)
+
+    def dropout_forward(x, key):
+        mask = jax.random.bernoulli(key, 1 - inputs["rate"], x.shape)
+        return dropout_backward(x, mask)
+
+    def dropout_backward(dy, mask):
+        return (jnp.where(mask, dy / (1 - inputs["rate"]), 0),)
 
     def of_targets(logits, targets, class_weights):
         """Of soft targets, or of labels with weights and one that is ignored."""

@@ -33,7 +33,7 @@ def jitted(operation, inputs, device="cpu"):
     updated = [arrays.pop(name) for name in operation.in_place]
     if "step" in inputs:
         updated.append(jax.device_put(np.float32(inputs["step"]), place))
-    if operation.name == "initialize":
+    if operation.name in ("initialize", "dropout_forward"):
         arrays["key"] = jax.random.key(inputs.get("seed", 0))
     given = tuple(arrays.values())
     if not operation.in_place:

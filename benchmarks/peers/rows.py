@@ -24,6 +24,7 @@ OTHERS = {
     "dense": (),
     "maxout": (("digits-64x128", 32), ("mnist-784x512", 128)),
     "normalization": (("mnist-512x512", 32), ("mnist-512x512", None)),
+    "dropout": (("mnist-512x512", 32), ("mnist-512x512", None)),
     "losses": (("mnist-512x10", 32), ("wide-2048x2048", 128)),
     "optimizers": (("digits-64x128", 0), ("mnist-784x512", 0)),
     "gradients": (("digits-64x128", 0), ("mnist-784x512", 0)),

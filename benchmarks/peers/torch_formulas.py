@@ -9,7 +9,7 @@ import functools
 from kernels import catalog
 from kernels.catalog import SELU_ALPHA, SELU_LAMBDA
 
-from .given import alpha_of, pre_activation
+from .given import alpha_of, mask_of, pre_activation
 
 # A loss of elements -> its name in torch.nn.functional.
 LOSSES = {
@@ -26,8 +26,10 @@ KEEPS_INPUT = ("softplus", "hard_sigmoid")  # where our backward pass reads y
 
 def kept(operation, inputs):
     """The inputs, but for what PyTorch keeps otherwise from the forward pass: of some activations
-    z, of maxout which piece was the largest.
+    z, of maxout which piece was the largest, of dropout the mask.
     """
+    if operation.name == "dropout_backward":
+        return {**inputs, "mask": mask_of(inputs)}
     if operation.name == "activation_backward" and operation.variant in KEEPS_INPUT:
         return {**inputs, "saved": pre_activation(inputs)}
     if operation.name == "maxout_backward":
@@ -100,6 +102,12 @@ def formula(operation, inputs, gradients):
     def layer_norm_backward(dy, x, gamma, mean, rstd):
         given = dy, x, gamma.shape, mean[:, None], rstd[:, None], gamma, gamma
         return aten.native_layer_norm_backward(*given, [True] * 3)
+
+    def dropout_forward(x):
+        return (functional.dropout(x, inputs["rate"]),)
+
+    def dropout_backward(dy, mask):
+        return (aten.native_dropout_backward(dy, mask, 1 / (1 - inputs["rate"])),)
 
     def softmax_cross_entropy(logits, labels, class_weights=None):
         names = {"label_smoothing", "ignore_index"}

@@ -37,6 +37,7 @@ CORE = {
     },
     "losses": {"layers": ("moons-16x2", "digits-32x10", "mnist-512x10", "wide-2048x2048")},
     "normalization": {"layers": ("mnist-512x512",)},
+    "dropout": {"layers": ("mnist-512x512",)},
     "optimizers": {
         "layers": (
             "moons-2x32",
@@ -54,7 +55,7 @@ CORE = {
 
 CORE |= {name: {**CORE["losses"], "variants": ("",)} for name in ("softmax", "log_softmax")}
 CORE["softmax_cross_entropy"] = {**CORE["losses"], "variants": ("hard", "smoothed")}
-CORE |= {name: {"layers": ()} for name in ("nll", *ELEMENT_LOSSES)}
+CORE |= {name: {"layers": ()} for name in ("dropout_backward", "nll", *ELEMENT_LOSSES)}
 TIMED_LOSSES = "mean_squared_error", "binary_cross_entropy_with_logits", "gaussian_nll"
 CORE |= {name: {"layers": ("mnist-512x10",)} for name in TIMED_LOSSES}
 

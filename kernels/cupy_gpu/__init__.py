@@ -8,6 +8,7 @@ says, unless precision="tf32" permits less.
 from . import element_losses, network, optimizers
 from .activations import activation_backward, activation_forward
 from .dense import dense_backward, dense_forward
+from .dropout import dropout_backward, dropout_forward
 from .element_losses import *  # noqa: F403  every loss of elements
 from .gradients import add_l2, clip_by_global_norm, clip_by_value
 from .initializers import initialize
@@ -60,6 +61,8 @@ __all__ = [
     "connection_sparsity",
     "dense_backward",
     "dense_forward",
+    "dropout_backward",
+    "dropout_forward",
     "initialize",
     "inner_product",
     "global_norm",

@@ -7,6 +7,7 @@ import numpy as np
 from . import element_losses, network, optimizers
 from .activations import activation_backward, activation_forward
 from .dense import dense_backward, dense_forward
+from .dropout import dropout_backward, dropout_forward
 from .element_losses import *  # noqa: F403  every loss of elements
 from .gradients import add_l2, clip_by_global_norm, clip_by_value
 from .initializers import initialize
@@ -75,6 +76,8 @@ __all__ = [
     "connection_sparsity",
     "dense_backward",
     "dense_forward",
+    "dropout_backward",
+    "dropout_forward",
     "initialize",
     "inner_product",
     "global_norm",

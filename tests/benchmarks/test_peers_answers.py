@@ -44,6 +44,21 @@ def test_what_is_not_orthonormal_is_reported():
     assert "orthonormal" in compared(lambda weight: np.full_like(weight, np.nan))
 
 
+def test_of_dropout_what_is_kept_is_compared_and_how_much():
+    operation = OPERATIONS["dropout_forward"]
+    case = workloads.layers()["mnist-512x512"].at(batch=32)
+    inputs = operation.sample(np.random.default_rng(3), case)
+    y = operation.function(**{**inputs, "seed": 7})
+    known = functools.partial(
+        answers.disagreement, contenders.remembered(operation, inputs), inputs
+    )
+    assert known((y,)) is None
+    assert "wrong" in known((np.float32(1.001) * y,))
+    assert "wrong" in known((np.full_like(y, np.nan),))
+    fewer = np.where(np.arange(y.size).reshape(y.shape) % 10, y, 0)
+    assert known((fewer,)) == f"{(fewer != 0).mean():.3g} are kept, not 0.5"
+
+
 def test_histograms_may_differ_at_borders_alone():
     operation = OPERATIONS["histogram"]
     x = np.array([0.1, 0.4, 0.5, 0.9], np.float32)

@@ -19,6 +19,7 @@ FRACTION = (-0.1, 1.0, np.nan, "0.9", None)
 NUMBERS = {
     "lr": (-0.1, np.nan, np.inf, "fast", None),
     **dict.fromkeys(("beta", "beta1", "beta2", "rho", "label_smoothing"), FRACTION),
+    "rate": FRACTION,
     "eps": (0.0, -1e-8, np.nan, "small", None),
     "delta": (0.0, -1.0, np.nan, np.inf, "far", None),
     "ignore_index": (1.5, "first", True, 2**63, np.array([0, 1])),
@@ -26,6 +27,7 @@ NUMBERS = {
     "initializer": ("xavier", "", None, 3),
     "seed": (-1, 2**64, 1.5, "first", True, None),
     "stream": (-1, 2**32, 1.5, "first", True, None),
+    "layer": (-1, 2**31, 1.5, "first", True, None),
     "value": (np.nan, 1e39, "large"),
     "step": (0, -1, 1.5, "first", True, None),
     "activation": ("relu6", "", None, 3),
@@ -45,7 +47,7 @@ NUMBERS = {
     "damping": (-0.1, np.nan, np.inf, "low", None),
     "method": ("steepest", "", None, 3, True, ["polak_ribiere"]),
 }
-# Shapes that are no mistake: any array, or any number of rows.
+# Shapes that are no mistake: any array, or any number of rows. Numbers that are none.
 RESHAPED = {"of another dimension", "of another length", "of another width"}
 MORE_ROWS = {"of another length"}
 FREE = {
@@ -60,6 +62,7 @@ FREE = {
     ("batch_norm_forward", "x"): MORE_ROWS,
     ("unit_activity", "y"): MORE_ROWS,
     ("saturation", "y"): MORE_ROWS,
+    **{(f"dropout_{way}", "step"): {"0"} for way in ("forward", "backward")},
 }
 
 
@@ -140,6 +143,7 @@ def test_every_argument_is_checked(fast_backend, name):
             bad_values = [(what, bad) for what, bad in bad_values if what not in free]
         else:
             bad_values = [(repr(bad), bad) for bad in NUMBERS.get(argument, ())]
+            bad_values = [(what, bad) for what, bad in bad_values if what not in free]
         if isinstance(good, tuple):
             first, *_ = on_device(fast_backend, {argument: good})[argument]
             bad_values += [
@@ -258,6 +262,8 @@ MAY_REPLACE = {
     "softmax_cross_entropy": {("out[1]", "logits")},
     "nll": {("out[1]", "log_probabilities")},
     "batch_norm_inference": {("out", "x")},
+    "dropout_forward": {("out", "x")},
+    "dropout_backward": {("out", "dy")},
     "batch_norm_backward": {("out[0]", "dy")},
     "layer_norm_backward": {("out[0]", "dy")},
     "add_scaled": {("out", "x"), ("out", "direction")},

@@ -61,6 +61,11 @@ def test_initializers_are_the_references():
     assert catalog.INITIALIZERS["sparse_normal"].value.default == theirs.CONNECTIONS
 
 
+def test_layers_of_dropout_have_the_upper_half_of_the_streams():
+    assert catalog.FIRST_DROPOUT == reference.dropout.FIRST_STREAM
+    assert catalog.FIRST_DROPOUT + catalog.LAYERS == catalog.STREAMS
+
+
 @pytest.mark.parametrize("name", catalog.RULES)
 def test_signatures_of_rules(name):
     """Parameters, gradients, states, the step where the rule counts; then its settings."""

@@ -12,6 +12,7 @@ from benchmarks.suites.workloads import batches, layers
 from kernels.numba_cpu import (
     column_moments,
     counting,
+    dropout,
     element_loss_parts,
     initializers,
     losses,
@@ -72,6 +73,11 @@ SHARED = {
         *((600, 1, n) for n in around(column_moments.COLUMNS)),
         *((n, 1, 100) for n in around(14 * rows_a_part(jit.CHUNK, 100))),
         *[(1, 1, jit.THREADS_FROM + 1), (70_001, 1, 2)],
+    ],
+    # And parts that begin within a row.
+    "dropout": [
+        *((n, 1, 1) for n in around(dropout.THREADS_FROM)),
+        *((n, 1, 3) for n in around(5 * dropout.PART)),
     ],
     # And units of which a thread takes so many.
     "initializers": [

@@ -208,6 +208,10 @@ WORK = {
     "layer_norm_forward": {"": (80, 34)},
     # gamma dy, distance, its scale; 2 sums, 2 of products; two differences, two products; 2 means.
     "layer_norm_backward": {"": (134, 49)},
+    # Three blocks of four words, ten rounds of two products and four exclusive ors each; of an
+    # element a comparison and a product.
+    "dropout_forward": {"": (200, 20)},
+    "dropout_backward": {"": (200, 20)},
     # Of each element: maximum, difference, exp, sum, scale.
     "softmax": {"": (50, 20), "across rows": (50, 20)},
     # And the difference to the target; two labels of 4 bytes.

@@ -135,6 +135,7 @@ KERNELS = {
     "input_gradient_64": Kernel("dense", partial(tiles, 64)),
     "weight_gradient_32": Kernel("dense", partial(tiles, 32)),
     "weight_gradient_64": Kernel("dense", partial(tiles, 64)),
+    "dropout": Kernel("dropout", fours),
     "fill_constant": Kernel("initializers", pieces),
     "fill_uniform": Kernel("initializers", fours),
     "fill_normal": Kernel("initializers", fours),
