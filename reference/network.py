@@ -1,21 +1,20 @@
 """The dense network and its whole training step: forward, loss, backward, update.
 
-Layer l computes x_{l+1} = act_l(x_l W_l + b_l); the last one is linear, its outputs are logits. A
-step takes the gradient of the mean loss over the rows it is given, adds that of an L2 penalty,
-clips what has come of it, and applies decay and the update rule, at its scheduled rate, to every
-parameter. Sources: Goodfellow, Bengio and Courville, Deep Learning, MIT Press 2016, sections 6.4,
-7.1, 8.3 and 10.11.1; decoupled weight decay: Loshchilov and Hutter, ICLR 2019; clipping by the
-norm: Pascanu, Mikolov and Bengio, ICML 2013.
+Layer l computes x_{l+1} = act_l(x_l W_l + b_l), or what blocks.py adds to it; the last one is
+linear, its outputs are logits. A step takes the gradient of the mean loss over the rows it is
+given, adds that of an L2 penalty, clips what has come of it, and applies decay and the update rule,
+at its scheduled rate, to every parameter. Sources: Goodfellow, Bengio and Courville, Deep Learning,
+MIT Press 2016, sections 6.4, 7.1, 8.3 and 10.11.1; decoupled weight decay: Loshchilov and Hutter,
+ICLR 2019; clipping by the norm: Pascanu, Mikolov and Bengio, ICML 2013.
 """
 
 import itertools
 
 import numpy as np
 
-from . import optimizer_spec, optimizers
+from . import blocks, optimizer_spec, optimizers
 from .activations import ACTIVATIONS, activation_forward
 from .cross_entropy import softmax_cross_entropy
-from .dense import dense_backward, dense_forward
 from .gradients import add_l2, clip_by_global_norm, clip_by_value
 
 # rule -> the names of its state arrays. Settings not given are the rule's own defaults.
@@ -50,13 +49,13 @@ LOSSES = {
 }
 
 
-def initial(sizes, activations, dtype, seed):
+def initial(sizes, activations, dtype, seed, normalized=False):
     """The parameters at the start: {"layer0.weight": ..., "layer0.bias": ..., ...}.
 
     Weights are normal with variance gain / fan_in where the activation behind them declares a gain
     and 2 / (fan_in + fan_out) otherwise (Glorot and Bengio 2010):
     numpy.random.default_rng(seed), layer by layer, drawn in float64.
-    Biases are 0, the learned slopes of prelu 0.25.
+    Biases are 0, the learned slopes of prelu 0.25; of normalised layers gamma is 1, beta 0.
     """
     rng, parameters = np.random.default_rng(seed), {}
     for layer, (fan_in, fan_out) in enumerate(itertools.pairwise(sizes)):
@@ -64,7 +63,11 @@ def initial(sizes, activations, dtype, seed):
         variance = gain / fan_in if gain else 2 / (fan_in + fan_out)
         weight = rng.standard_normal((fan_in, fan_out)) * variance**0.5
         parameters[f"layer{layer}.weight"] = weight.astype(dtype)
-        parameters[f"layer{layer}.bias"] = np.zeros(fan_out, dtype)
+        if normalized and layer < len(activations) - 1:
+            parameters[f"layer{layer}.gamma"] = np.ones(fan_out, dtype)
+            parameters[f"layer{layer}.beta"] = np.zeros(fan_out, dtype)
+        else:
+            parameters[f"layer{layer}.bias"] = np.zeros(fan_out, dtype)
         if activations[layer] == "prelu":
             parameters[f"layer{layer}.slope"] = np.full(fan_out, PRELU_SLOPE, dtype)
     return parameters
@@ -87,6 +90,9 @@ def create(
     clip_value=None,
     clip_norm=None,
     schedule=None,
+    normalization=None,
+    dropout=0.0,
+    residual=False,
     **settings,
 ):
     """A dense network with its optimizer; `step` trains it.
@@ -111,9 +117,17 @@ def create(
     clip_norm        then scales all gradients where their common Euclidean norm exceeds it: to it
     schedule         schedule(t) >= 0 times lr is the rate of step t, which counts from 1: a
                      function, such as those of kernels/schedules.py
+    normalization    of what goes into the hidden layers' activations: None, "batch_norm" or
+                     "layer_norm", with the default settings of these functions; `predict` and
+                     `evaluate` take batch norm's running statistics
+    dropout          the share of a hidden layer's outputs that a step drops, [0, 1): in step t of
+                     layer l those which dropout_forward(..., seed=seed, step=t, layer=l) drops
+    residual         whether the input of a hidden layer that is as wide as its output is added to
+                     that; there has to be one
 
     The network has the attributes sizes, batch and parameters, a mapping from "layer0.weight",
-    "layer0.bias" (and "layer0.slope" of prelu), ... to arrays that change with every step.
+    "layer0.bias" (of a normalised layer "layer0.gamma" and "layer0.beta", of prelu "layer0.slope"
+    besides), ... to arrays that change with every step.
     Raises ValueError or TypeError naming the argument.
     """
     hidden = len(sizes) - 2
@@ -125,7 +139,8 @@ def create(
         settings["weight_decay"], weight_decay = weight_decay, 0.0
     weight_decay = weight_decay or 0.0
     given = (loss, optimizer, batch, dtype, precision, seed, label_smoothing, weight_decay)
-    return Network(tuple(sizes), names, *given, l2, clip_value, clip_norm, schedule, settings)
+    given = *given, l2, clip_value, clip_norm, schedule, normalization, dropout, residual
+    return Network(tuple(sizes), names, *given, settings)
 
 
 class Network:
@@ -147,6 +162,9 @@ class Network:
         clip_value,
         clip_norm,
         schedule,
+        normalization,
+        dropout,
+        residual,
         settings,
     ):
         self.sizes, self.activations, self.batch = sizes, activations, batch
@@ -154,52 +172,73 @@ class Network:
         self.optimizer, self.settings, self.weight_decay = optimizer, settings, weight_decay
         self.l2, self.clip_value, self.clip_norm = l2, clip_value, clip_norm
         self.schedule, self.precision = schedule, precision
-        self.parameters = initial(sizes, activations, dtype, seed)
+        self.normalization, self.dropout, self.residual = normalization, dropout, residual
+        self.seed = seed
+        self.parameters = initial(sizes, activations, dtype, seed, normalization is not None)
         self.states = {
             f"{name}.{state}": np.zeros_like(array)
             for name, array in self.parameters.items()
             for state in STATES[optimizer]
         }
+        self.running = {}  # statistics of batch norm
+        if normalization == "batch_norm":
+            for layer, units in enumerate(sizes[1:-1]):
+                self.running[f"layer{layer}.running_mean"] = np.zeros(units, dtype)
+                self.running[f"layer{layer}.running_variance"] = np.ones(units, dtype)
         self.steps = 0
         self._gradients = {name: np.zeros_like(a) for name, a in self.parameters.items()}
 
-    def _layer(self, layer):
-        parts = (self.parameters.get(f"layer{layer}.{part}") for part in ("weight", "bias"))
-        name = self.activations[layer]
-        alpha = self.parameters.get(f"layer{layer}.slope", ACTIVATIONS[name].alpha)
-        return *parts, name, alpha
+    def _block(self, layer):
+        """See blocks.py. The last layer has no more than a product."""
+        prefix, hidden = f"layer{layer}.", layer < len(self.activations) - 1
+        parts, running = (
+            {name.removeprefix(prefix): a for name, a in arrays.items() if name.startswith(prefix)}
+            for arrays in (self.parameters, self.running)
+        )
+        mask = {"rate": self.dropout, "seed": self.seed, "step": self.steps + 1, "layer": layer}
+        return blocks.Block(
+            parts,
+            self.activations[layer],
+            self.normalization if hidden else None,
+            tuple(running.values()),
+            mask if hidden and self.dropout > 0 else None,
+            hidden and self.residual and self.sizes[layer] == self.sizes[layer + 1],
+            self.precision,
+        )
 
-    def _forward(self, x):
-        """The inputs of every layer, its pre-activations, and the logits."""
-        inputs, sums = [], []
+    def _forward(self, x, training):
+        """(block, tape) of every layer."""
+        done = []
         for layer in range(len(self.activations)):
-            weight, bias, name, alpha = self._layer(layer)
-            inputs.append(x)
-            sums.append(dense_forward(x, weight, bias, precision=self.precision))
-            x = activation_forward(sums[-1], name, alpha)
-        return inputs, sums, x
+            block = self._block(layer)
+            done.append((block, blocks.forward(block, x, training)))
+            x = done[-1][1].y
+        return done
 
     def _loss(self, logits, labels):
         return LOSSES[self.loss](logits, labels, label_smoothing=self.label_smoothing)
 
     def loss_and_gradients(self, x, labels):
         """The mean loss of these rows, and its gradients by the names of the parameters."""
-        inputs, sums, logits = self._forward(x)
-        loss, dy = self._loss(logits, labels)
+        loss, _, gradients = self._passes(x, labels)
+        return loss, gradients
+
+    def _passes(self, x, labels):
+        """Forward and backward: the loss, what the layers computed, and the gradients."""
+        done = self._forward(x, training=True)
+        loss, dy = self._loss(done[-1][1].y, labels)
         gradients = {}
-        for layer in reversed(range(len(self.activations))):
-            weight, _, name, alpha = self._layer(layer)
-            after = inputs[layer + 1] if layer + 1 < len(inputs) else logits
-            saved = sums[layer] if ACTIVATIONS[name].saves_input else after
-            given = dy, inputs[layer], weight, saved, name, alpha
-            dy, *of_layer = dense_backward(*given, precision=self.precision)
-            for part, gradient in zip(("weight", "bias", "slope"), of_layer, strict=False):
-                gradients[f"layer{layer}.{part}"] = gradient
-        return float(loss), gradients
+        for layer, (block, tape) in reversed(list(enumerate(done))):
+            dy, of_layer = blocks.backward(block, tape, dy)
+            gradients.update({f"layer{layer}.{part}": of_layer[part] for part in block.parts})
+        return float(loss), done, gradients
 
     def step(self, x, labels):
         """One training step on x (rows, sizes[0]), rows <= batch; returns the loss before it."""
-        loss, gradients = self.loss_and_gradients(x, labels)
+        loss, done, gradients = self._passes(x, labels)
+        for block, tape in done:
+            for array, after in zip(block.running, tape.running, strict=True):
+                array[...] = after
         self._gradients = self._clipped(gradients)
         settings = self._scheduled()
         self.steps += 1
@@ -245,7 +284,7 @@ class Network:
 
     def predict(self, x):
         """The logits (rows, sizes[-1]) of any number of rows."""
-        return self._forward(x)[2]
+        return self._forward(x, training=False)[-1][1].y
 
     def evaluate(self, x, labels):
         """(mean loss, accuracy) of any number of rows.
@@ -265,25 +304,33 @@ class Network:
     def gradients(self):
         """(layers, 2): the Euclidean norms of the last step's weight and bias gradients.
 
-        As the rule was given them: with L2's share, and clipped.
+        As the rule was given them: with L2's share, and clipped. A normalised layer's beta counts
+        as its bias.
         """
-        layers = range(len(self.activations))
-        parts = ("weight", "bias")
-        norms = [[np.linalg.norm(self._gradients[f"layer{n}.{p}"]) for p in parts] for n in layers]
+        parts = [("weight", "bias" if "bias" in self._block(n).parts else "beta")
+                 for n in range(len(self.activations))]  # fmt: skip
+        norms = [[np.linalg.norm(self._gradients[f"layer{n}.{part}"]) for part in both]
+                 for n, both in enumerate(parts)]  # fmt: skip
         return np.array(norms)
 
     def state(self):
         """A copy of all that a step changes: {"steps": ..., "layer0.weight": ..., ...}.
 
-        The arrays of the optimizer stand beside their parameters: "layer0.weight.mean", ...
+        The arrays of the optimizer stand beside their parameters ("layer0.weight.mean", ...), batch
+        norm's running statistics too ("layer0.running_mean", ...). Where there is dropout, its seed
+        is there as well: with the steps it says which masks follow.
         numpy.savez(path, **network.state()) keeps it; every backend can load it.
         """
-        arrays = {name: array.copy() for name, array in {**self.parameters, **self.states}.items()}
-        return {"steps": np.array(self.steps), **arrays}
+        seed = {"seed": np.array(self.seed, np.uint64)} if self.dropout > 0 else {}
+        arrays = {name: array.copy() for name, array in self._arrays().items()}
+        return {"steps": np.array(self.steps), **seed, **arrays}
+
+    def _arrays(self):
+        return {**self.parameters, **self.states, **self.running}
 
     def load_state(self, source):
         """Goes on from a state: the mapping, or the path of the npz file that holds it."""
         source = source if isinstance(source, dict) else dict(np.load(source))
-        self.steps = int(source["steps"])
-        for name, array in {**self.parameters, **self.states}.items():
+        self.steps, self.seed = int(source["steps"]), int(source.get("seed", self.seed))
+        for name, array in self._arrays().items():
             array[...] = source[name]

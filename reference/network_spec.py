@@ -1,15 +1,17 @@
 """The specification of a network's step: its work, its error bounds, and what is wrong with one."""
 
 import itertools
+from dataclasses import dataclass
 
 import numpy as np
 
-from . import optimizer_spec
+from . import blocks, normalization_bounds, optimizer_spec
 from .activation_spec import backward_bound, forward_bound, slope_bound
 from .activations import ACTIVATIONS, activation_backward, activation_forward
 from .bounds import ELEMENTARY, EXACT, Bound, smallest_normal, unit_roundoff
 from .cross_entropy import OPERATIONS as CROSS_ENTROPIES
 from .dense import gradient_bounds, linear_bound
+from .dropout import dropout_backward, dropout_forward
 from .losses import LABEL_BYTES, mean_bound
 from .network import STATES
 from .softmax import softmax
@@ -39,61 +41,119 @@ def label_bytes(network, rows):
     return LABEL_BYTES * rows * (network.loss == "softmax_cross_entropy")
 
 
-def forward_bounds(network, x, dtype):
-    """(the inputs of every layer, its pre-activations, the logits, and the bounds of each in
-    `dtype`); network: in float64.
+@dataclass(frozen=True)
+class Bounds:
+    """Of what a layer has computed. n: what its activation is given; h, relative: a normalisation's
+    normalised z and the relative error of its rstd; running: batch norm's statistics.
     """
-    inputs, sums, logits = network._forward(x)
-    of_inputs, of_sums = [EXACT], []
-    for layer, z in enumerate(sums):
-        weight, bias, name, alpha = network._layer(layer)
-        y = activation_forward(z, name, alpha)
-        given = inputs[layer], weight, bias, z, dtype, of_inputs[-1]
-        of_sums.append(linear_bound(*given, network.precision))
-        of_inputs.append(forward_bound(z, y, name, alpha, dtype, of_sums[-1]))
-    return inputs, sums, logits, of_inputs[:-1], of_sums, of_inputs[-1]
+
+    z: Bound
+    n: Bound
+    h: Bound
+    relative: Bound
+    running: tuple
+    a: Bound
+    y: Bound
+
+
+def forward_bounds(network, x, dtype, training):
+    """[(block, tape, Bounds)] of every layer in `dtype`; network: in float64."""
+    found, of_y = [], EXACT
+    for block, tape in network._forward(x, training):
+        found.append((block, tape, _layer_bounds(block, tape, of_y, dtype, training)))
+        of_y = found[-1][2].y
+    return found
+
+
+def _layer_bounds(block, tape, of_x, dtype, training):
+    weight, name, kind = block.parts["weight"], block.activation, block.normalization
+    bias = block.parts.get("bias", np.zeros(weight.shape[1]))
+    of_z = linear_bound(tape.h, weight, bias, tape.z, dtype, of_x, block.precision)
+    of_n, of_h, relative, of_running = of_z, EXACT, EXACT, ()
+    if kind is not None:
+        given = tape.z, block.parts["gamma"], block.parts["beta"], block.running, dtype, of_z
+        if training or kind == "layer_norm":
+            norms = normalization_bounds.forward_bounds(kind, *given)
+            of_n, of_h, relative, of_running = norms
+        else:
+            of_n = normalization_bounds.inference_bound(*given)
+    of_a = of_y = forward_bound(tape.n, tape.a, name, block.alpha, dtype, of_n)
+    if training and block.mask is not None:
+        of_y = _masked(block, of_a, tape.a, dtype)
+    if block.skips:
+        of_y = of_y + of_x + Bound.of(unit_roundoff(dtype) * np.abs(tape.y))
+    return Bounds(of_z, of_n, of_h, relative, of_running, of_a, of_y)
+
+
+def _masked(block, bound, array, dtype):
+    """Of the array behind dropout: the scale is rounded, and the product."""
+    factor = dropout_forward(np.ones_like(array), **block.mask)
+    rounding = 2 * unit_roundoff(dtype) * np.abs(array) + smallest_normal(dtype)
+    return (bound + Bound.of(rounding)) * factor
 
 
 def step_bound(network, x, labels, dtype):
     """Bounds of one step in `dtype` from this very state: (of the loss, {name: of an array}, of the
     norms of gradients).
 
-    network: in float64, before the step; the arrays are the parameters and the optimizer's state.
-    The running error of each intermediate result is carried, to first order in u, through the
-    products (Higham, ch. 3), the activations, the loss and the update rule; its deviation as if
-    errors of different elements were independent.
+    network: in float64, before the step; the arrays are the parameters, the optimizer's state and
+    running statistics. The running error of each intermediate result is carried, to first order in
+    u, through the products (Higham, ch. 3), normalisations, activations, the loss and the update
+    rule; its deviation as if errors of different elements were independent.
     """
-    inputs, sums, logits, of_inputs, of_sums, of_logits = forward_bounds(network, x, dtype)
+    layers = forward_bounds(network, x, dtype, training=True)
+    logits, of_logits = layers[-1][1].y, layers[-1][2].y
     of_loss, of_dy = loss_bound(network, logits, of_logits, labels, dtype)
     _, dy = network._loss(logits, labels)
 
-    gradients, of_gradients = {}, {}
-    for layer in reversed(range(len(sums))):
-        weight, _, name, alpha = network._layer(layer)
-        x, of_x = inputs[layer], of_inputs[layer]
-        saved, of_saved = ([*inputs, logits][layer + 1], [*of_inputs, of_logits][layer + 1])
-        if ACTIVATIONS[name].saves_input:
-            saved, of_saved = sums[layer], of_sums[layer]
-        dz = activation_backward(dy, saved, name, alpha)
-        dz, *dalpha = dz if name == "prelu" else (dz,)
-        of_dz = backward_bound(dy, saved, name, alpha, dtype, of_dy, of_saved)
-        of_dx, *bounds = gradient_bounds(dz, x, weight, dtype, of_dz, of_x, network.precision)
-        if dalpha:
-            bounds.append(slope_bound(dy, saved, dtype, of_dy, of_saved))
-        parts = zip(("weight", "bias", "slope"), (x.T @ dz, dz.sum(axis=0), *dalpha), strict=False)
-        for (part, gradient), bound in zip(parts, bounds, strict=True):
+    gradients, of_gradients, bounds = {}, {}, {}
+    for layer in reversed(range(len(layers))):
+        block, tape, of_tape = layers[layer]
+        of_x = layers[layer - 1][2].y if layer else EXACT
+        of_dx, of_parts = _gradient_bounds(block, tape, of_tape, of_x, dy, of_dy, dtype)
+        dx, parts = blocks.backward(block, tape, dy)
+        for part in block.parts:
             key = f"layer{layer}.{part}"
-            gradients[key], of_gradients[key] = gradient, bound
-        dy, of_dy = dz @ weight.T, of_dx
+            gradients[key], of_gradients[key] = parts[part], of_parts[part]
+        running = "running_mean", "running_variance"
+        for name, bound in zip(running, of_tape.running, strict=False):
+            bounds[f"layer{layer}.{name}"] = bound
+        dy, of_dy = dx, of_dx
 
     gradients, of_gradients = _clipped_bounds(network, gradients, of_gradients, dtype)
-    bounds, norms = {}, np.zeros((len(sums), 2))
+    norms = np.zeros((len(layers), 2))
     for name, gradient in gradients.items():
         bounds.update(_update_bound(network, name, gradient, of_gradients[name], dtype))
     for layer, column in np.ndindex(norms.shape):
-        name = f"layer{layer}.{('weight', 'bias')[column]}"
+        shift = "bias" if "bias" in layers[layer][0].parts else "beta"
+        name = f"layer{layer}.{('weight', shift)[column]}"
         norms[layer, column] = _norm_bound(gradients[name], of_gradients[name], dtype)
     return of_loss, bounds, Bound.of(norms)
+
+
+def _gradient_bounds(block, tape, of_tape, of_x, dy, of_dy, dtype):
+    """(of dx, {part: of its gradient}), given that of dy."""
+    da, of_da, name = dy, of_dy, block.activation
+    if block.mask is not None:
+        da, of_da = dropout_backward(dy, **block.mask), _masked(block, of_dy, dy, dtype)
+    saved = tape.saved(block)
+    of_saved = of_tape.n if ACTIVATIONS[name].saves_input else of_tape.a
+    dz = activation_backward(da, saved, name, block.alpha)
+    of_dz, found = backward_bound(da, saved, name, block.alpha, dtype, of_da, of_saved), {}
+    if name == "prelu":
+        dz, found["slope"] = dz[0], slope_bound(da, saved, dtype, of_da, of_saved)
+    if block.normalization is not None:
+        given = dz, tape, block.parts["gamma"], dtype, of_dz, of_tape.h, of_tape.relative
+        norms = normalization_bounds.backward_bounds(block.normalization, *given)
+        of_dz, found["gamma"], found["beta"] = norms
+        gradient = blocks.GRADIENTS[block.normalization]
+        dz, *_ = gradient(dz, tape.z, block.parts["gamma"], tape.mean, tape.rstd)
+    given = dz, tape.h, block.parts["weight"], dtype, of_dz, of_x, block.precision
+    of_dx, found["weight"], found["bias"] = gradient_bounds(*given)
+    if block.skips:
+        dx = dz @ block.parts["weight"].T + dy
+        of_dx = of_dx + of_dy + Bound.of(unit_roundoff(dtype) * np.abs(dx))
+    return of_dx, found
 
 
 def step_disagreement(network, x, labels, dtype, loss, state, norms=None):

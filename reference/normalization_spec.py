@@ -36,7 +36,7 @@ class Moments:
     relative: Bound
 
 
-def _moments(x, eps, dtype):
+def column_moments(x, eps, dtype):
     u, rows, tiny = unit_roundoff(dtype), len(x), smallest_normal(dtype)
     mean = x.mean(axis=0)
     of_mean = sum_bound(x, dtype) * (1 / rows) + Bound.of(2 * u * np.abs(mean) + tiny)
@@ -72,13 +72,13 @@ def _forward_bounds(x, gamma, beta, moments, dtype):
     return moments.of_mean * (scale * largest) + moments.relative * scaled + rounded
 
 
-def _transposed(bound):
+def transposed(bound):
     return Bound(*(np.asarray(part).T for part in _parts(bound)))
 
 
-def _batch_forward_error(inputs, dtype):
+def batch_forward_error(inputs, dtype):
     x, u, tiny = inputs["x"], unit_roundoff(dtype), smallest_normal(dtype)
-    moments, share = _moments(x, inputs["eps"], dtype), inputs["momentum"]
+    moments, share = column_moments(x, inputs["eps"], dtype), inputs["momentum"]
     of_y = _forward_bounds(x, inputs["gamma"], inputs["beta"], moments, dtype)
     of_rstd = moments.relative * moments.rstd
     bias = len(x) / max(1, len(x) - 1)
@@ -93,7 +93,7 @@ def _batch_forward_error(inputs, dtype):
     return of_y, moments.of_mean, of_rstd, *running
 
 
-def _inference_error(inputs, dtype):
+def inference_error(inputs, dtype):
     u = unit_roundoff(dtype)
     mean, variance = inputs["running_mean"], inputs["running_variance"]
     rstd = 1 / np.sqrt(variance + inputs["eps"])
@@ -108,10 +108,10 @@ def _inference_error(inputs, dtype):
     return (_forward_bounds(inputs["x"], inputs["gamma"], inputs["beta"], moments, dtype),)
 
 
-def _layer_forward_error(inputs, dtype):
+def layer_forward_error(inputs, dtype):
     x, gamma, beta = inputs["x"].T, inputs["gamma"][:, None], inputs["beta"][:, None]
-    moments = _moments(x, inputs["eps"], dtype)
-    of_y = _transposed(_forward_bounds(x, gamma, beta, moments, dtype))
+    moments = column_moments(x, inputs["eps"], dtype)
+    of_y = transposed(_forward_bounds(x, gamma, beta, moments, dtype))
     return of_y, moments.of_mean, moments.relative * moments.rstd
 
 
@@ -126,7 +126,7 @@ def _gradient_sums(dy, h, dtype):
     return of_products, sum_bound(dy, dtype, Bound.of(np.full(dy.shape, tiny)))
 
 
-def _batch_backward_error(inputs, dtype):
+def batch_backward_error(inputs, dtype):
     dy, x, gamma, mean, rstd = (inputs[n] for n in ("dy", "x", "gamma", "mean", "rstd"))
     h = (x - mean) * rstd
     of_dgamma, of_dbeta = _gradient_sums(dy, h, dtype)
@@ -134,7 +134,7 @@ def _batch_backward_error(inputs, dtype):
     return of_dx, of_dgamma, of_dbeta
 
 
-def _layer_backward_error(inputs, dtype):
+def layer_backward_error(inputs, dtype):
     dy, x, gamma, mean, rstd = (inputs[n] for n in ("dy", "x", "gamma", "mean", "rstd"))
     h = (x - mean[:, None]) * rstd[:, None]
     of_dgamma, of_dbeta = _gradient_sums(dy, h, dtype)
@@ -143,7 +143,7 @@ def _layer_backward_error(inputs, dtype):
     of_products += Bound.of(u * np.abs(g * h).sum(axis=0))  # gamma dy was rounded
     of_sums += Bound.of(u * np.abs(g).sum(axis=0))
     of_dx = _input_gradient(g, h, of_sums, of_products, dtype) * rstd
-    return _transposed(of_dx), of_dgamma, of_dbeta
+    return transposed(of_dx), of_dgamma, of_dbeta
 
 
 def _input_gradient(g, h, of_sums, of_products, dtype):
@@ -254,7 +254,7 @@ OPERATIONS = (
         lambda batch, fan_out, **_: (6 * batch + 13) * fan_out,
         lambda batch, fan_out, **_: (2 * batch + 8) * fan_out,
         (*_FORWARD, *_RUNNING),
-        _batch_forward_error,
+        batch_forward_error,
     ),
     _operation(
         batch_norm_inference,
@@ -262,7 +262,7 @@ OPERATIONS = (
         lambda batch, fan_out, **_: (3 * batch + 4) * fan_out,
         lambda batch, fan_out, **_: (2 * batch + 4) * fan_out,
         (Result("y"),),
-        _inference_error,
+        inference_error,
     ),
     # An element: a sum, the distance, a product added, a dy + b (x - mean) + c.
     _operation(
@@ -271,7 +271,7 @@ OPERATIONS = (
         lambda batch, fan_out, **_: (8 * batch + 7) * fan_out,
         lambda batch, fan_out, **_: (3 * batch + 5) * fan_out,
         _BACKWARD,
-        _batch_backward_error,
+        batch_backward_error,
     ),
     # As batch norm's, but scaled twice; a row: mean, variance, eps, root, quotient.
     _operation(
@@ -280,7 +280,7 @@ OPERATIONS = (
         lambda batch, fan_out, **_: (7 * fan_out + 5) * batch,
         lambda batch, fan_out, **_: 2 * (batch * fan_out + fan_out + batch),
         _FORWARD,
-        _layer_forward_error,
+        layer_forward_error,
     ),
     # An element: gamma dy, h, four sums of which two are of products, and 4 for dx.
     _operation(
@@ -289,6 +289,6 @@ OPERATIONS = (
         lambda batch, fan_out, **_: (13 * fan_out + 2) * batch,
         lambda batch, fan_out, **_: 3 * batch * fan_out + 3 * fan_out + 2 * batch,
         _BACKWARD,
-        _layer_backward_error,
+        layer_backward_error,
     ),
 )

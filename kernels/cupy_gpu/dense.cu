@@ -51,7 +51,7 @@ __device__ void forward(int activation_id, const real* x, const real* weight, co
         for (int j = 0; j < SIDE; ++j) {
           if (column + j >= units) continue;
           const auto alpha = parameter<ACTIVATION>(slopes, slope, column + j);
-          z.at[j] = activate<ACTIVATION>(z.at[j] + bias[column + j], alpha);
+          z.at[j] = activate<ACTIVATION>(bias ? z.at[j] + bias[column + j] : z.at[j], alpha);
         }
       });
     write(part(y, batch, units), batch, units, row, column, z);

@@ -8,8 +8,18 @@ from dataclasses import dataclass
 import numpy as np
 
 from .. import arguments
-from ..catalog import ABOVE_ZERO, ACTIVATIONS, FRACTION, LOSSES, PRELU_SLOPE, RULES, Number
+from ..catalog import (
+    ABOVE_ZERO,
+    ACTIVATIONS,
+    FRACTION,
+    LOSSES,
+    PRELU_SLOPE,
+    RULES,
+    SEEDS,
+    Number,
+)
 
+NORMALIZATIONS = "batch_norm", "layer_norm"
 ALIGNMENT = 64  # bytes: a cache line, and the widest vector
 
 
@@ -38,6 +48,9 @@ class Network:
     clip_value: float | None
     clip_norm: float | None
     schedule: Callable | None
+    normalization: str | None
+    dropout: float
+    residual: bool
     places: dict
     size: int
 
@@ -46,6 +59,37 @@ class Network:
         return {
             name: flat[start : start + math.prod(shape)].reshape(shape)
             for name, (start, shape) in self.places.items()
+        }
+
+    def hidden(self, layer):
+        return layer < len(self.activations) - 1
+
+    def normalization_of(self, layer):
+        return self.normalization if self.hidden(layer) else None
+
+    def bias_of(self, layer):
+        """The name of its bias, None where a normalisation shifts its units."""
+        return None if self.normalization_of(layer) else f"layer{layer}.bias"
+
+    def shift_of(self, layer):
+        """The name of what shifts its units."""
+        return self.bias_of(layer) or f"layer{layer}.beta"
+
+    def drops(self, layer):
+        return self.hidden(layer) and self.dropout > 0
+
+    def skips(self, layer):
+        """Whether its input is added to its output."""
+        return _skips(self.sizes, layer, self.residual)
+
+    def running(self):
+        """Batch norm's running statistics at the start, by name."""
+        if self.normalization != "batch_norm":
+            return {}
+        return {
+            f"layer{layer}.running_{name}": np.full(units, value, self.dtype)
+            for layer, units in enumerate(self.sizes[1:-1])
+            for name, value in (("mean", 0), ("variance", 1))
         }
 
     def initial(self):
@@ -61,6 +105,8 @@ class Network:
                 view[:] = rng.standard_normal(view.shape) * variance**0.5
             elif part == "slope":
                 view[:] = PRELU_SLOPE
+            elif part == "gamma":
+                view[:] = 1
         return flat
 
     def rates(self, steps, count):
@@ -72,26 +118,48 @@ class Network:
         factors = [(f"schedule({n})", self.schedule(n)) for n in numbers]
         return [lr * arguments.number(name, factor, Number()) for name, factor in factors]
 
-    def state(self, steps, flats):
+    def running_views(self, flat):
+        """The parts of a flat array of all running statistics, by name."""
+        views, start = {}, 0
+        for name, array in self.running().items():
+            views[name] = flat[start : start + array.size]
+            start += array.size
+        return views
+
+    def norms(self, flat):
+        """(layers, 2): the Euclidean norms of the gradients in a flat host array."""
+        views = self.views(flat.astype(np.float64))
+        layers = range(len(self.activations))
+        names = [(f"layer{layer}.weight", self.shift_of(layer)) for layer in layers]
+        return np.array([[np.linalg.norm(views[name]) for name in both] for both in names])
+
+    def state(self, steps, seed, flats, running):
         """The mapping that `state` returns, from the flat host arrays of parameters and states."""
         arrays = {"steps": np.array(steps)}
+        if self.dropout > 0:
+            arrays["seed"] = np.array(seed, np.uint64)
         for suffix, flat in zip(("", *self.states), flats, strict=True):
             for name, view in self.views(flat).items():
                 arrays[f"{name}.{suffix}" if suffix else name] = view.copy()
-        return arrays
+        return arrays | {name: np.array(array) for name, array in running.items()}
 
     def load(self, source):
-        """(steps, flat host arrays) of a mapping that `state` returned or of an npz file."""
+        """(steps, seed, flat host arrays, running statistics by name) of a mapping that `state`
+        returned or of an npz file.
+        """
         if not hasattr(source, "keys"):
             with np.load(source) as file:
                 source = dict(file)
         flats = [np.zeros(self.size, self.dtype) for _ in ("", *self.states)]
-        wanted = {}
+        wanted = self.running()
+        running, numbers = dict(wanted), {"steps": None}
+        if self.dropout > 0:
+            numbers["seed"] = None
         for suffix, flat in zip(("", *self.states), flats, strict=True):
             for name, view in self.views(flat).items():
                 wanted[f"{name}.{suffix}" if suffix else name] = view
-        if set(source) != {"steps", *wanted}:
-            strange = ", ".join(sorted(set(source) ^ {"steps", *wanted}))
+        if set(source) != {*numbers, *wanted}:
+            strange = ", ".join(sorted(set(source) ^ {*numbers, *wanted}))
             raise ValueError(f"source must hold the state of such a network; different: {strange}")
         for name, view in wanted.items():
             given = np.asarray(source[name])
@@ -101,10 +169,12 @@ class Network:
                     f"got {given.dtype} of shape {given.shape}"
                 )
             view[...] = given
-        steps = np.asarray(source["steps"])
-        if steps.shape != () or steps.dtype.kind not in "iu" or steps < 0:
-            raise ValueError(f"source must hold steps as a number from 0 on, got {steps!r}")
-        return int(steps), flats
+        for name in numbers:
+            number = np.asarray(source[name])
+            if number.shape != () or number.dtype.kind not in "iu" or number < 0:
+                raise ValueError(f"source must hold {name} as a number from 0 on, got {number!r}")
+            numbers[name] = int(number)
+        return numbers["steps"], numbers.get("seed", self.seed), flats, running
 
     def rows(self, x, kind, most=None):
         """The number of rows of x; at most `most`, where given."""
@@ -165,6 +235,9 @@ def checked(
     clip_value,
     clip_norm,
     schedule,
+    normalization,
+    dropout,
+    residual,
     settings,
 ):
     """The Network of these arguments of `network.create`; see reference.network.create."""
@@ -197,7 +270,7 @@ def checked(
     if dtype not in arguments.FLOATS:  # NumPy compares names, types and dtypes alike
         raise ValueError(f"dtype must be float32 or float64, got {dtype!r}")
     precision = arguments.precision(precision, np.dtype(dtype))
-    seed = arguments.integer("seed", seed, 0)
+    seed = arguments.integer("seed", seed, 0, SEEDS)
     smoothing = arguments.number("label_smoothing", label_smoothing, FRACTION)
     if smoothing > 0 and loss == "mean_squared_error":
         raise ValueError(f"label_smoothing must be 0 for mean_squared_error, got {label_smoothing}")
@@ -208,8 +281,18 @@ def checked(
             limits[name] = arguments.number(name, limit, Number(low=ABOVE_ZERO))
     if schedule is not None and not callable(schedule):
         raise TypeError(f"schedule must be a function of the step or None, got {schedule!r}")
+    if normalization is not None:
+        arguments.one_of("normalization", normalization, NORMALIZATIONS)
+    dropout = arguments.number("dropout", dropout, FRACTION)
+    if not isinstance(residual, bool):
+        raise TypeError(f"residual must be True or False, got {residual!r}")
+    if residual and not any(_skips(sizes, layer, True) for layer in range(hidden)):
+        raise ValueError(
+            f"residual needs a hidden layer as wide as its input, got sizes {sizes}: leave it out"
+        )
     dtype = np.dtype(dtype)
-    places, size = _places(sizes, activations, ALIGNMENT // dtype.itemsize)
+    normalized = normalization is not None
+    places, size = _places(sizes, activations, ALIGNMENT // dtype.itemsize, normalized)
     return Network(
         sizes,
         activations,
@@ -226,15 +309,24 @@ def checked(
         arguments.number("l2", l2, Number()),
         *limits.values(),
         schedule,
+        normalization,
+        dropout,
+        residual,
         places,
         size,
     )
 
 
-def _places(sizes, activations, unit):
+def _skips(sizes, layer, residual):
+    return residual and layer < len(sizes) - 2 and sizes[layer] == sizes[layer + 1]
+
+
+def _places(sizes, activations, unit, normalized):
     places, size = {}, 0
     for layer, (fan_in, fan_out) in enumerate(itertools.pairwise(sizes)):
-        parts = {"weight": (fan_in, fan_out), "bias": (fan_out,)}
+        hidden = layer < len(sizes) - 2
+        shifts = ("gamma", "beta") if normalized and hidden else ("bias",)
+        parts = {"weight": (fan_in, fan_out), **dict.fromkeys(shifts, (fan_out,))}
         if ACTIVATIONS[activations[layer]].learned:
             parts["slope"] = (fan_out,)
         for part, shape in parts.items():

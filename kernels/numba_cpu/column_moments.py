@@ -163,6 +163,25 @@ def normalize_columns(x, gamma, beta, eps, y, mean, variance, rstd):
                 _scale_task(t, x, first, last, mean, scale, beta, y)
 
 
+@kernel
+def keep_running(mean, variance, rows, momentum, running_mean, running_variance):
+    """Batch norm's running statistics after this batch, of `rows` rows."""
+    real, unbiased = mean.dtype.type, rows / max(1, rows - 1)
+    for j in range(mean.size):
+        running_mean[j] += real(momentum * (np.float64(mean[j]) - running_mean[j]))
+        now = unbiased * variance[j]
+        running_variance[j] += real(momentum * (now - running_variance[j]))
+
+
+@kernel
+def inference_scale(gamma, running_variance, eps):
+    """What batch norm's inference multiplies a unit with."""
+    scale = np.empty_like(gamma)
+    for j in range(gamma.size):
+        scale[j] = gamma[j] / np.sqrt(np.float64(running_variance[j]) + eps)
+    return scale
+
+
 @register_jitable
 def _whole_rows(x, start, stop, mean, scale, beta, y):
     _scale_rows(x, start, stop, slice(0, x.shape[1]), mean, scale, beta, y)

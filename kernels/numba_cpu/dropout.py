@@ -66,7 +66,7 @@ def drop(x, first, rate, seed, stream, step, y):
 
 
 @threaded
-def _drop_all(x, rate, seed, stream, step, y):
+def drop_all(x, rate, seed, stream, step, y):
     x, y = x.reshape(-1), y.reshape(-1)
     if x.size < THREADS_FROM or thread_count() == 1:
         drop(x, 0, rate, seed, stream, step, y)
@@ -80,7 +80,7 @@ def _drop_all(x, rate, seed, stream, step, y):
 def _call(x, rate, seed, stream, step, y):
     fits = y.shape == x.shape and in_place(span(y), span(x)) and below(rate, 1)
     if fits:
-        _drop_all(writable(x), rate, seed, stream, step, y)
+        drop_all(writable(x), rate, seed, stream, step, y)
     return fits
 
 

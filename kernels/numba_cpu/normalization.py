@@ -9,7 +9,13 @@ from .. import arguments, normalization
 from ..normalization import EPS, MOMENTUM
 from .codegen.jit import named
 from .codegen.shortcut import below, disjoint, in_place, read, shortcut, span, writable, written
-from .column_moments import columns_gradient, normalize_columns, scale_columns
+from .column_moments import (
+    columns_gradient,
+    inference_scale,
+    keep_running,
+    normalize_columns,
+    scale_columns,
+)
 from .row_moments import normalize_rows, rows_gradient
 
 _REAL = types.float64
@@ -28,11 +34,7 @@ def _batch_forward(x, gamma, beta, running_mean, running_variance, momentum, eps
         variance = np.empty(units)
         given = writable(x), writable(gamma), writable(beta), eps
         normalize_columns(*given, y, mean, variance, rstd)
-        real, unbiased = x.dtype.type, rows / max(1, rows - 1)
-        for j in range(units):
-            running_mean[j] += real(momentum * (np.float64(mean[j]) - running_mean[j]))
-            now = unbiased * variance[j]
-            running_variance[j] += real(momentum * (now - running_variance[j]))
+        keep_running(mean, variance, rows, momentum, running_mean, running_variance)
     return fits
 
 
@@ -44,9 +46,7 @@ def _inference(x, gamma, beta, running_mean, running_variance, eps, y):
     inputs = span(gamma), span(beta), span(running_mean), span(running_variance)
     fits = fits and in_place(span(y), span(x)) and disjoint((span(y),), inputs)
     if fits:
-        scale = np.empty(units, x.dtype)
-        for j in range(units):
-            scale[j] = gamma[j] / np.sqrt(np.float64(running_variance[j]) + eps)
+        scale = inference_scale(writable(gamma), writable(running_variance), eps)
         scale_columns(writable(x), writable(running_mean), scale, writable(beta), y)
     return fits
 

@@ -13,9 +13,11 @@ import numpy as np
 from ... import arguments
 from ...catalog import LOSSES
 from ...network import description
+from ...network.program import is_plain
 from .. import dense
 from ..runtime import device
 from ..runtime.table import blocks_of
+from .program import ProgramChain, infer
 from .training import BAD_LABEL, BAD_ROW, Block, Chain, chunk_of, layers_of, queue_loss
 
 
@@ -36,12 +38,16 @@ def create(
     clip_value=None,
     clip_norm=None,
     schedule=None,
+    normalization=None,
+    dropout=0.0,
+    residual=False,
     **settings,
 ):
     """A dense network with its optimizer; see reference.network.create."""
     given = (sizes, activations, loss, optimizer, batch, lr, dtype, precision, seed)
     beside = label_smoothing, weight_decay, l2, clip_value, clip_norm, schedule
-    return Network(description.checked(*given, *beside, settings))
+    blocks = normalization, dropout, residual
+    return Network(description.checked(*given, *beside, *blocks, settings))
 
 
 class Network:
@@ -54,9 +60,14 @@ class Network:
         self._memory = device.asarray(memory)
         self._flat, self._grad, *self._states = (self._memory[k] for k in range(len(memory)))
         self.parameters = spec.views(self._flat)
-        self._steps, self._stepping = 0, threading.Lock()
-        chunk = chunk_of(spec)
-        self._trainer = Block(self, chunk) if chunk else Chain(self)
+        running = np.concatenate([np.zeros(0, spec.dtype), *spec.running().values()])
+        self._running = device.asarray(running)
+        self._steps, self._seed, self._stepping = 0, spec.seed, threading.Lock()
+        if not is_plain(spec):
+            self._trainer = ProgramChain(self)
+        else:
+            chunk = chunk_of(spec)
+            self._trainer = Block(self, chunk) if chunk else Chain(self)
 
     def step(self, x, labels):
         """One training step on x (rows, sizes[0]), rows <= batch; returns the loss before it."""
@@ -74,7 +85,7 @@ class Network:
 
     def _queue(self, x, labels, order, count):
         """Queues all steps; their outcome, (mean loss, fault), stays on the GPU."""
-        return self._trainer.train(x, labels, order, count, self._steps)
+        return self._trainer.train(x, labels, order, count, self._steps, self._seed)
 
     def _train(self, x, labels, order, count):
         if not self._stepping.acquire(blocking=False):
@@ -96,6 +107,8 @@ class Network:
     def predict(self, x):
         """The logits (rows, sizes[-1]) of any number of rows."""
         self._spec.rows(x, device.ndarray)
+        if not is_plain(self._spec):
+            return infer(self._spec, self.parameters, self._running, x)
         for weight, bias, activation_id, slope, slopes in layers_of(self._spec, self.parameters):
             y = device.empty((len(x), weight.shape[1]), x.dtype)
             layer = weight, bias, activation_id, slope, slopes
@@ -126,17 +139,18 @@ class Network:
     @property
     def gradients(self):
         """(layers, 2): the Euclidean norms of the last step's weight and bias gradients."""
-        views = self._spec.views(device.to_host(self._grad).astype(np.float64))
-        layers, parts = range(len(self.sizes) - 1), ("weight", "bias")
-        return np.array([[np.linalg.norm(views[f"layer{n}.{p}"]) for p in parts] for n in layers])
+        return self._spec.norms(device.to_host(self._grad))
 
     def state(self):
         """A copy of all that a step changes; see reference.network.Network.state."""
         flats = [device.to_host(flat) for flat in (self._flat, *self._states)]
-        return self._spec.state(self._steps, flats)
+        running = self._spec.running_views(device.to_host(self._running))
+        return self._spec.state(self._steps, self._seed, flats, running)
 
     def load_state(self, source):
         """Goes on from a state: the mapping, or the path of the npz file that holds it."""
-        self._steps, flats = self._spec.load(source)
+        self._steps, self._seed, flats, running = self._spec.load(source)
         for ours, given in zip((self._flat, *self._states), flats, strict=True):
             ours[...] = device.asarray(given)
+        for name, ours in self._spec.running_views(self._running).items():
+            ours[...] = device.asarray(running[name])

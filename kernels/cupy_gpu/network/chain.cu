@@ -78,6 +78,27 @@ limit_gradients(const real* settings_numbers, real* state, int size, real* squar
   if (threadIdx.x == 0) squares[blockIdx.x] = sum;
 }
 
+// y = x + skip; y may be x.
+extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
+add(const real* x, const real* skip, real* y, long long n) {
+  for_each_piece(n, aligned(x, skip) && aligned(y, y), [&](auto width, long long i) {
+    constexpr int N = decltype(width)::value;
+    Piece<N> sum = load<N>(x + i);
+    const Piece<N> other = load<N>(skip + i);
+    for (int k = 0; k < N; ++k) sum.at[k] += other.at[k];
+    store(y + i, sum);
+  });
+}
+
+// Before a step the copy of the running statistics is made like them; after it they become like the
+// copy, unless there was a fault.
+extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
+settle_running(const int* fault, real* copy, real* running, int size, int after) {
+  for (int i = blockIdx.x * THREADS + threadIdx.x; i < size; i += gridDim.x * THREADS)
+    if (!after) copy[i] = running[i];
+    else if (!*fault) running[i] = copy[i];
+}
+
 // The update rule on all `size` parameters, and this step's loss into the outcome. squares: where
 // gradients are clipped by their norm, what limit_gradients has left. After a fault nothing changes.
 extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)

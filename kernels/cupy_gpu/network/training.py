@@ -9,6 +9,9 @@
   GPU to compute it: such a step is captured once as a CUDA graph, all of its products by tiles, and
   launched at once.
 
+- A network with normalisation, dropout or skips is a chain as well, see program.py; with dropout
+  every launch of a step has numbers of its own, so that it is not captured.
+
 limits.py says up to which sizes. With precision="tf32" a network of any size is a chain that is not
 captured: its products are cuBLAS's.
 """
@@ -19,6 +22,7 @@ import numpy as np
 
 from ... import arguments
 from ...catalog import ACTIVATIONS, IDENTITY, LOSSES, RULES
+from ...network.program import is_plain
 from .. import dense, losses
 from ..activations import forward as activation_forward
 from ..optimizers import MOST_SCALARS
@@ -64,7 +68,7 @@ class Block:
         self._outcome = device.empty(2, spec.dtype)
         self._scalars, self._threads = Scalars(spec), limits.current().block_threads
 
-    def train(self, x, labels, order, count, steps):
+    def train(self, x, labels, order, count, steps, seed):
         """All steps on these rows; returns (mean loss, fault)."""
         scalars = self._scalars.of(steps, -(-count // self._spec.batch))
         given = self._plan, self._slopes, self._settings, *scalars, self._memory, x, len(x)
@@ -108,23 +112,8 @@ class Chain:
     def __init__(self, network):
         spec = self._spec = network._spec
         self._memory = network._memory  # not the network: a cycle would outlive it, on the GPU too
-        self._layers = layers_of(spec, network.parameters)
-        gradients = spec.views(network._grad)
-        self._gradients = [
-            [gradients.get(f"layer{n}.{part}") for part in ("weight", "bias", "slope")]
-            for n in range(len(self._layers))
-        ]
-
-        def rows(units):
-            return device.asarray(np.zeros((spec.batch, units), spec.dtype))
-
-        self._x, self._targets = rows(spec.sizes[0]), rows(spec.sizes[-1])
-        self._y = [rows(units) for units in spec.sizes[1:]]
-        self._z = [
-            rows(y.shape[1]) if ACTIVATIONS[name].saves_input else y
-            for y, name in zip(self._y, spec.activations, strict=True)
-        ]
-        self._dy = [rows(units) for units in spec.sizes[1:]]
+        self._x, self._targets = self._rows(spec.sizes[0]), self._rows(spec.sizes[-1])
+        self._place(network)
         self._chosen = device.asarray(np.zeros(spec.batch, np.int32))
         self._settings = device.asarray(_settings(spec))
         self._clock = device.asarray(np.zeros(STEP_SCALARS + 1, spec.dtype))
@@ -134,11 +123,33 @@ class Chain:
         self._fault = device.asarray(np.ones(1, np.int32))  # so that capturing changes nothing
         weights = sum(fan_in * fan_out for fan_in, fan_out in itertools.pairwise(spec.sizes))
         few = 6 * spec.batch * weights <= limits.current().most_captured
-        captured = few and not spec.precision
+        captured = few and not spec.precision and spec.dropout == 0
         self._graph = device.capture(lambda: self._queue(spec.batch)) if captured else None
 
-    def train(self, x, labels, order, count, steps):
-        """All steps on these rows; returns (mean loss, fault)."""
+    def _rows(self, units):
+        """An array for a batch."""
+        return device.asarray(np.zeros((self._spec.batch, units), self._spec.dtype))
+
+    def _place(self, network):
+        """The arrays of the layers."""
+        spec = self._spec
+        self._layers = layers_of(spec, network.parameters)
+        gradients = spec.views(network._grad)
+        self._gradients = [
+            [gradients.get(f"layer{n}.{part}") for part in ("weight", "bias", "slope")]
+            for n in range(len(self._layers))
+        ]
+        self._y = [self._rows(units) for units in spec.sizes[1:]]
+        self._z = [
+            self._rows(y.shape[1]) if ACTIVATIONS[name].saves_input else y
+            for y, name in zip(self._y, spec.activations, strict=True)
+        ]
+        self._dy = [self._rows(units) for units in spec.sizes[1:]]
+
+    def train(self, x, labels, order, count, steps, seed):
+        """All steps on these rows, after the first `steps`; returns (mean loss, fault). seed: of
+        dropout.
+        """
         spec, loss = self._spec, LOSSES[self._spec.loss]
         chosen = labels, labels.itemsize, *_order(order)
         outputs, fault = spec.sizes[-1], self._fault
@@ -156,32 +167,13 @@ class Chain:
             if self._graph and rows == spec.batch:
                 self._graph.launch()
             else:
-                self._queue(rows)
+                self._queue(rows, steps + step + 1, seed)
         return self._outcome
 
-    def _queue(self, rows):
-        """Queue a step on the rows that were gathered."""
+    def _queue(self, rows, step=0, seed=0):
+        """Queue a step on the rows that were gathered. Number and seed matter to dropout alone."""
         spec = self._spec
-        inputs = [self._x[:rows], *(y[:rows] for y in self._y)]
-        for n, (weight, bias, activation_id, slope, slopes) in enumerate(self._layers):
-            z, y = self._z[n][:rows], inputs[n + 1]
-            if self._z[n] is not self._y[n]:
-                dense.forward(inputs[n], weight, bias, IDENTITY, 0.0, None, z, spec.precision)
-                activation_forward(z, activation_id, slope, slopes, y)
-            else:
-                layer = weight, bias, activation_id, slope, slopes
-                dense.forward(inputs[n], *layer, y, spec.precision)
-        softmax = spec.loss == "softmax_cross_entropy"
-        labels = (self._chosen if softmax else self._targets)[:rows]
-        queue_loss(spec, inputs[-1], labels, self._loss, self._dy[-1][:rows])
-        for n in reversed(range(len(self._layers))):
-            weight, _, activation_id, slope, slopes = self._layers[n]
-            dweight, *sums = self._gradients[n]
-            dy, saved = self._dy[n][:rows], self._z[n][:rows]
-            dz = dense.sums_gradient(dy, saved, activation_id, slope, slopes, *sums)
-            dense.weight_gradient(inputs[n], dz, dweight, spec.precision)
-            if n > 0:
-                dense.input_gradient(dz, weight, self._dy[n - 1][:rows], spec.precision)
+        self._queue_passes(rows, step, seed)
         squares, parts = None, 0
         if spec.clip_norm:
             parts = blocks_of("limit_gradients", spec.dtype, spec.size)
@@ -192,12 +184,38 @@ class Chain:
         given = *given, spec.size, squares, parts, self._loss, self._outcome
         device.launch("update_all", (spec.size,), *given)
 
+    def _labels(self, rows):
+        softmax = self._spec.loss == "softmax_cross_entropy"
+        return (self._chosen if softmax else self._targets)[:rows]
+
+    def _queue_passes(self, rows, step, seed):
+        """Queue forward, loss and backward."""
+        spec = self._spec
+        inputs = [self._x[:rows], *(y[:rows] for y in self._y)]
+        for n, (weight, bias, activation_id, slope, slopes) in enumerate(self._layers):
+            z, y = self._z[n][:rows], inputs[n + 1]
+            if self._z[n] is not self._y[n]:
+                dense.forward(inputs[n], weight, bias, IDENTITY, 0.0, None, z, spec.precision)
+                activation_forward(z, activation_id, slope, slopes, y)
+            else:
+                layer = weight, bias, activation_id, slope, slopes
+                dense.forward(inputs[n], *layer, y, spec.precision)
+        queue_loss(spec, inputs[-1], self._labels(rows), self._loss, self._dy[-1][:rows])
+        for n in reversed(range(len(self._layers))):
+            weight, _, activation_id, slope, slopes = self._layers[n]
+            dweight, *sums = self._gradients[n]
+            dy, saved = self._dy[n][:rows], self._z[n][:rows]
+            dz = dense.sums_gradient(dy, saved, activation_id, slope, slopes, *sums)
+            dense.weight_gradient(inputs[n], dz, dweight, spec.precision)
+            if n > 0:
+                dense.input_gradient(dz, weight, self._dy[n - 1][:rows], spec.precision)
+
 
 def chunk_of(spec):
     """The rows that one block takes at a time, or 0 where the network is no case for it."""
     weights = sum(fan_in * fan_out for fan_in, fan_out in itertools.pairwise(spec.sizes))
     few = weights * spec.batch <= limits.current().most_products
-    if spec.precision or not few or len(spec.sizes) - 1 > MOST_LAYERS:
+    if not is_plain(spec) or spec.precision or not few or len(spec.sizes) - 1 > MOST_LAYERS:
         return 0
     declared = (ACTIVATIONS[name] for name in spec.activations)
     copies = (2 + each.saves_input + each.learned for each in declared)

@@ -174,6 +174,8 @@ KERNELS = {
     "right_decisions": Kernel("chain", thread_a_row),
     "limit_gradients": Kernel("chain", thread_a_row),
     "update_all": Kernel("chain", thread_a_row),
+    "add": Kernel("chain", pieces),
+    "settle_running": Kernel("chain", thread_a_row),
     "update": Kernel("optimizers", pieces),
     "sparsity": Kernel("statistics", pieces),
     "count_inside": Kernel("statistics", columns),

@@ -19,17 +19,17 @@ from .plan import (
     CLIP_NORM,
     CLIP_VALUE,
     DECAY,
+    DROPOUT,
     FAN_OUT,
     GIVEN,
     INPUT,
     L2,
     LOSS,
     PARTS,
+    SEED,
     SMOOTHING,
     STEPS,
     TARGETS,
-    WORK_COLUMNS,
-    WORK_ENTRIES,
     ZEROS,
     Y,
     loss_part,
@@ -179,12 +179,16 @@ def create(
     clip_value=None,
     clip_norm=None,
     schedule=None,
+    normalization=None,
+    dropout=0.0,
+    residual=False,
     **settings,
 ):
     """A dense network with its optimizer; see reference.network.create."""
     given = (sizes, activations, loss, optimizer, batch, lr, dtype, precision, seed)
     beside = label_smoothing, weight_decay, l2, clip_value, clip_norm, schedule
-    return Network(description.checked(*given, *beside, settings))
+    blocks = normalization, dropout, residual
+    return Network(description.checked(*given, *beside, *blocks, settings))
 
 
 class Network:
@@ -192,13 +196,15 @@ class Network:
 
     def __init__(self, spec):
         ready(spec)
+        found = self._layout = layout(spec)
+        self._layers, self._plan = found.layers, found.plan
         self._spec, self.sizes, self.batch = spec, spec.sizes, spec.batch
-        self._layers, self._plan, self._work, elements = layout(spec)
-        self._memory, self._spaces = aligned(elements, spec.dtype), deque()
+        self._memory, self._spaces = aligned(found.elements, spec.dtype), deque()
         self._settings = np.zeros(PARTS + 2 + spec.batch // ROWS)
         self._settings[DECAY], self._settings[SMOOTHING] = spec.weight_decay, spec.label_smoothing
         limits = spec.l2, spec.clip_value or 0.0, spec.clip_norm or 0.0
         self._settings[[L2, CLIP_VALUE, CLIP_NORM]] = limits
+        self._settings[DROPOUT] = spec.dropout
         self._settings[GIVEN : GIVEN + len(spec.settings)] = list(spec.settings.values())
         self._chosen = np.zeros(spec.batch, np.int64)
         flats = 2 + len(spec.states)
@@ -209,6 +215,11 @@ class Network:
             if row[ACTIVATION] != SLOPES:
                 self._memory[row[ALPHA]] = arguments.plain(spec.activations[layer], None)[1]
         self._memory[self._plan[ZEROS] - 1] = 1
+        self._running = {}
+        for name, array in spec.running().items():
+            start = found.running[name]
+            self._running[name] = self._memory[start : start + array.size]
+            self._running[name][:] = array
         self.parameters = spec.views(self._flat)
         self._arguments = self._memory, self._layers, self._plan, self._settings, self._chosen
         calls = map(take_turns, (_step, _epoch, _predict, _evaluate))
@@ -286,30 +297,28 @@ class Network:
         """One more workspace: the arguments of a call, and the memory that is its own. Kernels
         find that by its distance from the network's, so that nothing else tells both apart.
         """
-        work = self._memory[self._work :]
+        work = self._memory[self._layout.work :]
         memory = aligned(work.size, work.dtype)
-        layers, plan = self._layers.copy(), self._plan.copy()
         distance = (memory.ctypes.data - work.ctypes.data) // work.itemsize
-        layers[:, WORK_COLUMNS] += distance
-        plan[WORK_ENTRIES] += distance
+        layers, plan = self._layout.workspace(distance)
         chosen = np.empty_like(self._chosen)
         return (self._memory, layers, plan, self._settings, chosen), memory
 
     @property
     def gradients(self):
         """(layers, 2): the Euclidean norms of the last step's weight and bias gradients."""
-        views, layers = self._spec.views(self._grad), range(len(self._layers))
-        parts = ("weight", "bias")
-        norms = [[np.linalg.norm(views[f"layer{n}.{p}"]) for p in parts] for n in layers]
-        return np.array(norms, np.float64)
+        return self._spec.norms(self._grad)
 
     def state(self):
         """A copy of all that a step changes; see reference.network.Network.state."""
-        return self._spec.state(int(self._plan[STEPS]), [self._flat, *self._states])
+        steps, seed = int(self._plan[STEPS]), self._plan[SEED].astype(np.uint64)
+        return self._spec.state(steps, seed, [self._flat, *self._states], self._running)
 
     def load_state(self, source):
         """Goes on from a state: the mapping, or the path of the npz file that holds it."""
-        steps, flats = self._spec.load(source)
+        steps, seed, flats, running = self._spec.load(source)
         for ours, given in zip((self._flat, *self._states), flats, strict=True):
             ours[:] = given
-        self._plan[STEPS] = steps
+        for name, given in running.items():
+            self._running[name][:] = given
+        self._plan[STEPS], self._plan[SEED] = steps, np.uint64(seed).astype(np.int64)

@@ -1,13 +1,12 @@
 """The step of a large network: a chain of products that use the threads themselves."""
 
-from numba import carray, prange
+from numba import carray
 from numba.extending import register_jitable
 
 from ...catalog import IDENTITY, SLOPES
 from .. import gemm
 from ..activation_rows import forward, slope_gradient
-from ..codegen.jit import CHUNK, chunks, kernel, threaded
-from ..codegen.threads import thread_count
+from ..codegen.jit import kernel
 from ..codegen.vectors import address, advance
 from .plan import (
     ACTIVATION,
@@ -29,7 +28,7 @@ from .plan import (
     matrix,
     vector,
 )
-from .update import clipped_update, count_step, finish
+from .update import clipped_update, count_step, finish_all
 
 
 @register_jitable
@@ -76,16 +75,6 @@ def large_forward(memory, layers, plan, x, batch):
             forward(layer[ACTIVATION], z, vector(memory, layer[ALPHA], layer[ALPHAS]), y)
 
 
-@threaded
-def _finish_all(memory, plan, settings):
-    size = plan[SIZE]
-    if thread_count() == 1:
-        finish(memory, plan, settings, 0, size)
-    else:
-        for c in prange(chunks(size)):
-            finish(memory, plan, settings, c * CHUNK, min(size, (c + 1) * CHUNK))
-
-
 @kernel
 def large_step(memory, table, count, plan, settings, x, labels, batch):
     layers, gradients = carray(table, (count, COLUMNS)), plan[SIZE]
@@ -102,7 +91,7 @@ def large_step(memory, table, count, plan, settings, x, labels, batch):
         if n > 0:
             gemm.compute(of_input)
     count_step(plan, settings)
-    _finish_all(memory, plan, settings)
+    finish_all(memory, plan, settings)
     if settings[CLIP_NORM] > 0:
         clipped_update(memory, plan, settings)
     return loss

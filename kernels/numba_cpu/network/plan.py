@@ -23,18 +23,22 @@ from ..losses import cross_entropy_rows
 # of its own for prelu. TRANSPOSED: the weights of a small network. ALPHAS counts the slopes.
 FAN_IN, FAN_OUT, ACTIVATION, WEIGHT, BIAS, ALPHA, ALPHAS = range(7)
 Y, Z, DY, DZ, TRANSPOSED, COLUMNS = range(ALPHAS + 1, ALPHAS + 7)
-# Entries of `plan`. SIZE: of one flat array; INPUT, TARGETS: gathered rows; ZEROS: as many as the
-# widest layer has units; WORKSPACE: of the products, of WORKSPACE_SIZE elements; STEPS: taken so
-# far; BUSY: whether a step is being taken.
-SMALL, LOSS, RULE, SIZE, INPUT, TARGETS, ZEROS, WORKSPACE, WORKSPACE_SIZE = range(9)
-STEPS, BUSY, ENTRIES = range(WORKSPACE_SIZE + 1, WORKSPACE_SIZE + 4)
+# Entries of `plan`. WAY: how a step is taken; SIZE: of one flat array; INPUT, TARGETS: gathered
+# rows; ZEROS: as many as the widest layer has units; WORKSPACE: of the products, of WORKSPACE_SIZE
+# elements; STEPS: taken so far; BUSY: whether a step is being taken; SEED: of dropout; TRAINED,
+# INFERRED: how many operations a program has for a step, and to infer; their table begins at
+# OPERATIONS.
+WAY, LOSS, RULE, SIZE, INPUT, TARGETS, ZEROS, WORKSPACE, WORKSPACE_SIZE = range(9)
+STEPS, BUSY, SEED, TRAINED, INFERRED, OPERATIONS = range(WORKSPACE_SIZE + 1, WORKSPACE_SIZE + 7)
+SMALL, LARGE, PROGRAM = range(3)
 # What lies in the workspace of a batch; everything else is the network's own.
 WORK_COLUMNS, WORK_ENTRIES = [Y, Z, DY, DZ, TRANSPOSED], [INPUT, TARGETS, WORKSPACE]
 # Entries of `settings`. CLIP_VALUE, CLIP_NORM: 0 where nothing is clipped; FACTOR: of the gradients
-# in this step, by their norm; GIVEN: the settings of the rule, its rate first; SCALARS: what its
-# inner loop needs in this step; PARTS: the losses of the blocks.
+# in this step, by their norm; DROPOUT: its rate; FOUND: the loss of a program; GIVEN: the settings
+# of the rule, its rate first; SCALARS: what its inner loop needs in this step; PARTS: the losses of
+# the blocks.
 MOST = 16
-DECAY, SMOOTHING, L2, CLIP_VALUE, CLIP_NORM, FACTOR, GIVEN = range(7)
+DECAY, SMOOTHING, L2, CLIP_VALUE, CLIP_NORM, FACTOR, DROPOUT, FOUND, GIVEN = range(9)
 SCALARS, PARTS = GIVEN + MOST, GIVEN + 2 * MOST
 
 N = types.intp

@@ -67,6 +67,17 @@ def finish(memory, plan, settings, start, stop):
         update(memory, plan, settings, start, stop)
 
 
+@threaded
+def finish_all(memory, plan, settings):
+    """`finish` on all parameters."""
+    size = plan[SIZE]
+    if thread_count() == 1:
+        finish(memory, plan, settings, 0, size)
+    else:
+        for c in prange(chunks(size)):
+            finish(memory, plan, settings, c * CHUNK, min(size, (c + 1) * CHUNK))
+
+
 @reduction
 def _squares(x):
     """In float64, which holds the square of every float32."""

@@ -1,0 +1,284 @@
+"""Networks with normalisation, dropout and skips: the program that every backend runs of them."""
+
+import numba
+import numpy as np
+import pytest
+from conftest import FAST_NATIVE, IN_EVERY_ORDER, NATIVE, SIMULATED, backend_or_skip
+from network_cases import hold, make, put, sample, trained, wide
+
+import reference
+from benchmarks.suites import suite
+from kernels import numba_cpu
+from reference.activations import ACTIVATIONS
+from reference.network_spec import forward_bounds, loss_bound, step_bound
+from reference.spec import compare, oracles_share
+
+# One of each, and all together, with everything that happens to gradients after them.
+BLOCKS = {
+    "dropout": {"dropout": 0.3, "optimizer": "adam", "beta1": 0.8},
+    "skips": {"residual": True, "optimizer": "sgd"},
+    "batch norm": {"normalization": "batch_norm", "optimizer": "momentum"},
+    "layer norm": {"normalization": "layer_norm", "optimizer": "momentum"},
+    "all": {
+        "normalization": "batch_norm",
+        "dropout": 0.2,
+        "residual": True,
+        "beta": 0.8,
+        "optimizer": "nesterov",
+        "l2": 0.02,
+        "clip_norm": 0.1,
+        "weight_decay": 0.05,
+    },
+    "all by rows": {
+        "normalization": "layer_norm",
+        "dropout": 0.6,
+        "residual": True,
+        "optimizer": "momentum",
+        "clip_value": 0.02,
+        "loss": "sigmoid_cross_entropy",
+    },
+}
+SHAPES = {
+    "narrow": {"sizes": (7, 7, 7, 5, 5, 3), "activations": ("relu", "gelu", "prelu", "tanh")},
+    "wide": {"sizes": (20, 200, 200, 4), "activations": ("prelu", "elu")},
+}
+of_every_kind = pytest.mark.parametrize("kind", BLOCKS)
+of_every_shape = pytest.mark.parametrize("shape", SHAPES)
+
+
+@pytest.fixture(scope="module", params=[*NATIVE, SIMULATED[2]])
+def backend(request):
+    return backend_or_skip(request.param)
+
+
+@pytest.fixture(scope="module", params=[*FAST_NATIVE, SIMULATED[2]])
+def fast_backend(request):
+    return backend_or_skip(request.param)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_blas_thread():
+    with suite.one_blas_thread():
+        yield
+
+
+def both(backend, kind, shape="narrow", dtype="float64", **others):
+    """A network of the backend, in a state as if it had trained, and the oracle."""
+    options = {**SHAPES[shape], **BLOCKS[kind], **others}
+    ours = make(backend, options, dtype=dtype)
+    ours.load_state(trained(ours.state()))
+    return ours, make(reference, options)
+
+
+def rows_of(kind, shape, count, dtype="float64", seed=0):
+    loss = BLOCKS[kind].get("loss", "softmax_cross_entropy")
+    return sample(SHAPES[shape], count, loss, dtype, seed)
+
+
+@of_every_kind
+@pytest.mark.parametrize("activation", ["tanh", "prelu"])
+def test_gradients_are_central_differences(activation, kind):
+    shape = {"sizes": (4, 6, 6, 6, 3), "activations": activation}
+    network = make(reference, {**shape, **BLOCKS[kind]})
+    x, labels = sample(shape, 7, BLOCKS[kind].get("loss", "softmax_cross_entropy"))
+    rng = np.random.default_rng(4)
+    for name, param in network.parameters.items():
+        if not name.endswith("weight"):
+            param += rng.uniform(0.1, 0.5, param.size)
+    _, gradients = network.loss_and_gradients(x, labels)
+    assert set(gradients) == set(network.parameters)
+    for name, param in network.parameters.items():
+        for place in np.ndindex(param.shape):
+            middle, around = param[place], []
+            for h in (2e-4, -2e-4, 1e-4, -1e-4):
+                param[place] = middle + h
+                around.append(network.loss_and_gradients(x, labels)[0])
+            param[place] = middle
+            # Of two steps, so that what is left is h^4 L^(5): a small variance bends the loss.
+            slope = (8 * (around[2] - around[3]) - (around[0] - around[1])) / 12e-4
+            assert abs(slope - gradients[name][place]) < 1e-8, (name, place)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@of_every_shape
+@of_every_kind
+def test_steps_are_the_references(backend, kind, shape, dtype):
+    ours, oracle = both(backend, kind, shape, dtype)
+    for rows in (16, 13):
+        hold(backend, ours, oracle, *rows_of(kind, shape, rows, dtype), dtype)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("normalization", [None, "batch_norm", "layer_norm"])
+@pytest.mark.parametrize("activation", [name for name in ACTIVATIONS if name != "rectifier"])
+def test_steps_with_every_activation(backend, activation, normalization):
+    options = {"normalization": normalization, "dropout": 0.25, "residual": True}
+    shape = {"sizes": (6, 9, 9, 3), "activations": activation, **options}
+    ours, oracle = make(backend, shape), make(reference, shape)
+    ours.load_state(trained(ours.state()))
+    hold(backend, ours, oracle, *sample(shape, 13), "float64")
+
+
+@pytest.mark.parametrize("order", IN_EVERY_ORDER)
+@of_every_kind
+def test_in_every_order_of_threads(order, kind):
+    gpu = backend_or_skip(order)
+    ours, oracle = both(gpu, kind, dtype="float32")
+    hold(gpu, ours, oracle, *rows_of(kind, "narrow", 13, "float32"), "float32")
+
+
+@of_every_kind
+def test_bounds_of_a_step_bind(kind):
+    """The errors of the CPU's step in float32 come near to its bounds. `pytest -s` shows them."""
+    backend, shares = backend_or_skip("numba"), (0.0, 0.0)
+    for seed in range(4):
+        options = {"sizes": (5, 7, 7, 3), "activations": "tanh", **BLOCKS[kind]}
+        ours, oracle = make(backend, options, dtype="float32"), make(reference, options)
+        ours.load_state(trained(ours.state(), seed))
+        oracle.load_state({name: wide(array) for name, array in ours.state().items()})
+        x, labels = sample(options, 16, options.get("loss", "softmax_cross_entropy"), "float32")
+        _, bounds, _ = step_bound(oracle, wide(x), wide(labels), "float32")
+        ours.step(x, labels)
+        oracle.step(wide(x), wide(labels))
+        got, want = ours.state(), oracle.state()
+        found = [bound.shares(got[name], want[name]) for name, bound in bounds.items()]
+        shares = tuple(map(max, zip(*found, shares, strict=True)))
+    print(f"{kind}: worst {shares[0]:.3f}, root mean square {shares[1]:.3f}")
+    assert max(shares) > 0.01
+
+
+@of_every_kind
+def test_inference_takes_what_runs_along_and_drops_nothing(backend, kind):
+    """More rows than a batch, too; running statistics that are not those of the start."""
+    ours, oracle = both(backend, kind, batch=16)
+    for seed in range(3):
+        ours.step(*put(backend, *rows_of(kind, "narrow", 16, seed=seed)))
+    oracle.load_state({name: wide(array) for name, array in ours.state().items()})
+    factor = oracles_share("float64")
+    for rows in (1, 16, 37):
+        x, labels = rows_of(kind, "narrow", rows)
+        of_logits = forward_bounds(oracle, wide(x), "float64", training=False)[-1][2].y
+        logits = oracle.predict(x)
+        got = backend.to_host(ours.predict(*put(backend, x)))
+        complaint = compare(got, logits, of_logits * factor, "float64")
+        assert complaint is None, complaint
+        of_loss, _ = loss_bound(oracle, logits, of_logits, labels, "float64")
+        (found, share), (want, expected) = (
+            network.evaluate(*given)
+            for network, given in ((ours, put(backend, x, labels)), (oracle, (x, labels)))
+        )
+        complaint = compare(np.float64(found), want, of_loss * factor, "float64")
+        assert complaint is None, complaint
+        assert share == pytest.approx(expected)
+
+
+@of_every_kind
+def test_a_run_continues_to_the_bit(backend, kind, tmp_path):
+    """Masks and running statistics too, in a network that was made with another seed."""
+    options = {**SHAPES["narrow"], **BLOCKS[kind], "dtype": "float32"}
+
+    def steps(network, first, last):
+        batches = (rows_of(kind, "narrow", 16, "float32", seed) for seed in range(first, last))
+        return [network.step(*put(backend, *batch)) for batch in batches]
+
+    whole = make(backend, options, seed=2**63 + 5)
+    steps(whole, 0, 3)
+    path = tmp_path / "run.npz"
+    np.savez(path, **whole.state())
+    resumed = make(backend, options, seed=1)
+    resumed.load_state(path)
+    assert steps(whole, 3, 6) == steps(resumed, 3, 6)
+    after, again = whole.state(), resumed.state()
+    assert after.keys() == again.keys()
+    for name, array in after.items():
+        np.testing.assert_array_equal(array, again[name], err_msg=name, strict=True)
+
+
+def test_a_state_is_every_backends(fast_backend):
+    ours, _ = both(fast_backend, "all", dtype="float32")
+    batch = rows_of("all", "narrow", 16, "float32")
+    ours.step(*put(fast_backend, *batch))
+    state = ours.state()
+    other = make(reference, {**SHAPES["narrow"], **BLOCKS["all"]}, dtype="float32", seed=9)
+    assert other.state().keys() == state.keys()
+    other.load_state(state)
+    for name, array in state.items():
+        np.testing.assert_array_equal(array, other.state()[name], err_msg=name, strict=True)
+    state.pop("layer1.running_variance")
+    with pytest.raises(ValueError, match="source must hold the state of such a network"):
+        ours.load_state(state)
+
+
+def test_an_epoch_is_its_steps(backend):
+    ours, one_by_one = (both(backend, "all", dtype="float32", batch=8)[0] for _ in range(2))
+    x, labels = rows_of("all", "narrow", 21, "float32")
+    order = np.random.default_rng(0).permutation(21)
+    ours.epoch(*put(backend, x, labels, order))
+    for first in range(0, 21, 8):
+        rows = order[first : first + 8]
+        one_by_one.step(*put(backend, x[rows], labels[rows]))
+    after, again = ours.state(), one_by_one.state()
+    for name, array in after.items():
+        np.testing.assert_array_equal(array, again[name], err_msg=name)
+
+
+def test_a_bad_label_changes_nothing(fast_backend):
+    ours, _ = both(fast_backend, "all", dtype="float32")
+    x, labels = rows_of("all", "narrow", 16, "float32")
+    before = ours.state()
+    labels[5] = 3
+    with pytest.raises(ValueError, match="labels"):
+        ours.step(*put(fast_backend, x, labels))
+    after = ours.state()
+    for name, array in before.items():
+        np.testing.assert_array_equal(array, after[name], err_msg=name)
+
+
+@of_every_shape
+def test_threads_change_no_bit(shape):
+    x, labels = rows_of("all", shape, 900, "float32")
+    results = []
+    for threads in (1, numba.config.NUMBA_NUM_THREADS):
+        numba.set_num_threads(threads)
+        network, _ = both(numba_cpu, "all", shape, "float32", batch=900)
+        results.append(([network.step(x, labels) for _ in range(3)], network.state()))
+    numba.set_num_threads(numba.config.NUMBA_NUM_THREADS)
+    assert results[0][0] == results[1][0]
+    for name, array in results[0][1].items():
+        np.testing.assert_array_equal(array, results[1][1][name])
+
+
+@pytest.mark.parametrize(
+    ("bad", "said"),
+    [
+        ({"normalization": "batch"}, "normalization must be one of"),
+        ({"dropout": 1.0}, "dropout must be"),
+        ({"dropout": -0.1}, "dropout must be"),
+        ({"dropout": None}, "dropout must be"),
+        ({"residual": 1}, "residual must be True or False"),
+        ({"residual": True, "sizes": (5, 4, 3)}, "residual needs a hidden layer as wide"),
+        ({"residual": True, "sizes": (3, 3)}, "residual needs a hidden layer as wide"),
+        ({"seed": 2**64}, "seed must be"),
+    ],
+    ids=str,
+)
+def test_create_names_the_bad_argument(fast_backend, bad, said):
+    arguments = {"sizes": (4, 4, 3), "batch": 8, "lr": 0.1, **bad}
+    with pytest.raises((TypeError, ValueError), match=said):
+        fast_backend.network.create(arguments.pop("sizes"), **arguments)
+
+
+@pytest.mark.parametrize("normalization", [None, "batch_norm"])
+def test_skips_keep_the_gradient_of_deep_layers(fast_backend, normalization):
+    """Ten hidden layers of sigmoids at the start: by the norms of the gradients of weights."""
+    shape = {"sizes": (128, *[128] * 10, 10), "activations": "sigmoid"}
+    batch, fallen = put(fast_backend, *sample(shape, 64, dtype="float32")), {}
+    for residual in (True, False):
+        options = {"residual": residual, "normalization": normalization, "batch": 64, "seed": 3}
+        network = make(fast_backend, shape, dtype="float32", **options)
+        network.step(*batch)
+        first, *_, last, _ = network.gradients[:, 0]
+        fallen[residual] = last / first
+    assert 0.1 < fallen[True] < 10
+    if normalization is None:  # it alone does as much
+        assert fallen[False] > 1000
