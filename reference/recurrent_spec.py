@@ -1,5 +1,5 @@
 """The specification of recurrent layers: the errors of every step are carried to the next ones by
-the equations of recurrent.py themselves, applied to estimates.
+the equations of recurrence.py themselves, applied to estimates.
 
 The recurrent weights that samples draw have a spectral norm of about one half, whatever the units:
 errors fade, and the bounds stay near them.
@@ -9,8 +9,8 @@ from functools import partial
 
 import numpy as np
 
-from . import recurrent as equations
-from .bounds import Bound, product_bound, smallest_normal, sum_bound, unit_roundoff
+from . import recurrence, recurrent
+from .bounds import Bound, product_bound, sum_bound
 from .dense import linear_bound
 from .estimates import Estimate, activate, differentiate
 from .spec import Case, Operation, Result
@@ -24,7 +24,7 @@ GATES = {"rnn": (1, 1), "lstm": (4, 4), "gru": (3, 4)}
 POINTWISE = {"rnn": (2, 4), "lstm": (22, 29), "gru": (19, 20)}
 # (activation or None, whether h0, lengths and the gradients by last states are given) by variant.
 VARIANTS = {"rnn": {"tanh, whole": "tanh", "relu, lengths": "relu"}}
-VARIANTS |= dict.fromkeys(("lstm", "gru"), {"whole": None, "lengths": None})
+VARIANTS |= {cell: {"whole": None, "lengths": None} for cell in ("lstm", "gru")}
 
 
 # --- error bounds ---------------------------------------------------------------------------------
@@ -52,13 +52,13 @@ def _forward_error(cell, inputs, dtype):
     columns, shape = weight.shape[1], (len(x), len(matrix))
     names = ("h0", "c0") if cell == "lstm" else ("h0",)
     states = tuple(_first(inputs[name], shape, dtype) for name in names)
-    step = {"rnn": lambda: equations.rnn_cell(inputs["activation"]),
-            "lstm": lambda: equations.lstm_cell,
-            "gru": lambda: equations.gru_cell(bias[columns:])}[cell]()  # fmt: skip
+    step = {"rnn": lambda: recurrence.rnn_cell(inputs["activation"]),
+            "lstm": lambda: recurrence.lstm_cell,
+            "gru": lambda: recurrence.gru_cell(bias[columns:])}[cell]()  # fmt: skip
     z = _of_inputs(x, weight, bias[:columns], dtype)
     given = matrix, states, inputs["lengths"], inputs["reverse"]
-    last, kept = equations.forward(step, z, *given, activate)
-    kept = list(map(equations.stacked, kept))
+    last, kept = recurrence.forward(step, z, *given, activate)
+    kept = list(map(recurrence.stacked, kept))
     y, *others = (estimate.bound for estimate in kept[: len(states)])
     last = [estimate.bound for estimate in last]
     if cell == "rnn":
@@ -75,19 +75,19 @@ def _backward_error(cell, inputs, dtype):
         kept.append((inputs["cells"], "c0", "dlast_cell"))
     firsts = [_first(inputs[first], shape, dtype) for _, first, _ in kept]
     before = [
-        equations.previous(s, f.value, lengths, reverse)
+        recurrence.previous(s, f.value, lengths, reverse)
         for (s, *_), f in zip(kept, firsts, strict=True)
     ]
     lasts = tuple(_first(inputs[gradient], shape, dtype) for *_, gradient in kept)
     saved = [y] if cell == "rnn" else np.split(inputs["gates"], 4, axis=2)
     saved = [inputs["cells"], *saved] if cell == "lstm" else saved
-    gradient = {"rnn": lambda: equations.rnn_gradient(inputs["activation"]),
-                "lstm": lambda: equations.lstm_gradient,
-                "gru": lambda: equations.gru_gradient}[cell]()  # fmt: skip
+    gradient = {"rnn": lambda: recurrence.rnn_gradient(inputs["activation"]),
+                "lstm": lambda: recurrence.lstm_gradient,
+                "gru": lambda: recurrence.gru_gradient}[cell]()  # fmt: skip
     saved, before = ([Estimate(a, dtype) for a in arrays] for arrays in (saved, before))
     given = inputs["dy"], matrix, saved, before, lasts, lengths, reverse
-    states, (dz, da) = equations.backward(gradient, *given, activate, differentiate)
-    dz, da = (_flattened(equations.stacked(list(d))) for d in (dz, da))
+    states, (dz, da) = recurrence.backward(gradient, *given, activate, differentiate)
+    dz, da = (_flattened(recurrence.stacked(list(d))) for d in (dz, da))
     of_x = product_bound(dz.value, weight.T, dtype, dz.bound)
     of_x = Bound(of_x.each.reshape(x.shape), of_x.deviation.reshape(x.shape))
     of_weight = product_bound(_flat(x).T, dz.value, dtype, of_b=dz.bound)
@@ -141,7 +141,7 @@ def _sample_forward(cell, variant, rng, case):
 def _sample_backward(cell, variant, rng, case):
     inputs = _sample_forward(cell, variant, rng, case)
     with np.errstate(all="ignore"):
-        results = getattr(equations, f"{cell}_forward")(**inputs)
+        results = getattr(recurrent, f"{cell}_forward")(**inputs)
     y = results[0]
     saved = {"rnn": {}, "lstm": dict(zip(("cells", "gates"), results[3:], strict=False)),
              "gru": dict(zip(("gates",), results[2:], strict=False))}[cell]  # fmt: skip
@@ -225,7 +225,7 @@ def _operations():
                 sample = partial(sample, cell, variant)
                 yield Operation(
                     f"{cell}_{name}",
-                    getattr(equations, f"{cell}_{name}"),
+                    getattr(recurrent, f"{cell}_{name}"),
                     ("batch", "fan_in", "fan_out"),
                     sample,
                     partial(_flops, cell, passes),

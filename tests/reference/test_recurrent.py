@@ -110,6 +110,8 @@ def test_as_pytorch(cell, variant):
     expected["bias"] = layer.bias_ih_l0.grad
     if cell == "gru":
         expected["bias"] = torch.cat([expected["bias"], of_h[2 * len(of_h) // 3 :]])
-    for name, a, b in [("y", y, got.detach()), *(("last", a, b.detach()) for a, b in zip(lasts, last, strict=True)),
-                       *((name, ours[name], value) for name, value in expected.items())]:  # fmt: skip
+    pairs = [("y", y, got.detach())]
+    pairs += [("last", a, b.detach()) for a, b in zip(lasts, last, strict=True)]
+    pairs += [(name, ours[name], value) for name, value in expected.items()]
+    for name, a, b in pairs:
         np.testing.assert_allclose(a, b.numpy(), rtol=1e-9, atol=1e-12, err_msg=name)
