@@ -1,4 +1,4 @@
-"""The steps of recurrent layers, which recurrent.py runs on arrays and recurrent_spec.py on estimates.
+"""Steps of recurrent layers: recurrent.py runs them on arrays, recurrent_spec.py on estimates.
 
 A cell is a step forward, a gradient the same step backward; forward and backward go over all steps
 in either direction, and leave rows that have ended as they are.
