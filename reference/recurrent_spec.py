@@ -19,9 +19,9 @@ STEPS = 4  # where a case names no number
 # Of each cell: gates, those of x and h alone, numbers of bias; flops of a unit and step beside the
 # products, forward and backward.
 GATES = {"rnn": (1, 1), "lstm": (4, 4), "gru": (3, 4)}
-# A sum of both products and tanh or relu, or its derivative and the sum with dy. LSTM: 4 sums, 3
-# sigmoids of 4 and a tanh, f c + i g, o tanh(c); GRU: 3 sums, two sigmoids, m, r m, tanh, 4 for h.
-POINTWISE = {"rnn": (2, 4), "lstm": (22, 29), "gru": (19, 20)}
+# A sum of both products and tanh or relu; its derivative by dy, which is added. LSTM: 4 sums, three
+# sigmoids of 4, two tanh, 4 for c and h; GRU: 2 sums, two sigmoids, 3 for n, 4 for h.
+POINTWISE = {"rnn": (2, 4), "lstm": (22, 24), "gru": (17, 17)}
 # (activation or None, whether h0, lengths and the gradients by last states are given) by variant.
 VARIANTS = {"rnn": {"tanh, whole": "tanh", "relu, lengths": "relu"}}
 VARIANTS |= {cell: {"whole": None, "lengths": None} for cell in ("lstm", "gru")}
