@@ -1,4 +1,4 @@
-"""What the backends share of recurrent layers: the widths of the cells and the checks of arguments."""
+"""What the backends share of recurrent layers: the cells' widths and the checks of arguments."""
 
 from typing import NamedTuple
 

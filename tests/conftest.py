@@ -47,7 +47,6 @@ def is_quick(operation, batch, fan_in, fan_out):
     return operation not in FAMILIES["recurrent"] or batch * fan_out**2 <= MOST_TERMS
 
 
-
 def pytest_addoption(parser):
     parser.addoption("--all", action="store_true", help="run the tests marked slow as well")
 

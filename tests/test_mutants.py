@@ -25,6 +25,7 @@ TABLES = (
     "maxout",
     "nll",
     "normalization",
+    "recurrent",
     "statistics",
     "schedules",
     "second_order",

@@ -157,15 +157,17 @@ def _product(r, rows, at, columns, packed, out, step, added, bias, room):
 def _carry_back(r, rows, at, da, step, depth, room):
     """The gradients by the states before the step: += da R^T."""
     state = advance(r.state, at * r.units)
-    multiply(
-        *(da, step, rows, depth, r.right, r.units, r.width, state, r.units, 1, state, room)
-    )
+    multiply(*(da, step, rows, depth, r.right, r.units, r.width, state, r.units, 1, state, room))
 
 
 def _rnn(elements, place, number):
     r = loaded(place)
     i, rows = strip_of(r.batch, number, r.strips)
-    room, units, lengths = advance(r.room, number * r.room_size), r.units, carray(r.lengths, r.batch)
+    room, units, lengths = (
+        advance(r.room, number * r.room_size),
+        r.units,
+        carray(r.lengths, r.batch),
+    )
     step = r.steps * units
     for k in range(r.steps):
         t = _position(r, k, False)
@@ -183,7 +185,11 @@ def _rnn(elements, place, number):
 def _lstm(elements, place, number):
     r = loaded(place)
     i, rows = strip_of(r.batch, number, r.strips)
-    room, units, lengths = advance(r.room, number * r.room_size), r.units, carray(r.lengths, r.batch)
+    room, units, lengths = (
+        advance(r.room, number * r.room_size),
+        r.units,
+        carray(r.lengths, r.batch),
+    )
     step = r.steps * 4 * units
     for k in range(r.steps):
         t = _position(r, k, False)
@@ -209,7 +215,11 @@ def _lstm(elements, place, number):
 def _gru(elements, place, number):
     r = loaded(place)
     i, rows = strip_of(r.batch, number, r.strips)
-    room, units, lengths = advance(r.room, number * r.room_size), r.units, carray(r.lengths, r.batch)
+    room, units, lengths = (
+        advance(r.room, number * r.room_size),
+        r.units,
+        carray(r.lengths, r.batch),
+    )
     step = r.steps * 4 * units
     for k in range(r.steps):
         t = _position(r, k, False)
@@ -234,7 +244,11 @@ def _gru(elements, place, number):
 def _rnn_back(elements, place, number):
     r = loaded(place)
     i, rows = strip_of(r.batch, number, r.strips)
-    room, units, lengths = advance(r.room, number * r.room_size), r.units, carray(r.lengths, r.batch)
+    room, units, lengths = (
+        advance(r.room, number * r.room_size),
+        r.units,
+        carray(r.lengths, r.batch),
+    )
     step, d = r.steps * units, advance(r.state, i * units)
     for k in range(r.steps):
         t = _position(r, k, True)
@@ -258,7 +272,11 @@ def _rnn_back(elements, place, number):
 def _lstm_back(elements, place, number):
     r = loaded(place)
     i, rows = strip_of(r.batch, number, r.strips)
-    room, units, lengths = advance(r.room, number * r.room_size), r.units, carray(r.lengths, r.batch)
+    room, units, lengths = (
+        advance(r.room, number * r.room_size),
+        r.units,
+        carray(r.lengths, r.batch),
+    )
     for k in range(r.steps):
         t = _position(r, k, True)
         for n in range(rows):
@@ -283,7 +301,11 @@ def _lstm_back(elements, place, number):
 def _gru_back(elements, place, number):
     r = loaded(place)
     i, rows = strip_of(r.batch, number, r.strips)
-    room, units, lengths = advance(r.room, number * r.room_size), r.units, carray(r.lengths, r.batch)
+    room, units, lengths = (
+        advance(r.room, number * r.room_size),
+        r.units,
+        carray(r.lengths, r.batch),
+    )
     for k in range(r.steps):
         t = _position(r, k, True)
         for n in range(rows):

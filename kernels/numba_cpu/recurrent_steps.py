@@ -113,7 +113,7 @@ def pack(matrix, step, depth, columns, width, transposed, packed):
 
 @by_symbol(lambda p: types.void(p, _N, _N, _N, p, _N, _N, p, _N, _N, p, p))
 def multiply(state, step, rows, depth, packed, columns, width, out, out_step, added, bias, room):
-    """out += state @ packed of these rows, or where it is not `added`, out = state @ packed + bias."""
+    """out += state @ packed of these rows; not `added`, out = state @ packed + bias."""
     lanes = lanes_of(state)
     panel, left = _panel(depth, width, lanes), Matrix(state, 1)
     if rows > 1:
