@@ -273,6 +273,12 @@ def precision(value, dtype=FLOATS[0]):
     return value if dtype == FLOATS[0] else None
 
 
+def flag(name, value):
+    """True or False."""
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name} must be True or False, got {value!r}")
+
+
 def order(name, value, kind):
     """(n,) int32 or int64 row numbers, n >= 1; their range is the kernel's to check."""
     if not isinstance(value, kind):

@@ -2,12 +2,12 @@
 
 import math
 
-from . import arguments
+from . import arguments, recurrent
 from .catalog import ELEMENT_LOSSES, FRACTION, REDUCTIONS
 
 # What a GPU's kernel leaves where it found a value out of range: the number of classes that a label
 # did not fit, or one of these.
-FRACTION_FAULT, VARIANCE_FAULT, SOFT_LABEL_FAULT = -1, -2, -3
+FRACTION_FAULT, VARIANCE_FAULT, SOFT_LABEL_FAULT, LENGTH_FAULT = -1, -2, -3, -4
 
 
 LAST = -1  # the axis of softmax unless another is named
@@ -58,6 +58,8 @@ def out_of_range(fault):
         return ValueError("variance must be at least 0, got one below")
     if fault == SOFT_LABEL_FAULT:
         return ValueError("labels must be from 0 to 1, got one outside")
+    if fault == LENGTH_FAULT:
+        return recurrent.out_of_range()
     return arguments.label_out_of_range("labels", fault)
 
 

@@ -23,6 +23,7 @@ from . import (
     normalization_spec,
     optimizer_spec,
     optimizers,
+    recurrent_spec,
     second_order_spec,
     statistics_spec,
 )
@@ -45,6 +46,14 @@ from .normalization import (
     layer_norm_forward,
 )
 from .optimizers import *  # noqa: F403  every update rule
+from .recurrent import (
+    gru_backward,
+    gru_forward,
+    lstm_backward,
+    lstm_forward,
+    rnn_backward,
+    rnn_forward,
+)
 from .second_order import (
     add_scaled,
     conjugate_direction,
@@ -70,6 +79,7 @@ FAMILIES = {
     "maxout": maxout.OPERATIONS,
     "normalization": normalization_spec.OPERATIONS,
     "dropout": dropout.OPERATIONS,
+    "recurrent": recurrent_spec.OPERATIONS,
     "losses": (
         *softmax_operations,
         *cross_entropy.OPERATIONS,
@@ -130,16 +140,22 @@ __all__ = [
     "initialize",
     "inner_product",
     "global_norm",
+    "gru_backward",
+    "gru_forward",
     "histogram",
     "layer_norm_backward",
     "layer_norm_forward",
     "lbfgs_direction",
     "log_softmax",
+    "lstm_backward",
+    "lstm_forward",
     "maxout_backward",
     "maxout_forward",
     "network",
     "newton_direction",
     "nll",
+    "rnn_backward",
+    "rnn_forward",
     "saturation",
     "softmax",
     "softmax_cross_entropy",

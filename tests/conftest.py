@@ -15,7 +15,7 @@ if (worker := os.environ.get("PYTEST_XDIST_WORKER")) and "kernels" not in sys.mo
     os.environ["NUMBA_CACHE_DIR"] = str(Path(__file__).resolve().parents[1] / ".cache" / worker)
 
 import kernels
-from reference import Case
+from reference import FAMILIES, Case
 from reference.spec import with_arrays
 
 # Each of these has a name for `-k`. The simulated GPU stays out of tests on whole workloads, for
@@ -37,7 +37,14 @@ SHAPES = [
     *[(3, 4, 5), (5, 3, 4), (7, 8, 9), (8, 9, 7), (9, 7, 8), (15, 16, 17), (16, 17, 15)],
     *[(17, 15, 16), (31, 32, 33), (32, 33, 31), (33, 31, 32), (63, 64, 65), (64, 65, 63)],
     *[(65, 63, 64), (127, 10, 129), (128, 129, 10), (129, 128, 127), (257, 2, 33), (4, 2, 1025)],
+    (1, 2, 130),
 ]
+MOST_TERMS = 17_000
+
+
+def is_quick(operation, batch, fan_in, fan_out):
+    """Not so a recurrent layer of many units: of a step it takes fan_out^2 terms a row and gate."""
+    return operation not in FAMILIES["recurrent"] or batch * fan_out**2 <= MOST_TERMS
 
 
 def pytest_addoption(parser):

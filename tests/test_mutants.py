@@ -26,6 +26,7 @@ TABLES = (
     "maxout",
     "nll",
     "normalization",
+    "recurrent",
     "statistics",
     "schedules",
     "second_order",

@@ -25,6 +25,7 @@ OTHERS = {
     "maxout": (("digits-64x128", 32), ("mnist-784x512", 128)),
     "normalization": (("mnist-512x512", 32), ("mnist-512x512", None)),
     "dropout": (("mnist-512x512", 32), ("mnist-512x512", None)),
+    "recurrent": (("digits-64x128", 1), ("digits-64x128", 32)),
     "losses": (("mnist-512x10", 32), ("wide-2048x2048", 128)),
     "optimizers": (("digits-64x128", 0), ("mnist-784x512", 0)),
     "gradients": (("digits-64x128", 0), ("mnist-784x512", 0)),
@@ -72,7 +73,7 @@ def _others():
     for family, operations in FAMILIES.items():
         for operation in operations:
             for name, batch in OTHERS[family]:
-                layer = workloads.layers()[name]
+                layer = workloads.layers_of(family)[name]
                 batch = _batches(layer)[-1] if batch is None else batch
                 yield operation, layer, batch if "batch" in operation.sizes else 0
 

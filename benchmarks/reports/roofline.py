@@ -18,7 +18,8 @@ import numpy as np
 from reference import FAMILIES
 
 from .. import bench_network
-from ..suites import ceilings
+from ..suites import ceilings, workloads
+from . import results
 
 HOST = "the CPU"  # stands in a backend's place where the CPU itself is measured
 CEILINGS = ("multiply_add", "stream", "product", "product_tf32", "triad")
@@ -32,6 +33,7 @@ def work(cell):
     operation = OPERATIONS[cell.function, cell.variant]
     fan_in, fan_out = map(int, re.search(r"(\d+)x(\d+)$", cell.layer).groups())
     sizes = {"batch": cell.batch or 0, "fan_in": fan_in, "fan_out": fan_out}
+    sizes |= workloads.MORE.get(results.FAMILY_OF[cell.function], {})
     return operation.flops(**sizes), operation.bytes(cell.dtype, **sizes)
 
 

@@ -16,8 +16,9 @@ from . import workloads
 # where there are tensor cores. The losses are timed on the output layers, where they are used, and
 # on one with many classes, softmax along the classes. What is said of a function goes before what
 # is said of its family: of the losses of elements a cheap one, one with exponentials and one with a
-# variance stand for all, of the initialisers a normal and a uniform one. Statistics and what is
-# done to gradients go over an array once: the largest, from memory, says it all.
+# variance stand for all, of the initialisers a normal and a uniform one, of the recurrent layers
+# LSTM, over 64 steps. Statistics and what is done to gradients go over an array once: the largest,
+# from memory, says it all.
 CORE = {
     "activations": {"layers": ("digits-64x128", "mnist-512x512")},
     "dense": {
@@ -38,6 +39,7 @@ CORE = {
     "losses": {"layers": ("moons-16x2", "digits-32x10", "mnist-512x10", "wide-2048x2048")},
     "normalization": {"layers": ("mnist-512x512",)},
     "dropout": {"layers": ("mnist-512x512",)},
+    "recurrent": {"layers": ()},
     "optimizers": {
         "layers": (
             "moons-2x32",
@@ -56,6 +58,8 @@ CORE = {
 CORE |= {name: {**CORE["losses"], "variants": ("",)} for name in ("softmax", "log_softmax")}
 CORE["softmax_cross_entropy"] = {**CORE["losses"], "variants": ("hard", "smoothed")}
 CORE |= {name: {"layers": ()} for name in ("dropout_backward", "nll", *ELEMENT_LOSSES)}
+CORE |= {f"lstm_{way}": {"layers": ("digits-64x128",), "variants": ("whole",)}
+         for way in ("forward", "backward")}  # fmt: skip
 TIMED_LOSSES = "mean_squared_error", "binary_cross_entropy_with_logits", "gaussian_nll"
 CORE |= {name: {"layers": ("mnist-512x10",)} for name in TIMED_LOSSES}
 

@@ -241,7 +241,9 @@ def suites(family):
     functions = {}
     for operation in FAMILIES[family]:
         functions.setdefault(operation.name, {})[operation.variant] = operation
+    layers = workloads.layers_of(family)
+    batches = (lambda layer: workloads.BATCHES) if family in workloads.MORE else grid.batches
     return {
-        name: suite(name, operations, grid.axes(family, operations), workloads.layers())
+        name: suite(name, operations, grid.axes(family, operations), layers, batches)
         for name, operations in functions.items()
     }

@@ -35,6 +35,9 @@ SIZES = {
 }
 ROWS = {"moons": 700, "circles": 700, "digits": 1257, "mnist": 3500, "wide": 3500}
 BATCHES = (1, 16, 32, 128)  # and the full one, full(workload)
+# Sizes that a family's operations have beside a layer's own. Of sequences there is no full batch:
+# what is kept of every step, in float64 to compare with, would fill a machine's memory.
+MORE = {"recurrent": {"steps": 64}}
 
 
 def full(workload):
@@ -47,6 +50,11 @@ def full(workload):
 def batches(workload):
     """The batch sizes of a workload, ascending; the last is the full batch."""
     return (*BATCHES, full(workload))
+
+
+def layers_of(family):
+    """Every layer as the operations of a family take it."""
+    return {name: layer.at(**MORE.get(family, {})) for name, layer in layers().items()}
 
 
 def minibatches(rows, batch):

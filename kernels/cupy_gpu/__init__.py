@@ -23,6 +23,14 @@ from .normalization import (
     layer_norm_forward,
 )
 from .optimizers import *  # noqa: F403  every update rule
+from .recurrent import (
+    gru_backward,
+    gru_forward,
+    lstm_backward,
+    lstm_forward,
+    rnn_backward,
+    rnn_forward,
+)
 from .runtime import device
 from .second_order import (
     add_scaled,
@@ -66,16 +74,22 @@ __all__ = [
     "initialize",
     "inner_product",
     "global_norm",
+    "gru_backward",
+    "gru_forward",
     "histogram",
     "layer_norm_backward",
     "layer_norm_forward",
     "lbfgs_direction",
     "log_softmax",
+    "lstm_backward",
+    "lstm_forward",
     "maxout_backward",
     "maxout_forward",
     "network",
     "newton_direction",
     "nll",
+    "rnn_backward",
+    "rnn_forward",
     "saturation",
     "softmax",
     "softmax_cross_entropy",

@@ -10,7 +10,7 @@ from .runtime import device
 from .runtime.table import chunks
 
 PAIRS = 64  # that are kept on the GPU for the next call
-RESULTS = "out[0]", "out[1]", "out[2]", "out[3]"  # the names of results given as a tuple
+RESULTS = tuple(f"out[{k}]" for k in range(6))  # the names of results given as a tuple
 
 
 def activation_forward(z, activation, alpha=None, *, out=None):

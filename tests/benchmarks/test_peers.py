@@ -33,10 +33,12 @@ LAYER = workloads.layers()["moons-32x16"]
 # What a library has not, or otherwise.
 OTHERS = ("adagrad", "amsgrad", "asgd", "delta_bar_delta", "nadam", "radam", "rprop")
 DIRECTIONS = "conjugate_direction", "lbfgs_direction"  # libraries keep them inside their steps
+# They keep what the backward pass reads to themselves, or have no forward pass apart from it.
+STEPS = [str(operation) for operation in FAMILIES["recurrent"]]
 MISSING = {
-    "torch": ("delta_bar_delta", "lion", *DIRECTIONS),
-    "torch.compile": {"gaussian_nll", *DIRECTIONS, *RULES} - {"sgd", "momentum", "adam"},
-    "jax.jit": (*OTHERS, "initialize[sparse_normal]", "unit_activity", *DIRECTIONS),
+    "torch": ("delta_bar_delta", "lion", *DIRECTIONS, *STEPS),
+    "torch.compile": {"gaussian_nll", *DIRECTIONS, *STEPS, *RULES} - {"sgd", "momentum", "adam"},
+    "jax.jit": (*OTHERS, "initialize[sparse_normal]", "unit_activity", *DIRECTIONS, *STEPS),
 }
 
 

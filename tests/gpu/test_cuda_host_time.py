@@ -21,6 +21,8 @@ MOST = {
     "dense_backward": (3, 135),
     "maxout_forward": (2, 83),
     "maxout_backward": (5, 167),
+    "lstm_forward": (3, 200),
+    "lstm_backward": (9, 400),
     "softmax": (1, 44),
     "log_softmax": (1, 44),
     "softmax_cross_entropy": (2, 86),
@@ -96,6 +98,14 @@ def calls_of(gpu):
     param, grad, mean, variance, largest = (array(FAN_IN, FAN_OUT) for _ in range(5))
     pieces, of_pieces = array(FAN_IN, 2, FAN_OUT), array(2, FAN_OUT)
     z, of_maxout = array(BATCH, 2, FAN_OUT), (dx, array(FAN_IN, 2, FAN_OUT), array(2, FAN_OUT))
+    steps = x[:, None], array(FAN_IN, 4 * FAN_OUT), array(FAN_OUT, 4 * FAN_OUT)
+    biases, h, states = (
+        array(4 * FAN_OUT),
+        y[:, None],
+        (array(BATCH, FAN_OUT), array(BATCH, FAN_OUT)),
+    )
+    gates, kept = array(BATCH, 1, 4 * FAN_OUT), array(BATCH, 1, FAN_OUT)
+    of_lstm = array(BATCH, 1, FAN_IN), *(array(*a.shape) for a in (*steps[1:], biases))
     counts, bins = (gpu.asarray(np.zeros(n, np.int64)) for n in (2, 67))
     return {
         "activation_forward": lambda: gpu.activation_forward(dy, "relu", out=y),
@@ -103,6 +113,10 @@ def calls_of(gpu):
         "dense_backward": lambda: gpu.dense_backward(dy, x, weight, y, "relu", out=gradients),
         "maxout_forward": lambda: gpu.maxout_forward(x, pieces, of_pieces, out=(y, z)),
         "maxout_backward": lambda: gpu.maxout_backward(dy, x, pieces, z, out=of_maxout),
+        "lstm_forward": (lambda: gpu.lstm_forward(*steps, biases, out=(h, *states, kept, gates))),
+        "lstm_backward": (
+            lambda: gpu.lstm_backward(kept, *steps, h, kept, gates, out=(*of_lstm, *states))
+        ),
         "softmax": lambda: gpu.softmax(logits, out=dlogits),
         "log_softmax": lambda: gpu.log_softmax(logits, out=dlogits),
         "softmax_cross_entropy": (

@@ -186,6 +186,7 @@ OPERATIONS = {  # that meet the barriers of a file
     "losses.cu": "softmax",
     "weighted_cross_entropy.cu": "softmax_cross_entropy",
     "normalization.cu": "batch_norm_forward layer_norm_forward",
+    "recurrent.cu": "gru_forward gru_backward",
     "second_order.cu": "conjugate_direction lbfgs_direction",
     "statistics.cu": "sparsity unit_activity histogram global_norm",
     "tiles.cuh": "dense_forward",

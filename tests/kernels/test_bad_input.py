@@ -31,6 +31,7 @@ NUMBERS = {
     "value": (np.nan, 1e39, "large"),
     "step": (0, -1, 1.5, "first", True, None),
     "activation": ("relu6", "", None, 3),
+    "reverse": (1, 0.0, "yes", None, [True], np.array([True, False])),
     "precision": ("tf16", "", "TF32", 32, True, ("tf32",), np.array("tf32")),
     "threshold": (np.nan, np.inf, "low", None),
     "margin": FRACTION,
@@ -63,6 +64,8 @@ FREE = {
     ("unit_activity", "y"): MORE_ROWS,
     ("saturation", "y"): MORE_ROWS,
     **{(f"dropout_{way}", "step"): {"0"} for way in ("forward", "backward")},
+    # Nothing where there is a gradient by the last state.
+    **{(f"{cell}_backward", "dy"): {"nothing"} for cell in ("rnn", "lstm", "gru")},
 }
 
 

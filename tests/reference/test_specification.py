@@ -212,6 +212,18 @@ WORK = {
     # element a comparison and a product.
     "dropout_forward": {"": (200, 20)},
     "dropout_backward": {"": (200, 20)},
+    # Of 8 rows (4 steps): 40 terms, 5 biases, 5 sums and tanh; x, y, W, R, b, last; h0, lengths.
+    "rnn_forward": {"tanh, whole": (760, 119), "relu, lengths": (760, 129, 8)},
+    # 80 terms, 5 sums, derivative and sum with dy (4 each); dy, x, dx, y, W, R, their gradients.
+    "rnn_backward": {"tanh, whole": (1480, 223), "relu, lengths": (1480, 243, 8)},
+    # 160 terms, 20 biases; 4 sums, 3 sigmoids, 2 tanh, 4 for c and h. Also cells and gates.
+    "lstm_forward": {"whole": (3600, 464), "lengths": (3600, 484, 8)},
+    # d + dy, tanh, 5 for e, 4 for each gate, e f.
+    "lstm_backward": {"whole": (6240, 688), "lengths": (6240, 728, 8)},
+    # 120 terms, 20 biases; 2 sums, 2 sigmoids, 3 for n, 4 for h.
+    "gru_forward": {"whole": (2760, 374), "lengths": (2760, 384, 8)},
+    # d + dy, 5 for dn, 4 for du, dm, 4 for dr, d u and the sum with the product.
+    "gru_backward": {"whole": (4680, 558), "lengths": (4680, 578, 8)},
     # Of each element: maximum, difference, exp, sum, scale.
     "softmax": {"": (50, 20), "across rows": (50, 20)},
     # And the difference to the target; two labels of 4 bytes.

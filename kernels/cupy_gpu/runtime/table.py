@@ -20,6 +20,7 @@ ROWS_A_THREAD = 16  # of a sum over rows, before it is split between blocks
 FEW = 256  # blocks whose partial sums every one of them can add up
 CHUNKS = ROWS_A_THREAD * THREADS // 32  # the most parts of it: one block can add them up
 NARROW = 512  # the most elements of a row that stay in the registers of a warp
+SEQUENCES = 4  # that a block takes through all steps
 MANY_TILES = 64  # large ones: a block for every multiprocessor of most GPUs
 MANY_BLOCKS = 128  # of a product whose depth is split
 PART_DEPTH = 128  # the least of a part, worth its sums' way through memory
@@ -77,6 +78,11 @@ def threads_a_row(itemsize, rows, classes):
 def thread_a_row(itemsize, rows):
     """One thread for every row, or for every one of other things."""
     return (blocks(rows, THREADS),), (THREADS,)
+
+
+def sequences(itemsize, batch):
+    """One block for every few rows of a batch of sequences."""
+    return (blocks(batch, SEQUENCES),), (THREADS,)
 
 
 def tiles(side, itemsize, rows, columns, parts):
@@ -167,6 +173,12 @@ KERNELS = {
     "normalize_rows_wide": Kernel("normalization", block_a_row),
     "rows_gradient_narrow": Kernel("normalization", lanes_a_row),
     "rows_gradient_wide": Kernel("normalization", block_a_row),
+    "rnn_steps": Kernel("recurrent", sequences),
+    "lstm_steps": Kernel("recurrent", sequences),
+    "gru_steps": Kernel("recurrent", sequences),
+    "rnn_steps_back": Kernel("recurrent", sequences),
+    "lstm_steps_back": Kernel("recurrent", sequences),
+    "gru_steps_back": Kernel("recurrent", sequences),
     "train": Kernel("network", one_block),
     "begin_rows": Kernel("chain", one_block),
     "gather_rows": Kernel("chain", thread_a_row),

@@ -1,0 +1,5 @@
+"""Times recurrent layers, forward and backward through time."""
+
+from .suites.suite import suites
+
+globals().update(suites("recurrent"))
