@@ -10,6 +10,7 @@ import numpy as np
 
 from . import (
     activation_spec,
+    augmentation_spec,
     cross_entropy,
     dense,
     element_loss_spec,
@@ -26,6 +27,7 @@ from . import (
     statistics_spec,
 )
 from .activations import activation_backward, activation_forward
+from .augmentation import affine_transform, elastic_transform, random_affine
 from .cross_entropy import softmax_cross_entropy
 from .dense import dense_backward, dense_forward
 from .element_losses import *  # noqa: F403  every loss of elements
@@ -79,6 +81,7 @@ FAMILIES = {
     "initializers": initializers.OPERATIONS,
     "statistics": statistics_spec.OPERATIONS,
     "second_order": second_order_spec.OPERATIONS,
+    "augmentation": augmentation_spec.OPERATIONS,
 }
 
 
@@ -112,6 +115,7 @@ __all__ = [
     "activation_forward",
     "add_l2",
     "add_scaled",
+    "affine_transform",
     "asarray",
     "batch_norm_backward",
     "batch_norm_forward",
@@ -122,6 +126,7 @@ __all__ = [
     "connection_sparsity",
     "dense_backward",
     "dense_forward",
+    "elastic_transform",
     "initialize",
     "inner_product",
     "global_norm",
@@ -135,6 +140,7 @@ __all__ = [
     "network",
     "newton_direction",
     "nll",
+    "random_affine",
     "saturation",
     "softmax",
     "softmax_cross_entropy",
