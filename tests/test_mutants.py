@@ -28,6 +28,7 @@ TABLES = (
     "statistics",
     "schedules",
     "second_order",
+    "augmentation",
     "record",
     "peers",
 )

@@ -7,6 +7,7 @@ says, unless precision="tf32" permits less.
 
 from . import element_losses, network, optimizers
 from .activations import activation_backward, activation_forward
+from .augmentation import affine_transform, elastic_transform, random_affine
 from .dense import dense_backward, dense_forward
 from .element_losses import *  # noqa: F403  every loss of elements
 from .gradients import add_l2, clip_by_global_norm, clip_by_value
@@ -50,6 +51,7 @@ __all__ = [
     "activation_forward",
     "add_l2",
     "add_scaled",
+    "affine_transform",
     "asarray",
     "batch_norm_backward",
     "batch_norm_forward",
@@ -60,6 +62,7 @@ __all__ = [
     "connection_sparsity",
     "dense_backward",
     "dense_forward",
+    "elastic_transform",
     "initialize",
     "inner_product",
     "global_norm",
@@ -73,6 +76,7 @@ __all__ = [
     "network",
     "newton_direction",
     "nll",
+    "random_affine",
     "saturation",
     "softmax",
     "softmax_cross_entropy",

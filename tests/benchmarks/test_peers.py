@@ -33,10 +33,12 @@ LAYER = workloads.layers()["moons-32x16"]
 # What a library has not, or otherwise.
 OTHERS = ("adagrad", "amsgrad", "asgd", "delta_bar_delta", "nadam", "radam", "rprop")
 DIRECTIONS = "conjugate_direction", "lbfgs_direction"  # libraries keep them inside their steps
+DISTORTIONS = "random_affine", "elastic_transform"  # are torchvision's
+LACKS = *DIRECTIONS, *DISTORTIONS
 MISSING = {
-    "torch": ("delta_bar_delta", "lion", *DIRECTIONS),
-    "torch.compile": {"gaussian_nll", *DIRECTIONS, *RULES} - {"sgd", "momentum", "adam"},
-    "jax.jit": (*OTHERS, "initialize[sparse_normal]", "unit_activity", *DIRECTIONS),
+    "torch": ("delta_bar_delta", "lion", *LACKS),
+    "torch.compile": {"gaussian_nll", *LACKS, *RULES} - {"sgd", "momentum", "adam"},
+    "jax.jit": (*OTHERS, "initialize[sparse_normal]", "unit_activity", *LACKS),
 }
 
 

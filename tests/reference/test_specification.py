@@ -281,7 +281,7 @@ WORK = {
     # Images of 1 x 3. Both coordinates: of a row 2 each, of a pixel product, sum, place, distance;
     # 3 interpolations of 3. Images, y, matrices.
     "affine_transform": {"": (110, 24)},
-    # 5 numbers of factor and shift, 2 angles, 3 functions, 2 shifts, 3, R S 4, scaled 4, offsets 10.
+    # 5 numbers of factor and shift, 2 angles, 3 functions, 2 shifts, scale 3, R S 8, offsets 10.
     "random_affine": {"": (76, 12)},
     # Both coordinates: 3 + 9 products and sums of 3 pixels, 2 + 2 + 2 of each; 3 interpolations.
     "elastic_transform": {"": (222, 12)},
