@@ -13,6 +13,7 @@ from .catalog import ABOVE_ZERO, ACTIVATIONS, SCALED_ELU, SEEDS, SLOPES, STREAMS
 
 FLOATS = (np.dtype("float32"), np.dtype("float64"))
 INTEGERS = (np.dtype("int32"), np.dtype("int64"))
+MOST_PIXELS = 1 << 30  # of an image with a border around it
 
 
 def _without_alpha(declared):
@@ -232,6 +233,18 @@ def as_integer(value):
 def random_numbers(seed, stream):
     """(seed, stream) as integers: which numbers of the generator are drawn."""
     return integer("seed", seed, 0, SEEDS), integer("stream", stream, 0, STREAMS)
+
+
+def images(name, value, kind):
+    """(batch, height, width), or with channels behind the batch, of at least one pixel each; places
+    in one are 32-bit numbers.
+    """
+    floating(name, value, kind)
+    if value.ndim not in (3, 4):
+        raise ValueError(f"{name} must have 3 or 4 dimensions, got shape {value.shape}")
+    height, width = value.shape[-2:]
+    if 0 in value.shape[1:] or (height + 2) * (width + 2) > MOST_PIXELS:
+        raise ValueError(f"{name} must have 1 to 2^30 pixels an image, got shape {value.shape}")
 
 
 def activation(name, alpha, units, kind, dtype):

@@ -1,5 +1,5 @@
 """What several rooms must agree on, declared once: activations, losses, update rules, initialisers,
-conjugacies.
+conjugacies, borders of images.
 
 An id is what compiled code, Numba's and CUDA's alike, is told; the ids of a kind count from 0.
 Equations and sources stand in `reference`, functions by these names in every backend.
@@ -349,3 +349,17 @@ FIRST_DROPOUT = 1 << 31  # the stream of its layer 0
 CONJUGACIES = {"polak_ribiere": 0, "fletcher_reeves": 1}  # beta of conjugate gradients
 DAMPING = Number(0.0, high=LARGEST)
 STEP = Number(low=-LARGEST, high=LARGEST)  # along a direction
+
+# --- augmentation ---------------------------------------------------------------------------------
+
+CONSTANT_FILL, NEAREST, REFLECT, WRAP = range(4)
+FILLS = {"constant": CONSTANT_FILL, "nearest": NEAREST, "reflect": REFLECT, "wrap": WRAP}
+FILL_VALUE = DISTORTION = Number(low=-LARGEST, high=LARGEST)  # DISTORTION: an elastic one's alpha
+SIGMA = Number(low=ABOVE_ZERO, high=1e4)
+RANGES = {  # of random affine transformations
+    "rotation": Number(0.0, high=360.0),
+    "shift": Number(0.0, high=LARGEST),
+    "zoom": Number(0.0, high=1.0),
+    "shear": Number(0.0, high=90.0),
+}
+AFFINE_STREAM, ELASTIC_STREAM = 2**30 + 8, 2**30 + 9  # far behind the streams of layers

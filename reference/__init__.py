@@ -10,6 +10,7 @@ import numpy as np
 
 from . import (
     activation_spec,
+    augmentation_spec,
     cross_entropy,
     dense,
     dropout,
@@ -28,6 +29,7 @@ from . import (
     statistics_spec,
 )
 from .activations import activation_backward, activation_forward
+from .augmentation import affine_transform, elastic_transform, random_affine
 from .cross_entropy import softmax_cross_entropy
 from .dense import dense_backward, dense_forward
 from .dropout import dropout_backward, dropout_forward
@@ -92,6 +94,7 @@ FAMILIES = {
     "initializers": initializers.OPERATIONS,
     "statistics": statistics_spec.OPERATIONS,
     "second_order": second_order_spec.OPERATIONS,
+    "augmentation": augmentation_spec.OPERATIONS,
 }
 
 
@@ -125,6 +128,7 @@ __all__ = [
     "activation_forward",
     "add_l2",
     "add_scaled",
+    "affine_transform",
     "asarray",
     "batch_norm_backward",
     "batch_norm_forward",
@@ -137,6 +141,7 @@ __all__ = [
     "dense_forward",
     "dropout_backward",
     "dropout_forward",
+    "elastic_transform",
     "initialize",
     "inner_product",
     "global_norm",
@@ -156,6 +161,7 @@ __all__ = [
     "nll",
     "rnn_backward",
     "rnn_forward",
+    "random_affine",
     "saturation",
     "softmax",
     "softmax_cross_entropy",

@@ -157,6 +157,7 @@ _CHANGES = {
     np.square: lambda y, a: a[1] * (2 * a[0] + a[1]),
     np.power: lambda y, a, n: (a[0] + a[1]) ** (n[0] + n[1]) - y,
     np.positive: lambda y, a: a[1],
+    np.negative: lambda y, a: -a[1],
     np.sqrt: _of_root,
     np.abs: _of_magnitude,
     np.sign: lambda y, a: np.sign(a[0] + a[1]) - y,
@@ -164,4 +165,5 @@ _CHANGES = {
     np.minimum: lambda y, a, b: np.minimum(a[0] - y + a[1], b[0] - y + b[1]),
 }
 _ROUNDINGS = {np.power: 2}  # it is good to an ulp
-_ROUNDINGS |= dict.fromkeys((np.positive, np.abs, np.sign, np.maximum, np.minimum), 0)
+_EXACT = np.positive, np.negative, np.abs, np.sign, np.maximum, np.minimum
+_ROUNDINGS |= dict.fromkeys(_EXACT, 0)

@@ -30,6 +30,7 @@ TABLES = (
     "statistics",
     "schedules",
     "second_order",
+    "augmentation",
     "record",
     "peers",
 )

@@ -222,6 +222,14 @@ def formula(operation, inputs):
         factor = jnp.minimum(1, inputs["max_norm"] / norm)
         return tuple(factor * g for g in grads), norm
 
+    def affine_transform(images, matrices):
+        def one(image, matrix):
+            row, column = jnp.indices(image.shape, image.dtype)
+            points = [a * row + b * column + c for a, b, c in matrix]
+            return jax.scipy.ndimage.map_coordinates(image, points, 1, "constant")
+
+        return (jax.vmap(one)(images, matrices),)
+
     def inner_product(a, b):
         return (jnp.dot(a, b),)
 

@@ -32,6 +32,7 @@ OTHERS = {
     "initializers": (("digits-64x128", 0), ("mnist-512x512", 0)),
     "statistics": (("digits-64x128", 32), ("mnist-784x512", 128)),
     "second_order": (("digits-64x128", 0), ("mnist-512x512", 0)),
+    "augmentation": (("digits-64x128", 32), ("mnist-784x512", 128)),
 }
 
 

@@ -6,6 +6,8 @@ gradient of a loss is autograd's, or in torch.compile that of torch.func.
 
 import functools
 
+import numpy as np
+
 from kernels import catalog
 from kernels.catalog import SELU_ALPHA, SELU_LAMBDA
 
@@ -26,15 +28,27 @@ KEEPS_INPUT = ("softplus", "hard_sigmoid")  # where our backward pass reads y
 
 def kept(operation, inputs):
     """The inputs, but for what PyTorch keeps otherwise from the forward pass: of some activations
-    z, of maxout which piece was the largest, of dropout the mask.
+    z, of maxout which piece was the largest, of dropout the mask. Its matrices are between points
+    from -1 to 1.
     """
     if operation.name == "dropout_backward":
         return {**inputs, "mask": mask_of(inputs)}
+    if operation.name == "affine_transform":
+        return {**inputs, "matrices": _normalized(inputs["matrices"], *inputs["images"].shape[-2:])}
     if operation.name == "activation_backward" and operation.variant in KEEPS_INPUT:
         return {**inputs, "saved": pre_activation(inputs)}
     if operation.name == "maxout_backward":
         return {**inputs, "z": inputs["z"].argmax(axis=1)[:, None]}
     return inputs
+
+
+def _normalized(matrices, height, width):
+    """The matrices from (x, y, 1) to (x, y), both -1 and 1 at the edges of the image."""
+    wide, n = matrices.astype(np.float64), np.array([height, width])
+    offset = (wide[:, :, :2] @ (n - 1) + 2 * wide[:, :, 2] + 1) / n - 1
+    normalized = wide[:, :, :2] * n / n[:, None]
+    swapped = [normalized[:, ::-1, ::-1], offset[:, ::-1, None]]
+    return np.concatenate(swapped, axis=2).astype(matrices.dtype)
 
 
 def formula(operation, inputs, gradients):
@@ -185,6 +199,11 @@ def formula(operation, inputs, gradients):
         norm = torch.nn.utils.get_total_norm(grads)
         torch._foreach_mul_(grads, torch.clamp(inputs["max_norm"] / (norm + 1e-6), max=1.0))
         return (norm,)
+
+    def affine_transform(images, matrices):
+        channels = images[:, None]
+        grid = functional.affine_grid(matrices, channels.shape, align_corners=False)
+        return (functional.grid_sample(channels, grid, align_corners=False)[:, 0],)
 
     def inner_product(a, b):
         return (torch.dot(a, b),)

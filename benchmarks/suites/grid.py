@@ -52,14 +52,18 @@ CORE = {
     "gradients": {"layers": ("wide-2048x2048",)},
     "statistics": {"layers": ("wide-2048x2048",), "variants": ("", "tanh")},
     "second_order": {"layers": ("digits-64x128", "mnist-512x512")},
+    "augmentation": {"layers": ("digits-64x128", "mnist-784x512")},
 }
 
 
 CORE |= {name: {**CORE["losses"], "variants": ("",)} for name in ("softmax", "log_softmax")}
 CORE["softmax_cross_entropy"] = {**CORE["losses"], "variants": ("hard", "smoothed")}
-CORE |= {name: {"layers": ()} for name in ("dropout_backward", "nll", *ELEMENT_LOSSES)}
+CORE |= {
+    name: {"layers": ()} for name in ("dropout_backward", "nll", "random_affine", *ELEMENT_LOSSES)
+}
 CORE |= {f"lstm_{way}": {"layers": ("digits-64x128",), "variants": ("whole",)}
          for way in ("forward", "backward")}  # fmt: skip
+CORE["elastic_transform"] = {"layers": ("mnist-784x512",)}
 TIMED_LOSSES = "mean_squared_error", "binary_cross_entropy_with_logits", "gaussian_nll"
 CORE |= {name: {"layers": ("mnist-512x10",)} for name in TIMED_LOSSES}
 

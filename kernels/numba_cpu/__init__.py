@@ -6,6 +6,7 @@ import numpy as np
 
 from . import element_losses, network, optimizers
 from .activations import activation_backward, activation_forward
+from .augmentation import affine_transform, elastic_transform, random_affine
 from .dense import dense_backward, dense_forward
 from .dropout import dropout_backward, dropout_forward
 from .element_losses import *  # noqa: F403  every loss of elements
@@ -74,6 +75,7 @@ __all__ = [
     "activation_forward",
     "add_l2",
     "add_scaled",
+    "affine_transform",
     "asarray",
     "batch_norm_backward",
     "batch_norm_forward",
@@ -86,6 +88,7 @@ __all__ = [
     "dense_forward",
     "dropout_backward",
     "dropout_forward",
+    "elastic_transform",
     "initialize",
     "inner_product",
     "global_norm",
@@ -105,6 +108,7 @@ __all__ = [
     "nll",
     "rnn_backward",
     "rnn_forward",
+    "random_affine",
     "saturation",
     "softmax",
     "softmax_cross_entropy",

@@ -35,10 +35,12 @@ OTHERS = ("adagrad", "amsgrad", "asgd", "delta_bar_delta", "nadam", "radam", "rp
 DIRECTIONS = "conjugate_direction", "lbfgs_direction"  # libraries keep them inside their steps
 # They keep what the backward pass reads to themselves, or have no forward pass apart from it.
 STEPS = [str(operation) for operation in FAMILIES["recurrent"]]
+DISTORTIONS = "random_affine", "elastic_transform"  # are torchvision's
+LACKS = *DIRECTIONS, *DISTORTIONS, *STEPS
 MISSING = {
-    "torch": ("delta_bar_delta", "lion", *DIRECTIONS, *STEPS),
-    "torch.compile": {"gaussian_nll", *DIRECTIONS, *STEPS, *RULES} - {"sgd", "momentum", "adam"},
-    "jax.jit": (*OTHERS, "initialize[sparse_normal]", "unit_activity", *DIRECTIONS, *STEPS),
+    "torch": ("delta_bar_delta", "lion", *LACKS),
+    "torch.compile": {"gaussian_nll", *LACKS, *RULES} - {"sgd", "momentum", "adam"},
+    "jax.jit": (*OTHERS, "initialize[sparse_normal]", "unit_activity", *LACKS),
 }
 
 

@@ -182,6 +182,7 @@ BARRIER = "__syncthreads();"
 OPERATIONS = {  # that meet the barriers of a file
     "common.cuh": "sparse_categorical_cross_entropy",
     "columns.cuh": "activation_backward",
+    "augmentation.cu": "elastic_transform",
     "cholesky.cu": "newton_direction",
     "losses.cu": "softmax",
     "weighted_cross_entropy.cu": "softmax_cross_entropy",

@@ -47,6 +47,13 @@ NUMBERS = {
     "step_length": (np.nan, np.inf, -np.inf, 1e38, "far", None),
     "damping": (-0.1, np.nan, np.inf, "low", None),
     "method": ("steepest", "", None, 3, True, ["polak_ribiere"]),
+    "fill": ("mirror", "", None, 3, True, ["nearest"]),
+    "sigma": (0.0, -1.0, 1e4, np.nan, "wide", None),
+    "rotation": (-1.0, 360.0, np.nan, "far", None),
+    "shift": (-1.0, np.inf, np.nan, "far", None),
+    "zoom": (-0.1, 1.0, np.nan, "near", None),
+    "shear": (-1.0, 90.0, np.nan, "much", None),
+    **dict.fromkeys(("height", "width"), (0, -1, 1.5, "high", True, None, 2**31)),
 }
 # Shapes that are no mistake: any array, or any number of rows. Numbers that are none.
 RESHAPED = {"of another dimension", "of another length", "of another width"}

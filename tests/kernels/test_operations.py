@@ -10,12 +10,14 @@ import kernels
 import reference
 from benchmarks.suites.workloads import batches, layers
 from kernels.numba_cpu import (
+    augmentation,
     column_moments,
     counting,
     dropout,
     element_loss_parts,
     initializers,
     losses,
+    resampling,
     softmax_columns,
 )
 from kernels.numba_cpu.codegen import jit
@@ -102,6 +104,15 @@ SHARED = {
     "second_order": [
         *((1, 1, n) for n in (*around(jit.CHUNK), *around(jit.THREADS_FROM), 5 * jit.CHUNK + 1)),
         (1, 257, 1),
+    ],
+    # Images, of which an elastic distortion takes longer; matrices; blocks of pixels.
+    "augmentation": [
+        *((n, 64, 1) for n in around(resampling.THREADS_FROM // 64)),
+        *((n, 64, 1) for n in around(resampling.THREADS_FROM // 64 // resampling.ELASTIC_COST)),
+        *((n, 64, 1) for n in around(3 * rows_a_part(resampling.PART, 64))),
+        *((n, 1, 1) for n in around(augmentation.THREADS_FROM)),
+        *((2, n, 1) for n in around(2 * resampling.BLOCK)),
+        (3, resampling.THREADS_FROM, 1),
     ],
     # One row; few rows; rows read in place and packed; columns one beside whole vectors; depths
     # beyond a block; few columns.

@@ -126,13 +126,16 @@ def test_an_ignored_setting_a_dtype_and_a_number_of_results_are_seen():
         STANDARDISE.collect(inputs, results[0])
 
 
+CHOICES = "reduction", "method", "fill"  # settings that are names
+
+
 @over_operations
 def test_hyperparameters_vary_and_defaults_are_one_sample(operation):
     rng, drawn = np.random.default_rng(1), {}
     varied = case(3, 4, 5)
     for _ in range(8):
         for name, value in operation.sample(rng, varied).items():
-            if isinstance(value, float | int) or name in ("reduction", "method"):
+            if isinstance(value, float | int) or name in CHOICES:
                 drawn.setdefault(name, set()).add(value)
             if isinstance(value, tuple) and name == "alpha":
                 for part, number in zip(("alpha", "gamma"), value, strict=True):
@@ -291,6 +294,13 @@ WORK = {
     # Of each of 4 pairs 5 products and sums of 15 elements; y^T y, the scale; 10 vectors.
     "lbfgs_direction": {"": (645, 150)},
     "newton_direction": {"": (30, 15)},  # 27 / 3 for the factors, 18 for two systems, 3 sums
+    # Images of 1 x 3. Both coordinates: of a row 2 each, of a pixel product, sum, place, distance;
+    # 3 interpolations of 3. Images, y, matrices.
+    "affine_transform": {"": (110, 24)},
+    # 5 numbers of factor and shift, 2 angles, 3 functions, 2 shifts, scale 3, R S 8, offsets 10.
+    "random_affine": {"": (76, 12)},
+    # Both coordinates: 3 + 9 products and sums of 3 pixels, 2 + 2 + 2 of each; 3 interpolations.
+    "elastic_transform": {"": (222, 12)},
 }
 # 15 weights are written, none is read. A uniform one takes a factor and a shift; a pair of normal
 # ones logarithm, factor, root, angle, cosine, sine, two products: half of it each. Of a sparse unit
@@ -331,7 +341,7 @@ def test_bytes_are_those_of_the_arrays(operation, dtype):
     given = case(6, 5, 7, dtype)
     inputs = operation.sample(np.random.default_rng(2), given)
     unread = "saved" if str(operation).endswith("backward[identity]") else None
-    unread = "weight" if operation.name == "initialize" else unread
+    unread = {"initialize": "weight", "random_affine": "matrices"}.get(operation.name, unread)
     read = {name: value for name, value in inputs.items() if name != unread}
     chosen = {"sparse_categorical_cross_entropy": "probabilities", "nll": "log_probabilities"}
     if name := chosen.get(operation.name):

@@ -24,6 +24,7 @@ SEQUENCES = 4  # that a block takes through all steps
 MANY_TILES = 64  # large ones: a block for every multiprocessor of most GPUs
 MANY_BLOCKS = 128  # of a product whose depth is split
 PART_DEPTH = 128  # the least of a part, worth its sums' way through memory
+SHARED_FIELD = 4096  # numbers of an image's random field that shared memory holds: as in the text
 
 HERE = Path(__file__).resolve().parents[1]
 ROOMS = (HERE, HERE / "network", HERE / "include")  # of .cu and .cuh files
@@ -85,6 +86,12 @@ def sequences(itemsize, batch):
     return (blocks(batch, SEQUENCES),), (THREADS,)
 
 
+def block_an_image(itemsize, images, pixels):
+    """One block for every image; few where each needs memory of its own for a large one."""
+    most = BLOCKS if 4 * pixels <= SHARED_FIELD else FEW
+    return (min(most, blocks(images, 1)),), (THREADS,)
+
+
 def tiles(side, itemsize, rows, columns, parts):
     """One block for every square of a matrix and every part of the depth of its product."""
     return (blocks(columns, side), blocks(rows, side), parts), (THREADS,)
@@ -135,6 +142,9 @@ KERNELS = {
     "prelu_backward_sums": Kernel("activations", columns),
     "column_sums": Kernel("activations", columns),
     "finish_product": Kernel("dense", pieces),
+    "affine_transform": Kernel("augmentation", thread_a_row),
+    "random_affine": Kernel("augmentation", thread_a_row),
+    "elastic_transform": Kernel("augmentation", block_an_image),
     "dense_forward_32": Kernel("dense", partial(tiles, 32)),
     "dense_forward_64": Kernel("dense", partial(tiles, 64)),
     "input_gradient_32": Kernel("dense", partial(tiles, 32)),

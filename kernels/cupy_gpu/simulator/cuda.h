@@ -131,12 +131,13 @@ inline double normcdf(double z) { return erfcl(z * -sqrtl(0.5L)) / 2; }
 // sin and cos of pi x, the multiple of a quarter turn taken off exactly.
 template <class T> void sincospi(T x, T* sine, T* cosine) {
   const T quarter = rint(2 * x), angle = M_PIl * (x - quarter / 2);
+  const T which = quarter - 4 * floor(quarter / 4);
   T s = sin(angle), c = cos(angle);
-  if (fmod(quarter, T(2)) != 0) {
+  if (which == 1 || which == 3) {
     const T swapped = s;
     s = c, c = -swapped;
   }
-  const bool half = fmod(fabs(quarter), T(4)) >= 2;
+  const bool half = which >= 2;
   *sine = half ? -s : s, *cosine = half ? -c : c;
 }
 

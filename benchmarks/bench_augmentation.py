@@ -1,0 +1,5 @@
+"""Times affine and elastic distortions of images."""
+
+from .suites.suite import suites
+
+globals().update(suites("augmentation"))
