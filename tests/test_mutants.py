@@ -30,6 +30,7 @@ TABLES = (
     "second_order",
     "record",
     "peers",
+    "page",
 )
 
 
