@@ -11,12 +11,23 @@ import signal
 import sys
 from pathlib import Path
 
+EXPORTS = {  # the options of report
+    "html": "a page to sort and filter, which needs no network",
+    "json": "every figure as a number, as JSON",
+    "csv": "the same as a table, a row for every cell and column",
+    "markdown": "the report as Markdown",
+}
+
 
 def main(arguments=None):
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
 
-    run = commands.add_parser("run", help="time the grid and print the report")
+    def command(name, what, example):
+        called = f"example: python -m benchmarks {name} {example}".rstrip()
+        return commands.add_parser(name, help=what, description=what, epilog=called)
+
+    run = command("run", "time the grid and print the report", "--only adam mnist")
     run.add_argument("--all", action="store_true", help="every layer, variant and dtype")
     run.add_argument(
         "--only",
@@ -26,16 +37,26 @@ def main(arguments=None):
         help="families, functions, variants, workloads or layers",
     )
     run.add_argument("--backend", type=_module, metavar="FILE", help="a Python file: your backend")
-    report = commands.add_parser("report", help="print the results of the last run")
+    report = command("report", "print the results of the last run", "--html report.html")
     report.add_argument("--plot", type=Path, metavar="DIR", help="draw time against batch here")
-    record = commands.add_parser("record", help="check and time a GPU, keep it under results/")
-    for command in (run, record):
-        command.add_argument("--machine", metavar="NAME", help="the name of this machine")
+    for form, what in EXPORTS.items():
+        report.add_argument(f"--{form}", metavar="FILE", help=f"write {what}; - prints it")
+    report.add_argument(
+        "--results",
+        nargs="+",
+        default=[],
+        type=Path,
+        metavar="DIR",
+        help="other checkouts, or folders like results/: their machines stand beside this one",
+    )
+    record = command("record", "check and time a GPU, keep it under results/", "--machine my-card")
+    for each in (run, record):
+        each.add_argument("--machine", metavar="NAME", help="the name of this machine")
     report.add_argument("--machine", metavar="NAME", help="this machine, or one under results/")
-    card = commands.add_parser("card", help="test a GPU, look for races in it, then record it")
+    card = command("card", "test a GPU, look for races in it, then record it", "--minutes 9")
     card.add_argument("--minutes", type=float, default=9, metavar="N", help="in all")
-    commands.add_parser("pack", help="write a file with all that a GPU without network needs")
-    peers = commands.add_parser("peers", help="time our kernels beside PyTorch, oneDNN and JAX")
+    command("pack", "write a file with all that a GPU without network needs", "")
+    peers = command("peers", "time our kernels beside PyTorch, oneDNN and JAX", "--only adam")
     peers.add_argument(
         "--only",
         nargs="+",
@@ -46,9 +67,9 @@ def main(arguments=None):
     peers.add_argument("--threads", nargs="+", type=int, default=None, metavar="N")
     peers.add_argument("--rounds", type=int, default=9, metavar="N", help="of every cell")
     peers.add_argument("--output", type=Path, metavar="FILE", help="the rounds, as JSON")
-    compiling = commands.add_parser("compile", help="time Numba's compiler, family by family")
+    compiling = command("compile", "time Numba's compiler, family by family", "--only losses")
     compiling.add_argument("--only", nargs="+", default=[], metavar="FAMILY")
-    commands.add_parser("resources", help="registers and occupancy of the CUDA kernels, by NVRTC")
+    command("resources", "registers and occupancy of the CUDA kernels, by NVRTC", "")
     args = parser.parse_args(arguments)
 
     if args.command == "run":
@@ -99,10 +120,15 @@ def main(arguments=None):
             failed = runner.run(args.only, args.machine)
             print(report.render(args.machine))
             return 1 if failed else 0
-        if args.machine and (text := session_table.recorded(args.machine)):
+        wanted = {form: getattr(args, form) for form in EXPORTS if getattr(args, form)}
+        if wanted:
+            from .reports import columns, exports
+
+            exports.write(wanted, columns.view(args.machine, args.results))
+        elif args.machine and (text := session_table.recorded(args.machine)):
             print(text)
-            return 0
-        print(report.render(args.machine))
+        else:
+            print(report.render(args.machine, args.results))
         if args.plot:
             from .reports import plots
 

@@ -33,6 +33,7 @@ TABLES = (
     "augmentation",
     "record",
     "peers",
+    "page",
 )
 
 

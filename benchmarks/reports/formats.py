@@ -43,6 +43,16 @@ def size(count):
     return f"{count / 2**20:.0f} MiB" if count >= 2**20 else f"{count / 2**10:.0f} KiB"
 
 
+def memory(hardware):
+    """A machine's memory."""
+    return f"{int(hardware['ram']) / 2**30:.0f} GiB" if hardware.get("ram") else "memory unknown"
+
+
+def edits(edited):
+    """What is said after a commit."""
+    return " with uncommitted changes" if edited else ""
+
+
 def streams(roof):
     """The bandwidth of each memory that the triads reach."""
     rates = {roof.bandwidth(count): count for count, *_ in roof.triads}
@@ -58,13 +68,15 @@ def batch_name(cell):
     return "full" if cell.batch == workloads.full(workload) else str(cell.batch)
 
 
+def rows(cell):
+    """The rows that a call goes over; None where the operation does not know a batch."""
+    is_epoch = cell.function == bench_network.EPOCH
+    return workloads.full(cell.layer.partition("-")[0]) if is_epoch else cell.batch
+
+
 def samples(cell, seconds):
     """Rows that a network was trained on in a second, as text."""
-    if seconds is None:
-        return ""
-    is_epoch = cell.function == bench_network.EPOCH
-    rows = workloads.full(cell.layer.partition("-")[0]) if is_epoch else cell.batch
-    return scaled(rows / seconds)
+    return "" if seconds is None else scaled(rows(cell) / seconds)
 
 
 def against_roof(roof, cell, seconds):

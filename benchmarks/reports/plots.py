@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from . import report, results, roofline
+from . import results, roofline
+from .columns import columns
 
 
 def draw(folder, machine=None):
@@ -15,7 +16,7 @@ def draw(folder, machine=None):
     run = results.newest(machine)
     if run is None:
         raise ValueError("there are no results yet: run python3 run.py bench")
-    cpus, gpus, _ = report.columns(run, results.recorded())
+    cpus, gpus, _ = columns(run, results.recorded())
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     groups = {}

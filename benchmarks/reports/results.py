@@ -17,6 +17,7 @@ from ..suites import workloads
 
 RECORDED = workloads.ROOT / "results"
 FAMILY_OF = {operation.name: family for family, ops in FAMILIES.items() for operation in ops}
+FIRST = "1"  # the specification's version where a journal does not tell it: then there was no other
 SURROUNDINGS = ("machine", "commit", "python", "versions", "settings")
 
 
@@ -40,7 +41,8 @@ class Run:
     the word and the reason of each failure; earlier, the run that it is taken from, if that is not
     this one. known: all of these, and what was skipped.
     edited: whether the code differed from the commit; elsewhere: the backends whose arrays lie
-    elsewhere than in the host's memory.
+    elsewhere than in the host's memory. specifications: the version of what was timed, by function:
+    times of two versions are not compared.
     """
 
     machine: str
@@ -58,15 +60,22 @@ class Run:
     earlier: dict = field(default_factory=dict)
     known: set = field(default_factory=set)
     elsewhere: set = field(default_factory=set)
+    specifications: dict = field(default_factory=dict)
+
+    def agrees(self, other, function):
+        """Whether both timed the same thing, as far as both timed it."""
+        mine = self.specifications.get(function)
+        return mine == other.specifications.get(function, mine) or mine is None
 
 
-def newest(machine=None):
+def newest(machine=None, folder=None):
     """The newest run of this checkout (on one machine, where named); None where there is none.
+    folder: of other journals than this checkout's.
 
     Cells that it did not time are taken from earlier runs of the same commit in the same
     surroundings, as long as there are any.
     """
-    heads = {path: journal.head(path) for path in journal.FOLDER.glob("*.jsonl")}
+    heads = {path: journal.head(path) for path in (folder or journal.FOLDER).glob("*.jsonl")}
     heads = {path: head for path, head in heads.items() if machine in (None, head["machine"])}
     paths = sorted(heads, key=lambda path: heads[path]["started"], reverse=True)
     paths = list(itertools.dropwhile(lambda path: not journal.outcomes(path), paths))
@@ -78,12 +87,14 @@ def newest(machine=None):
         if all(heads[path][name] == heads[paths[0]][name] for name in SURROUNDINGS)
     )
     for other in others:
-        for key in other.known - run.known:
+        known = {key for key in other.known if run.agrees(other, key[0].function)}
+        for key in known - run.known:
             for mine, theirs in ((run.times, other.times), (run.verdicts, other.verdicts)):
                 if key in theirs:
                     mine[key], run.earlier[key] = theirs[key], other
-        run.known |= other.known
+        run.known |= known
         run.elsewhere |= other.elsewhere
+        run.specifications = other.specifications | run.specifications
     return run
 
 
@@ -95,6 +106,7 @@ def _of_journal(path, head):
     for (function, *values), line in journal.outcomes(path).items():
         key = key_of(function, values)
         run.known.add(key)
+        run.specifications[function] = line.get("version", FIRST)
         if line["elsewhere"]:
             run.elsewhere.add(key[1])
         if line["state"] == journal.TIMED:
@@ -105,14 +117,25 @@ def _of_journal(path, head):
     return run
 
 
-def recorded():
-    """The newest run of every machine under results/, by the times that the files tell."""
+def recorded(folder=None):
+    """The newest run of every machine under results/, or under another folder of that form, by the
+    times that the files tell.
+    """
     runs = {}
-    for path in RECORDED.glob("*/*.json"):
+    for path in (folder or RECORDED).glob("*/*.json"):
         if path.name != "machine.json":
             runs.setdefault(path.parent.name, []).append(read(path))
     by_time = operator.attrgetter("finished")
     return [max(found, key=by_time) for _, found in sorted(runs.items())]
+
+
+def found(folder):
+    """The newest run of every machine in a folder: a checkout, its .asv, or one like results/."""
+    journals = next((p for p in (folder / ".asv", folder) if (p / "journal").is_dir()), None)
+    runs = [newest(folder=journals / "journal")] if journals else recorded(folder)
+    if not any(runs):
+        raise ValueError(f"{folder}: neither a run's journal nor a recorded machine lies there")
+    return runs
 
 
 def read(path):
@@ -138,6 +161,7 @@ def read(path):
     )
     for name, record in records.items():
         function = name.split(".")[-2]
+        run.specifications[function] = record["version"]
         combinations = [tuple(map(_value, c)) for c in itertools.product(*record["params"])]
         values = record["result"] or [None] * len(combinations)
         lower = record.get("stats_ci_99_a") or values

@@ -1,4 +1,5 @@
-"""asv plugin: the environment "checkout", the working tree as it is installed in this Python.
+"""asv plugin: the environment "checkout", the working tree as it is installed in this Python; and
+the report's page as one of the site that `asv publish` makes.
 
 asv's own "existing" environment writes the interpreter's path into its name, so that every checkout
 would become another series of results. This one is named by what the results depend on instead.
@@ -6,8 +7,11 @@ would become another series of results. This one is named by what the results de
 
 import os
 import sys
+from pathlib import Path
 
+from asv.console import log
 from asv.environment import ExistingEnvironment
+from asv.publishing import OutputPublisher
 from asv.util import sanitize_filename
 
 from . import journal
@@ -39,6 +43,37 @@ class Checkout(ExistingEnvironment):
         return sanitize_filename(
             "-".join([*parts, f"threads{threads}", self.env_vars.get("GPU", "cpu")])
         )
+
+
+class Page(OutputPublisher):
+    """The report's page in asv's site.
+
+    asv's own pages take scripts from other places; where these cannot be reached asv shows its
+    error.html, from which a link leads to the report too.
+    """
+
+    name = "report"
+    button_label = "Report"
+    description = "Who wins, throughput, roofline and all figures of the last run"
+    order = 4
+    FILE = "report.html"
+    PLACES = (("index.html", '<li id="nav-li-graphdisplay">'), ("error.html", "</body>"))
+
+    @classmethod
+    def publish(cls, conf, repo, benchmarks, graphs, revisions):
+        from ..reports import columns, page  # which import the suites
+
+        site = Path(conf.html_dir)
+        try:
+            text = page.render(columns.view())
+        except ValueError as reason:
+            log.warning(f"no page of the report: {reason}")
+            return
+        (site / cls.FILE).write_text(text, encoding="utf-8")
+        for file, before in cls.PLACES:
+            html = (site / file).read_text(encoding="utf-8")
+            link = f'<li><a href="{cls.FILE}">{cls.button_label}</a></li>'
+            (site / file).write_text(html.replace(before, link + before, 1), encoding="utf-8")
 
 
 def times(arguments):

@@ -84,6 +84,7 @@ class _Suite:
 
     def note(self, state, **more):
         """Writes into the run's journal what has become of the cell."""
+        more["version"] = self.version
         journal.note(self.cell, state, elsewhere=self.elsewhere, **more)
 
     def failed(self, error):

@@ -17,7 +17,7 @@ import kernels
 import reference
 from benchmarks import __main__ as command
 from benchmarks.peers import contenders, measure, rows
-from benchmarks.reports import report, results, session_table
+from benchmarks.reports import columns, report, results, session_table
 from benchmarks.running import crossings, journal, record, stages
 from benchmarks.suites import grid, workloads
 from reference import FAMILIES
@@ -245,13 +245,17 @@ def test_wrong_broken_and_missing_kernels_are_recorded_as_such(capsys, borders):
     assert "Every operation agrees" not in text
 
 
+def column_of(run):
+    return columns.Column("cupy", "cupy", run, {}, run)
+
+
 def test_a_recorded_run_without_its_session_shows_what_it_does_not_know(place):
     path = recorded(adam=wrong_adam)
     cell = results.Cell("adam", "", LAYER, "float32", None)
-    column = report.Column("cupy", "cupy", results.read(path), {})
+    column = column_of(results.read(path))
     assert column.entry(cell) == journal.WRONG
     results.session(path).unlink()
-    column = report.Column("cupy", "cupy", results.read(path), {})
+    column = column_of(results.read(path))
     assert column.entry(cell) == "-"
 
 

@@ -3,7 +3,7 @@
 import pytest
 from journals import begin, note, note_roofs, record
 
-from benchmarks.reports import formats, plots, report, results, roofline
+from benchmarks.reports import columns, formats, plots, report, results, roofline
 from benchmarks.suites import workloads
 
 LAYER = "mnist-784x512"
@@ -69,7 +69,7 @@ def test_columns_are_told_apart_by_where_the_arrays_lie(house):
         "layer numpy near rate roof x numpy far rate roof CPU/GPU numba cupy"
     )
     assert "roof      far, float32: 40000 GFLOP/s (product by far, not the peak)" in text
-    cpus, gpus, missing = report.columns(results.newest(), [])
+    cpus, gpus, missing = columns.columns(results.newest(), [])
     assert [c.label for c in cpus] == ["numpy", "near"]
     assert [c.label for c in gpus] == ["far"]
     assert missing["numba"] == "backend numba: it was not timed in this run"
