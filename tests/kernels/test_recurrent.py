@@ -253,7 +253,7 @@ def given(backend, cell, passes="forward", variant="lengths", **changed):
     return inputs | arrays
 
 
-@pytest.mark.parametrize("bad", [0, -1, 5, 2**40])
+@pytest.mark.parametrize("bad", [0, -1, 4, 2**40])
 @over_cells
 def test_lengths_out_of_range_are_named(fast_backend, cell, bad):
     """On a GPU at the next synchronize; it stays usable."""
@@ -264,8 +264,8 @@ def test_lengths_out_of_range_are_named(fast_backend, cell, bad):
         fast_backend.synchronize()
 
     with pytest.raises(ValueError, match=r"^lengths must be from 1 to "):
-        called(1, 2, bad, 4)
-    called(1, 2, 3, 4)
+        called(1, 2, bad, 3)
+    called(1, 2, 3, 3)
 
 
 def test_bad_arguments_are_named(fast_backend):
@@ -273,7 +273,7 @@ def test_bad_arguments_are_named(fast_backend):
     with pytest.raises(ValueError, match=r"^activation must be one of tanh, relu, got 'sigmoid'"):
         rnn(**given(fast_backend, "rnn", activation="sigmoid"))
     with pytest.raises(ValueError, match=r"^x must have at least one row"):
-        rnn(**given(fast_backend, "rnn", x=np.zeros((0, 4, 3), np.float32)))
+        rnn(**given(fast_backend, "rnn", x=np.zeros((0, 3, 3), np.float32)))
     with pytest.raises(ValueError, match=r"^recurrent must have at least one row"):
         rnn(**given(fast_backend, "rnn", recurrent=np.zeros((0, 0), np.float32)))
     with pytest.raises(ValueError, match=r"^bias must have shape \(20,\)"):
