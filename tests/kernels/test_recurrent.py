@@ -211,7 +211,8 @@ def added_numbers(rng, batch, steps):
     return x, sum(x[rows, places, 0] for places in marked)[:, None]
 
 
-@pytest.mark.parametrize("cell", [pytest.param("lstm", marks=pytest.mark.slow), "gru"])
+@pytest.mark.slow
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
 def test_the_adding_problem_is_learned(cell):
     """Twelve steps; who always answers 1 errs by 1 / 6 in the mean square."""
     backend, rng, units = backend_or_skip("numba"), np.random.default_rng(7), 24
