@@ -34,7 +34,7 @@ def rnn_backward(dy, x, weight, recurrent, y, h0=None, lengths=None, dlast=None,
     sizes, results = _checked("rnn", inputs, reverse, out)
     dx, dweight, drecurrent, dbias, dh0 = results
     dz, before = device.empty(y.shape, y.dtype), device.empty(y.shape, y.dtype)
-    given = dy, recurrent, y, h0, *_lengths(lengths), dlast, dz, before, dh0, activation_id
+    given = recurrent, dy, y, h0, *_lengths(lengths), dlast, dz, before, dh0, activation_id
     _launch("rnn_steps_back", sizes, reverse, *given)
     _products(x, weight, before, dz, dz, dx, dweight, drecurrent)
     column_sums(_flat(dz), dbias)
@@ -60,7 +60,7 @@ def lstm_backward(dy, x, weight, recurrent, y, cells, gates, h0=None, c0=None, l
     sizes, results = _checked("lstm", inputs, reverse, out)
     dx, dweight, drecurrent, dbias, dh0, dc0 = results
     dz, before = device.empty(gates.shape, y.dtype), device.empty(y.shape, y.dtype)
-    given = dy, recurrent, y, cells, gates, h0, c0, *_lengths(lengths), dlast, dlast_cell
+    given = recurrent, dy, y, cells, gates, h0, c0, *_lengths(lengths), dlast, dlast_cell
     _launch("lstm_steps_back", sizes, reverse, *given, dz, before, dh0, dc0)
     _products(x, weight, before, dz, dz, dx, dweight, drecurrent)
     column_sums(_flat(dz), dbias)
@@ -89,7 +89,7 @@ def gru_backward(dy, x, weight, recurrent, y, gates, h0=None, lengths=None, dlas
     columns = weight.shape[1]
     dz, da = (device.empty((sizes.batch, sizes.steps, columns), y.dtype) for _ in range(2))
     dm, before = device.empty(y.shape, y.dtype), device.empty(y.shape, y.dtype)
-    given = dy, recurrent, y, gates, h0, *_lengths(lengths), dlast, dz, da, dm, before, dh0
+    given = recurrent, dy, y, gates, h0, *_lengths(lengths), dlast, dz, da, dm, before, dh0
     _launch("gru_steps_back", sizes, reverse, *given)
     _products(x, weight, before, dz, da, dx, dweight, drecurrent)
     column_sums(_flat(dz), dbias[:columns])

@@ -1,10 +1,9 @@
 """Recurrent layers for the CPU: one product for the inputs of all steps, the steps by strips of the
-batch (recurrent_steps.py, recurrent_cells.py), and one product for each gradient of all steps.
+batch, and one product for each gradient of all steps (recurrent_passes.py).
 """
 
 import numpy as np
-from numba import carray, types
-from numba.extending import register_jitable
+from numba import types
 
 from .. import arguments, recurrent
 from ..catalog import ACTIVATIONS, IDENTITY, SIGMOID, TANH
@@ -12,114 +11,11 @@ from . import gemm
 from .activation_rows import activations, derivatives
 from .codegen import symbol
 from .codegen.shortcut import read, shortcut, writable, written
-from .codegen.vectors import Matrix, address, advance, aligned, keep
-from .gemm.product import FORWARD, Product
-from .recurrent_cells import GRU, GRU_BACK, LSTM, LSTM_BACK, RNN, RNN_BACK, run, strips
-from .recurrent_steps import (
-    Recurrence,
-    lanes_of,
-    multiply,
-    pack,
-    packed_size,
-    plan,
-    room_size,
-)
+from .recurrent_cells import GRU, GRU_BACK, LSTM, LSTM_BACK, RNN, RNN_BACK, strips
+from .recurrent_passes import backward_pass, begin, forward_pass
+from .recurrent_steps import multiply, pack
 
 _LENGTHS = np.dtype("int64")
-
-
-@register_jitable
-def _flat(array):
-    """(batch, steps, n) as the rows of a matrix."""
-    batch, steps, n = array.shape
-    return carray(address(array), (batch * steps, n))
-
-
-@register_jitable
-def _begin(state, given):
-    """A state is what is given, else 0."""
-    for i in range(len(state)):
-        for j in range(state.shape[1]):
-            state[i, j] = given[i, j] if given.size > 0 else 0
-
-
-@register_jitable
-def _inputs(x, weight, bias, z):
-    """z = x W + b of all steps, in the first columns of z."""
-    (rows, features), columns = x.shape, weight.shape[1]
-    out = Matrix(address(z), z.shape[1])
-    left, right = Matrix(address(x), features), Matrix(address(weight), columns)
-    gemm.compute(Product(
-        FORWARD, rows, columns, features, left, right, out, address(bias), False, IDENTITY,
-        address(bias), out, address(z), 0,
-    ))  # fmt: skip
-
-
-@register_jitable
-def _forward(kind, x, weight, matrix, bias, lengths, reverse, activation_id, y, z, cells,
-             state, cell_state):  # fmt: skip
-    """All steps from the state on; z is where the gates are left, of an RNN y itself."""
-    batch, steps, units = y.shape
-    columns, lanes = weight.shape[1], lanes_of(address(y))
-    _inputs(_flat(x), weight, bias, _flat(z))
-    threads, count, vectors = plan(batch, batch * steps * units * columns)
-    main, width = 2 * units if kind == GRU else columns, vectors * lanes
-    size, of_m = packed_size(units, main, width, lanes), packed_size(units, units, width, lanes)
-    packed = np.empty(size + (of_m if kind == GRU else 0), y.dtype)
-    right = aligned(address(packed))
-    right_m = advance(right, size - lanes)
-    pack(address(matrix), columns, units, main, width, 0, right)
-    if kind == GRU:
-        pack(advance(address(matrix), main), columns, units, units, width, 0, right_m)
-    each = room_size((batch + count - 1) // count, units, lanes)
-    room = np.empty(count * each, y.dtype)
-    nothing = address(y)
-    r = Recurrence(
-        batch, steps, units, reverse, activation_id, count, width, address(lengths), right, right_m,
-        advance(address(bias), columns), address(room), each, address(y), address(cells),
-        address(z), address(state), address(cell_state), nothing, 0, nothing, 0, nothing, False,
-        nothing, nothing, nothing,
-    )  # fmt: skip
-    run(kind, r, threads)
-    keep(packed)
-    keep(room)
-
-
-@register_jitable
-def _backward(kind, dy, x, weight, matrix, y, cells, gates, h0, c0, lengths, reverse,
-              activation_id, dx, dweight, dmatrix, dbias, dh, dc):  # fmt: skip
-    """All steps back from the gradients by the last states in dh and dc, then all products."""
-    batch, steps, units = y.shape
-    rows, columns, lanes = batch * steps, weight.shape[1], lanes_of(address(y))
-    threads, count, vectors = plan(batch, rows * units * columns)
-    width, zeros = vectors * lanes, np.zeros(units, y.dtype)
-    dz, before = np.empty((rows, columns), y.dtype), np.empty((rows, units), y.dtype)
-    da = np.empty((rows, columns), y.dtype) if kind == GRU_BACK else dz
-    packed = np.empty(packed_size(columns, units, width, lanes), y.dtype)
-    right = aligned(address(packed))
-    pack(address(matrix), columns, columns, units, width, 1, right)
-    each = room_size((batch + count - 1) // count, columns, lanes)
-    room = np.empty(count * each, y.dtype)
-    first = address(h0) if h0.size > 0 else address(zeros)
-    first_cell = address(c0) if c0.size > 0 else address(zeros)
-    step, cell_step = units if h0.size > 0 else 0, units if c0.size > 0 else 0
-    r = Recurrence(
-        batch, steps, units, reverse, activation_id, count, width, address(lengths), right, right,
-        right, address(room), each, address(y), address(cells), address(gates), address(dh),
-        address(dc), first, step, first_cell, cell_step, address(dy), dy.size > 0, address(dz),
-        address(da), address(before),
-    )  # fmt: skip
-    run(kind, r, threads)
-    keep(packed)
-    keep(room)
-    keep(zeros)
-    alpha, inputs, sums = carray(address(dz), 0), _flat(x), carray(address(dbias), columns)
-    gemm.backward(dz, inputs, weight, dz, IDENTITY, alpha, _flat(dx), dweight, sums)
-    sums = np.empty(columns, y.dtype)
-    gemm.backward_weight(da, before, da, IDENTITY, alpha, dmatrix, sums)
-    if kind == GRU_BACK:
-        for j in range(2 * units, columns):
-            dbias[units + j] = sums[j]
 
 
 # What Python calls. Everything is checked by then: the checks cost little beside the steps. Arrays
@@ -129,9 +25,9 @@ def _backward(kind, dy, x, weight, matrix, y, cells, gates, h0, c0, lengths, rev
 @shortcut(read(3), read(2), read(2), read(1), read(2), read(1, 1), types.boolean, types.intp,
           written(3), written(2))  # fmt: skip
 def _rnn_forward(x, weight, matrix, bias, h0, lengths, reverse, activation_id, y, last):
-    _begin(last, h0)
+    begin(last, h0)
     given = writable(x), writable(weight), writable(matrix), writable(bias), writable(lengths)
-    _forward(RNN, *given, reverse, activation_id, y, y, y, last, last)
+    forward_pass(RNN, *given, reverse, activation_id, y, y, y, last, last)
     return True
 
 
@@ -140,19 +36,19 @@ def _rnn_forward(x, weight, matrix, bias, h0, lengths, reverse, activation_id, y
 def _lstm_forward(
     x, weight, matrix, bias, h0, c0, lengths, reverse, y, last, last_cell, cells, gates
 ):
-    _begin(last, h0)
-    _begin(last_cell, c0)
+    begin(last, h0)
+    begin(last_cell, c0)
     given = writable(x), writable(weight), writable(matrix), writable(bias), writable(lengths)
-    _forward(LSTM, *given, reverse, TANH, y, gates, cells, last, last_cell)
+    forward_pass(LSTM, *given, reverse, TANH, y, gates, cells, last, last_cell)
     return True
 
 
 @shortcut(read(3), read(2), read(2), read(1), read(2), read(1, 1), types.boolean, written(3),
           written(2), written(3))  # fmt: skip
 def _gru_forward(x, weight, matrix, bias, h0, lengths, reverse, y, last, gates):
-    _begin(last, h0)
+    begin(last, h0)
     given = writable(x), writable(weight), writable(matrix), writable(bias), writable(lengths)
-    _forward(GRU, *given, reverse, TANH, y, gates, y, last, last)
+    forward_pass(GRU, *given, reverse, TANH, y, gates, y, last, last)
     return True
 
 
@@ -160,11 +56,11 @@ def _gru_forward(x, weight, matrix, bias, h0, lengths, reverse, y, last, gates):
           types.intp, written(3), written(2), written(2), written(1), written(2))  # fmt: skip
 def _rnn_backward(dy, x, weight, matrix, y, h0, lengths, dlast, reverse, activation_id, dx,
                   dweight, dmatrix, dbias, dh0):  # fmt: skip
-    _begin(dh0, dlast)
+    begin(dh0, dlast)
     y, h0 = writable(y), writable(h0)
     given = writable(dy), writable(x), writable(weight), writable(matrix), y, y, y, h0, h0
     results = dx, dweight, dmatrix, dbias, dh0, dh0
-    _backward(RNN_BACK, *given, writable(lengths), reverse, activation_id, *results)
+    backward_pass(RNN_BACK, *given, writable(lengths), reverse, activation_id, *results)
     return True
 
 
@@ -173,11 +69,11 @@ def _rnn_backward(dy, x, weight, matrix, y, h0, lengths, dlast, reverse, activat
           written(2))  # fmt: skip
 def _lstm_backward(dy, x, weight, matrix, y, cells, gates, h0, c0, lengths, dlast, dlast_cell,
                    reverse, dx, dweight, dmatrix, dbias, dh0, dc0):  # fmt: skip
-    _begin(dh0, dlast)
-    _begin(dc0, dlast_cell)
+    begin(dh0, dlast)
+    begin(dc0, dlast_cell)
     given = writable(dy), writable(x), writable(weight), writable(matrix), writable(y)
     saved = writable(cells), writable(gates), writable(h0), writable(c0), writable(lengths)
-    _backward(LSTM_BACK, *given, *saved, reverse, TANH, dx, dweight, dmatrix, dbias, dh0, dc0)
+    backward_pass(LSTM_BACK, *given, *saved, reverse, TANH, dx, dweight, dmatrix, dbias, dh0, dc0)
     return True
 
 
@@ -185,11 +81,11 @@ def _lstm_backward(dy, x, weight, matrix, y, cells, gates, h0, c0, lengths, dlas
           types.boolean, written(3), written(2), written(2), written(1), written(2))  # fmt: skip
 def _gru_backward(dy, x, weight, matrix, y, gates, h0, lengths, dlast, reverse, dx, dweight,
                   dmatrix, dbias, dh0):  # fmt: skip
-    _begin(dh0, dlast)
+    begin(dh0, dlast)
     y, h0 = writable(y), writable(h0)
     given = writable(dy), writable(x), writable(weight), writable(matrix), y, y, writable(gates)
     results = dx, dweight, dmatrix, dbias, dh0, dh0
-    _backward(GRU_BACK, *given, h0, h0, writable(lengths), reverse, TANH, *results)
+    backward_pass(GRU_BACK, *given, h0, h0, writable(lengths), reverse, TANH, *results)
     return True
 
 

@@ -1,7 +1,7 @@
 """The cells of recurrent layers: what becomes of a strip of rows, step by step, either way.
 
-Equations as in reference/recurrent.py. Where a row has ended its state stays, and its results are
-0: what is written there by functions that take all rows of a strip is overwritten.
+Where a row has ended its state stays, and its results are 0: what is written there by functions
+that take all rows of a strip is overwritten.
 """
 
 from numba import carray, njit, prange, types
@@ -9,123 +9,23 @@ from numba.extending import register_jitable
 
 from ..catalog import SIGMOID, TANH
 from .activation_rows import activate, differentiate
-from .codegen.elementary import tanh
 from .codegen.jit import INTERNAL
 from .codegen.symbol import Numbered, loaded, stored
-from .codegen.vectors import advance, never_inlined
+from .codegen.vectors import advance
 from .gemm.macrokernel import strip_of
+from .recurrent_rows import (
+    add,
+    clear,
+    copy,
+    gru_gradient,
+    gru_mix,
+    gru_row,
+    lstm_gradient,
+    lstm_row,
+)
 from .recurrent_steps import multiply, recurrence_type
 
 RNN, LSTM, GRU, RNN_BACK, LSTM_BACK, GRU_BACK = range(6)
-
-
-@register_jitable
-def _clear(row, count):
-    row = carray(row, count)
-    for j in range(count):
-        row[j] = 0
-
-
-@register_jitable
-def _copy(source, row, count):
-    source, row = carray(source, count), carray(row, count)
-    for j in range(count):
-        row[j] = source[j]
-
-
-@register_jitable
-def _add(source, row, count):
-    source, row = carray(source, count), carray(row, count)
-    for j in range(count):
-        row[j] += source[j]
-
-
-# A row is a function of its own: see activation_rows.py. Arrays come as pointers.
-
-
-@register_jitable
-def _part(gates, number, units):
-    return carray(advance(gates, number * units), units)
-
-
-@register_jitable
-def _lstm_row(gates, c, cells, h, y, units):
-    never_inlined()
-    i, f, g, o = (_part(gates, 0, units), _part(gates, 1, units), _part(gates, 2, units),
-                  _part(gates, 3, units))  # fmt: skip
-    c, cells, h, y = carray(c, units), carray(cells, units), carray(h, units), carray(y, units)
-    for j in range(units):
-        value = f[j] * c[j] + i[j] * g[j]
-        c[j] = value
-        cells[j] = value
-    for j in range(units):
-        value = o[j] * tanh(cells[j])
-        h[j] = value
-        y[j] = value
-
-
-@register_jitable
-def _lstm_gradient(gates, cells, before, dh, dc, dz, units):
-    never_inlined()
-    i, f, g, o = (_part(gates, 0, units), _part(gates, 1, units), _part(gates, 2, units),
-                  _part(gates, 3, units))  # fmt: skip
-    di, df, dg, do = (_part(dz, 0, units), _part(dz, 1, units), _part(dz, 2, units),
-                      _part(dz, 3, units))  # fmt: skip
-    cells, before = carray(cells, units), carray(before, units)
-    dh, dc = carray(dh, units), carray(dc, units)
-    one = dh.dtype.type(1)
-    for j in range(units):
-        t, d = tanh(cells[j]), dh[j]
-        dc[j] += d * o[j] * (one - t * t)
-        do[j] = d * t * o[j] * (one - o[j])
-        dh[j] = 0
-    for j in range(units):
-        e = dc[j]
-        di[j] = e * g[j] * i[j] * (one - i[j])
-        df[j] = e * before[j] * f[j] * (one - f[j])
-        dg[j] = e * i[j] * (one - g[j] * g[j])
-        dc[j] = e * f[j]
-
-
-@register_jitable
-def _gru_mix(gates, units):
-    never_inlined()
-    r, n, m = _part(gates, 0, units), _part(gates, 2, units), _part(gates, 3, units)
-    for j in range(units):
-        n[j] += r[j] * m[j]
-
-
-@register_jitable
-def _gru_row(gates, h, y, units):
-    never_inlined()
-    u, n = _part(gates, 1, units), _part(gates, 2, units)
-    h, y = carray(h, units), carray(y, units)
-    one = h.dtype.type(1)
-    for j in range(units):
-        value = (one - u[j]) * n[j] + u[j] * h[j]
-        h[j] = value
-        y[j] = value
-
-
-@register_jitable
-def _gru_gradient(gates, before, dh, dz, da, units):
-    never_inlined()
-    r, u, n, m = (_part(gates, 0, units), _part(gates, 1, units), _part(gates, 2, units),
-                  _part(gates, 3, units))  # fmt: skip
-    dr, du, dn = _part(dz, 0, units), _part(dz, 1, units), _part(dz, 2, units)
-    dm, before, dh = _part(da, 2, units), carray(before, units), carray(dh, units)
-    one = dh.dtype.type(1)
-    for j in range(units):
-        d = dh[j]
-        dn[j] = d * (one - u[j]) * (one - n[j] * n[j])
-        du[j] = d * (before[j] - n[j]) * u[j] * (one - u[j])
-        dh[j] = d * u[j]
-    for j in range(units):
-        dm[j] = dn[j] * r[j]
-        dr[j] = dn[j] * m[j] * r[j] * (one - r[j])
-
-
-# --- strips ---------------------------------------------------------------------------------------
 
 
 @register_jitable
@@ -177,9 +77,9 @@ def _rnn(elements, place, number):
         for n in range(rows):
             row = advance(y, n * step)
             if t < lengths[i + n]:
-                _copy(row, advance(r.state, (i + n) * units), units)
+                copy(row, advance(r.state, (i + n) * units), units)
             else:
-                _clear(row, units)
+                clear(row, units)
 
 
 def _lstm(elements, place, number):
@@ -205,11 +105,11 @@ def _lstm(elements, place, number):
             y, cells = advance(r.y, at), advance(r.cells, at)
             if t < lengths[row]:
                 h, c = advance(r.state, row * units), advance(r.cell_state, row * units)
-                _lstm_row(gates, c, cells, h, y, units)
+                lstm_row(gates, c, cells, h, y, units)
             else:
-                _clear(gates, 4 * units)
-                _clear(cells, units)
-                _clear(y, units)
+                clear(gates, 4 * units)
+                clear(cells, units)
+                clear(y, units)
 
 
 def _gru(elements, place, number):
@@ -229,16 +129,16 @@ def _gru(elements, place, number):
         _product(r, rows, i, units, r.right_m, m, step, 0, r.bias_m, room)
         activate(z, SIGMOID, step, z, step, z, rows, 2 * units)
         for n in range(rows):
-            _gru_mix(advance(z, n * step), units)
+            gru_mix(advance(z, n * step), units)
         activate(n_, TANH, step, n_, step, n_, rows, units)
         for n in range(rows):
             row = i + n
             y, gates = advance(r.y, (row * r.steps + t) * units), advance(z, n * step)
             if t < lengths[row]:
-                _gru_row(gates, advance(r.state, row * units), y, units)
+                gru_row(gates, advance(r.state, row * units), y, units)
             else:
-                _clear(gates, 4 * units)
-                _clear(y, units)
+                clear(gates, 4 * units)
+                clear(y, units)
 
 
 def _rnn_back(elements, place, number):
@@ -256,16 +156,16 @@ def _rnn_back(elements, place, number):
         y, dz = advance(r.y, first), advance(r.dz, first)
         for n in range(rows):
             if t < lengths[i + n] and r.has_dy:
-                _add(advance(r.dy, first + n * step), advance(d, n * units), units)
+                add(advance(r.dy, first + n * step), advance(d, n * units), units)
         differentiate(d, r.activation_id, units, y, step, dz, step, d, rows, units)
         for n in range(rows):
             before = advance(r.before, first + n * step)
             if t < lengths[i + n]:
-                _copy(_before(r, r.y, r.first, r.first_step, i + n, t), before, units)
-                _clear(advance(d, n * units), units)
+                copy(_before(r, r.y, r.first, r.first_step, i + n, t), before, units)
+                clear(advance(d, n * units), units)
             else:
-                _clear(before, units)
-                _clear(advance(dz, n * step), units)
+                clear(before, units)
+                clear(advance(dz, n * step), units)
         _carry_back(r, rows, i, dz, step, units, room)
 
 
@@ -286,14 +186,14 @@ def _lstm_back(elements, place, number):
             if t < lengths[row]:
                 dh, dc = advance(r.state, row * units), advance(r.cell_state, row * units)
                 if r.has_dy:
-                    _add(advance(r.dy, at), dh, units)
-                _copy(_before(r, r.y, r.first, r.first_step, row, t), before, units)
+                    add(advance(r.dy, at), dh, units)
+                copy(_before(r, r.y, r.first, r.first_step, row, t), before, units)
                 c = _before(r, r.cells, r.first_cell, r.first_cell_step, row, t)
                 gates, cells = advance(r.gates, 4 * at), advance(r.cells, at)
-                _lstm_gradient(gates, cells, c, dh, dc, dz, units)
+                lstm_gradient(gates, cells, c, dh, dc, dz, units)
             else:
-                _clear(before, units)
-                _clear(dz, 4 * units)
+                clear(before, units)
+                clear(dz, 4 * units)
         dz = advance(r.dz, (i * r.steps + t) * 4 * units)
         _carry_back(r, rows, i, dz, r.steps * 4 * units, 4 * units, room)
 
@@ -315,14 +215,14 @@ def _gru_back(elements, place, number):
             if t < lengths[row]:
                 dh, gates = advance(r.state, row * units), advance(r.gates, 4 * at)
                 if r.has_dy:
-                    _add(advance(r.dy, at), dh, units)
-                _copy(_before(r, r.y, r.first, r.first_step, row, t), before, units)
-                _gru_gradient(gates, before, dh, dz, da, units)
-                _copy(dz, da, 2 * units)
+                    add(advance(r.dy, at), dh, units)
+                copy(_before(r, r.y, r.first, r.first_step, row, t), before, units)
+                gru_gradient(gates, before, dh, dz, da, units)
+                copy(dz, da, 2 * units)
             else:
-                _clear(before, units)
-                _clear(dz, 3 * units)
-                _clear(da, 3 * units)
+                clear(before, units)
+                clear(dz, 3 * units)
+                clear(da, 3 * units)
         da = advance(r.da, (i * r.steps + t) * 3 * units)
         _carry_back(r, rows, i, da, r.steps * 3 * units, 3 * units, room)
 

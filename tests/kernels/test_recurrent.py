@@ -211,7 +211,8 @@ def added_numbers(rng, batch, steps):
     return x, sum(x[rows, places, 0] for places in marked)[:, None]
 
 
-@pytest.mark.parametrize("cell", [pytest.param("lstm", marks=pytest.mark.slow), "gru"])
+@pytest.mark.slow
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
 def test_the_adding_problem_is_learned(cell):
     """Twelve steps; who always answers 1 errs by 1 / 6 in the mean square."""
     backend, rng, units = backend_or_skip("numba"), np.random.default_rng(7), 24
@@ -253,7 +254,7 @@ def given(backend, cell, passes="forward", variant="lengths", **changed):
     return inputs | arrays
 
 
-@pytest.mark.parametrize("bad", [0, -1, 5, 2**40])
+@pytest.mark.parametrize("bad", [0, -1, 4, 2**40])
 @over_cells
 def test_lengths_out_of_range_are_named(fast_backend, cell, bad):
     """On a GPU at the next synchronize; it stays usable."""
@@ -264,8 +265,8 @@ def test_lengths_out_of_range_are_named(fast_backend, cell, bad):
         fast_backend.synchronize()
 
     with pytest.raises(ValueError, match=r"^lengths must be from 1 to "):
-        called(1, 2, bad, 4)
-    called(1, 2, 3, 4)
+        called(1, 2, bad, 3)
+    called(1, 2, 3, 3)
 
 
 def test_bad_arguments_are_named(fast_backend):
@@ -273,7 +274,7 @@ def test_bad_arguments_are_named(fast_backend):
     with pytest.raises(ValueError, match=r"^activation must be one of tanh, relu, got 'sigmoid'"):
         rnn(**given(fast_backend, "rnn", activation="sigmoid"))
     with pytest.raises(ValueError, match=r"^x must have at least one row"):
-        rnn(**given(fast_backend, "rnn", x=np.zeros((0, 4, 3), np.float32)))
+        rnn(**given(fast_backend, "rnn", x=np.zeros((0, 3, 3), np.float32)))
     with pytest.raises(ValueError, match=r"^recurrent must have at least one row"):
         rnn(**given(fast_backend, "rnn", recurrent=np.zeros((0, 0), np.float32)))
     with pytest.raises(ValueError, match=r"^bias must have shape \(20,\)"):
