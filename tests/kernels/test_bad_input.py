@@ -67,6 +67,7 @@ FREE = {
     ("batch_norm_forward", "x"): MORE_ROWS,
     ("unit_activity", "y"): MORE_ROWS,
     ("saturation", "y"): MORE_ROWS,
+    ("elastic_transform", "images"): {"of another dimension"},  # of several channels
 }
 
 
