@@ -26,20 +26,27 @@ STREAM = np.uint64(ELASTIC_STREAM)
 _inner = partial(njit, **INTERNAL, fastmath={"contract"})
 
 
+@register_jitable
+def _stands_for(i, n, fill):
+    """Which of n pixels is in place i, from -1 to n."""
+    if fill == WRAP:
+        return n - 1 if i < 0 else 0 if i == n else i
+    return max(0, min(n - 1, i))
+
+
 @_inner
 def _pad(image, fill, value, padded):
     """The image amid one more pixel at each end of both axes."""
     height, width = image.shape
-    for i in range(height):
-        padded[i + 1, 1 : width + 1] = image[i]
-    top, bottom = (height, 1) if fill == WRAP else (1, height)
-    left, right = (width, 1) if fill == WRAP else (1, width)
-    padded[0], padded[height + 1] = padded[top], padded[bottom]
-    for row in padded:
-        row[0], row[width + 1] = row[left], row[right]
-    if fill == CONSTANT_FILL:
-        padded[0], padded[height + 1] = value, value
-        padded[:, 0], padded[:, width + 1] = value, value
+    left, right = _stands_for(-1, width, fill), _stands_for(width, width, fill)
+    for i in range(height + 2):
+        line, row = padded[i], image[_stands_for(i - 1, height, fill)]
+        is_value = fill == CONSTANT_FILL and (i == 0 or i == height + 1)
+        for j in range(width):
+            line[j + 1] = value if is_value else row[j]
+        line[0], line[width + 1] = row[left], row[right]
+        if fill == CONSTANT_FILL:
+            line[0], line[width + 1] = value, value
 
 
 @register_jitable
@@ -119,13 +126,12 @@ def _affine(images, matrices, fill, value, y):
 
 @_inner
 def _noise(image, seed, step, field):
-    """Two random numbers for each pixel of this image."""
+    """Two random numbers for each pixel of this image, (2, pixels)."""
     words, size, real = carray(stack(np.uint64, PAIRS), PAIRS), field.shape[1], field.dtype.type
     dy, dx = field[0], field[1]
-    begin = np.int64(image) << 32  # the block's high word
+    begin = WORDS * (np.int64(image) << 32)  # the block's high word
     for start in range(0, size, MOST // 2):
-        count = min(MOST // 2, size - start)
-        first = WORDS * begin + 2 * start
+        count, first = min(MOST // 2, size - start), begin + 2 * start
         found = random_words(words, first, first + 2 * count, seed, STREAM, step)
         for k in range(count):
             dy[start + k] = symmetric(found[2 * k], real)
@@ -133,29 +139,47 @@ def _noise(image, seed, step, field):
 
 
 @_inner
-def _smooth(field, weights, lines):
-    """Replaces field, (height, width), by weighted means along both axes. lines: rows as wide and
-    as many more places at both ends as there are neighbours on a side, which hold 0.
+def _means(source, weights, reach, step, target):
+    """Weighted means of as many elements as the target has, behind `reach` steps in the source, and
+    of those up to `reach` steps before and behind each.
     """
-    height, width = field.shape
-    margin, real = weights.size - 1, field.dtype.type
+    real, begin = source.dtype.type, reach * step
+    for start in range(begin, begin + target.size, BLOCK):
+        out, here = target[start - begin :][:BLOCK], source[start:]
+        for k in range(out.size):
+            out[k] = real(weights[0]) * here[k]
+        for d in range(1, reach + 1):
+            weight, before, behind = real(weights[d]), source[start - d * step :], here[d * step :]
+            for k in range(out.size):
+                out[k] += weight * (before[k] + behind[k])
+
+
+@_inner
+def _smooth(points, weights, field, lines):
+    """Replaces both numbers of each pixel by weighted means along both axes.
+
+    field, lines: memory that is 0 at the ends, where no pixel is. The rows of the field hold both
+    numbers, each with as many zeros behind it as a mean reaches.
+    """
+    height, width = points.shape[1:]
+    down, across = min(weights.size, height) - 1, min(weights.size, width) - 1
+    step = 2 * (width + across)
+    inner = field[down * step : (down + height) * step]
+    rows = inner.reshape(height, 2, width + across)
     for i in range(height):
-        line = lines[i, margin : margin + width]
-        for j in range(width):
-            line[j] = real(weights[0]) * field[i, j]
-        for k in range(max(0, i - margin), min(height, i + margin + 1)):
-            if k != i:
-                weight, other = real(weights[abs(k - i)]), field[k]
-                for j in range(width):
-                    line[j] += weight * other[j]
-    for i in range(height):
-        row, line = field[i], lines[i]
-        for j in range(width):
-            row[j] = real(weights[0]) * line[margin + j]
-        for k in range(1, min(margin + 1, width)):
-            weight, before, behind = real(weights[k]), line[margin - k :], line[margin + k :]
+        for way in range(2):
+            row, numbers = rows[i, way], points[way, i]
             for j in range(width):
-                row[j] += weight * (before[j] + behind[j])
+                row[j] = numbers[j]
+            for j in range(across):
+                row[width + j] = 0
+    _means(field, weights, down, step, lines[across : across + inner.size])
+    _means(lines, weights, across, 1, inner)
+    for i in range(height):
+        for way in range(2):
+            row, numbers = rows[i, way], points[way, i]
+            for j in range(width):
+                numbers[j] = row[j]
 
 
 @kernel
@@ -163,17 +187,18 @@ def _elastic(first, images, alpha, weights, seed, step, fill, value, y):
     """Of images whose first has this number in the batch."""
     count, channels, height, width = images.shape
     real, size = images.dtype.type, height * width
-    padded, grid = np.empty((height + 2, width + 2), real), np.empty((2, size), real)
-    ys, xs, field = np.empty(BLOCK, real), np.empty(BLOCK, real), np.empty((2, size), real)
-    lines = np.zeros((height, width + 2 * weights.size - 2), real)
+    padded, field = np.empty((height + 2, width + 2), real), np.empty((2, size), real)
+    grid, (ys, xs) = np.empty((2, size), real), (np.empty(BLOCK, real), np.empty(BLOCK, real))
+    down, across = min(weights.size, height) - 1, min(weights.size, width) - 1
+    wide = 2 * (width + across)
+    ends = np.zeros((height + 2 * down) * wide, real), np.zeros(height * wide + 2 * across, real)
     row, column = grid[0], grid[1]
     _pixel_grid(height, width, row, column)
     rows, columns, value = _axis(height, fill, real), _axis(width, fill, real), real(value)
     alpha = real(alpha)
     for image in range(count):
         _noise(first + image, seed, step, field)
-        for way in range(2):
-            _smooth(field[way].reshape(height, width), weights, lines)
+        _smooth(field.reshape(2, height, width), weights, *ends)
         for channel in range(channels):
             _pad(images[image, channel], fill, value, padded)
             target = y[image, channel].reshape(size)

@@ -50,7 +50,8 @@ def whole():
     """
     core = {family: dict(chosen) for family, chosen in grid.CORE.items()}
     core["activations"]["variants"] = ("relu", "prelu")
-    core["normalization"]["layers"] = core["second_order"]["layers"] = (LAYER,)
+    for name in ("normalization", "second_order", "augmentation", "elastic_transform"):
+        core[name]["layers"] = (LAYER,)
     yield grid, "CORE", core
     yield gpu, "REPEAT", 1
     yield record, "BUDGET", math.inf

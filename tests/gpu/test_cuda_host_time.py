@@ -38,6 +38,9 @@ MOST = {
     "sparsity": (1, 40),
     "histogram": (1, 52),
     "global_norm": (3, 69),
+    "affine_transform": (1, 45),
+    "random_affine": (1, 60),
+    "elastic_transform": (1, 60),
     "step in one block": (1, 38),
     "step as a graph": (2, 52),
     "step as a chain": (20, 455),
@@ -106,6 +109,7 @@ def calls_of(gpu):
     )
     gates, kept = array(BATCH, 1, 4 * FAN_OUT), array(BATCH, 1, FAN_OUT)
     of_lstm = array(BATCH, 1, FAN_IN), *(array(*a.shape) for a in (*steps[1:], biases))
+    images, moved, matrices = array(BATCH, 8, 8), array(BATCH, 8, 8), array(BATCH, 2, 3)
     counts, bins = (gpu.asarray(np.zeros(n, np.int64)) for n in (2, 67))
     return {
         "activation_forward": lambda: gpu.activation_forward(dy, "relu", out=y),
@@ -134,6 +138,9 @@ def calls_of(gpu):
         "sparsity": lambda: gpu.sparsity(weight, threshold=0.1, out=counts),
         "histogram": lambda: gpu.histogram(weight, low=-3, high=3, bins=64, out=bins),
         "global_norm": lambda: gpu.global_norm((weight, bias), out=loss),
+        "affine_transform": lambda: gpu.affine_transform(images, matrices, out=moved),
+        "random_affine": lambda: gpu.random_affine(matrices, 8, 8, rotation=15, shift=2),
+        "elastic_transform": lambda: gpu.elastic_transform(images, 8, 4, seed=1, out=moved),
         "step in one block": step(MOONS),
         "step as a graph": step(DIGITS),
         "step as a chain": step(DIGITS, most_captured=0),

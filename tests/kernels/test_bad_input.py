@@ -73,6 +73,7 @@ FREE = {
     **{(f"dropout_{way}", "step"): {"0"} for way in ("forward", "backward")},
     # Nothing where there is a gradient by the last state.
     **{(f"{cell}_backward", "dy"): {"nothing"} for cell in ("rnn", "lstm", "gru")},
+    ("elastic_transform", "images"): {"of another dimension"},  # of several channels
 }
 
 
