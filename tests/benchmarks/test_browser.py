@@ -62,7 +62,7 @@ def opened(browser, address, width=1400, **more):
     context.close()
 
 
-@pytest.mark.parametrize(("width", "theme"), itertools.product(WIDTHS, THEMES))
+@pytest.mark.parametrize(("width", "theme"), [*itertools.product(WIDTHS, THEMES)])
 def test_it_fits_and_follows_the_theme(browser, address, width, theme):
     with opened(browser, address, width, color_scheme=theme) as page:
         assert page.evaluate("document.documentElement.scrollWidth") <= width
