@@ -7,13 +7,16 @@ EPS, MOMENTUM = Number(1e-5, low=ABOVE_ZERO), FRACTION
 
 
 def forward(inputs, kind):
-    """(rows, units) of x, the first of these arrays by name; the others have a number a unit."""
+    """(rows, units) of x, the first of these arrays by name; skip, unless it is None, has its
+    shape, the others have a number a unit.
+    """
     x = inputs["x"]
     arguments.floating("x", x, kind, 2)
     arguments.rows("x", x)
     for name, array in inputs.items():
-        if name != "x":
-            arguments.array(name, array, kind, x.dtype, x.shape[1:])
+        if name != "x" and not (name == "skip" and array is None):
+            shape = x.shape if name == "skip" else x.shape[1:]
+            arguments.array(name, array, kind, x.dtype, shape)
     return x.shape
 
 

@@ -31,7 +31,7 @@ EPS, MOMENTUM = 1e-5, 0.1  # the functions' defaults
 def forward_bounds(kind, z, gamma, beta, running, dtype, of_z):
     """Of (n, h, rstd's relative error, the running statistics) of a normalisation in training."""
     rows = kind == "layer_norm"
-    inputs = {"x": z, "gamma": gamma, "beta": beta, "eps": EPS}
+    inputs = {"x": z, "gamma": gamma, "beta": beta, "eps": EPS, "skip": None}
     if rows:
         of_n, *_ = layer_forward_error(inputs, dtype)
         of_running = ()
@@ -58,7 +58,7 @@ def inference_bound(z, gamma, beta, running, dtype, of_z):
     """Of batch norm's n by its running statistics."""
     names = "x", "gamma", "beta", "running_mean", "running_variance"
     inputs = dict(zip(names, (z, gamma, beta, *running), strict=True))
-    (own,) = inference_error(inputs | {"eps": EPS}, dtype)
+    (own,) = inference_error(inputs | {"eps": EPS, "skip": None}, dtype)
     return own + of_z * (np.abs(gamma) / np.sqrt(running[1] + EPS))
 
 

@@ -62,12 +62,17 @@ def _of_root(variance, eps, error):
     return np.maximum(above, below)
 
 
-def _forward_bounds(x, gamma, beta, moments, dtype):
-    """Of y; everything but x is of a column or goes along with it."""
+def _forward_bounds(x, gamma, beta, moments, dtype, skip=None):
+    """Of y; everything but x and skip is of a column or goes along with it. Where skip is added, in
+    any order, every term has one rounding more, and skip as many as there are sums.
+    """
     u, centred = unit_roundoff(dtype), x - moments.mean
     scale = np.abs(gamma) * moments.rstd
     scaled = scale * np.abs(centred)
     rounded = Bound.of(4 * u * scaled + 2 * u * np.abs(beta) + smallest_normal(dtype))
+    if skip is not None:
+        more = scaled + np.abs(beta) + 2 * np.abs(skip)
+        rounded += Bound.of(u * more + smallest_normal(dtype))
     largest = 1 + moments.relative.each
     return moments.of_mean * (scale * largest) + moments.relative * scaled + rounded
 
@@ -79,7 +84,8 @@ def transposed(bound):
 def batch_forward_error(inputs, dtype):
     x, u, tiny = inputs["x"], unit_roundoff(dtype), smallest_normal(dtype)
     moments, share = column_moments(x, inputs["eps"], dtype), inputs["momentum"]
-    of_y = _forward_bounds(x, inputs["gamma"], inputs["beta"], moments, dtype)
+    given = inputs["gamma"], inputs["beta"], moments, dtype, inputs["skip"]
+    of_y = _forward_bounds(x, *given)
     of_rstd = moments.relative * moments.rstd
     bias = len(x) / max(1, len(x) - 1)
     running = []
@@ -105,13 +111,15 @@ def inference_error(inputs, dtype):
         Bound.of(0.0),
         Bound.of(ELEMENTARY * u),
     )
-    return (_forward_bounds(inputs["x"], inputs["gamma"], inputs["beta"], moments, dtype),)
+    given = inputs["gamma"], inputs["beta"], moments, dtype, inputs["skip"]
+    return (_forward_bounds(inputs["x"], *given),)
 
 
 def layer_forward_error(inputs, dtype):
     x, gamma, beta = inputs["x"].T, inputs["gamma"][:, None], inputs["beta"][:, None]
     moments = column_moments(x, inputs["eps"], dtype)
-    of_y = transposed(_forward_bounds(x, gamma, beta, moments, dtype))
+    skip = None if inputs["skip"] is None else inputs["skip"].T
+    of_y = transposed(_forward_bounds(x, gamma, beta, moments, dtype, skip))
     return of_y, moments.of_mean, moments.relative * moments.rstd
 
 
@@ -191,6 +199,16 @@ def _sample_layer_forward(rng, case):
     return {**_sample(rng, case), **_eps(rng, case)}
 
 
+def _with_skip(sample):
+    """The same inputs, and what y is added to."""
+
+    def sampled(rng, case):
+        given = sample(rng, case)
+        return {**given, "skip": rng.standard_normal(given["x"].shape).astype(case.dtype)}
+
+    return sampled
+
+
 def _sample_backward(axis, rng, case):
     forward = _sample(rng, case)
     x = forward["x"]
@@ -227,7 +245,7 @@ def _edges(sample, dtype):
             yield f"NaN in {name}", inputs
 
 
-def _operation(function, sample, flops, elements, results, error):
+def _operation(function, sample, flops, elements, results, error, variant=""):
     return Operation(
         function.__name__,
         function,
@@ -238,6 +256,21 @@ def _operation(function, sample, flops, elements, results, error):
         results,
         error,
         partial(_edges, sample),
+        variant,
+    )
+
+
+def _with_and_without_skip(function, sample, flops, elements, results, error):
+    """The sum takes an operation and a reading an element."""
+    yield _operation(function, sample, flops, elements, results, error)
+    yield _operation(
+        function,
+        _with_skip(sample),
+        lambda batch, fan_out, **_: flops(batch, fan_out) + batch * fan_out,
+        lambda batch, fan_out, **_: elements(batch, fan_out) + batch * fan_out,
+        results,
+        error,
+        "skip",
     )
 
 
@@ -248,7 +281,7 @@ _RUNNING = Result("running_mean", updates=True), Result("running_variance", upda
 OPERATIONS = (
     # An element: sum, distance, its square added, scaled, shifted; a unit: 6 for mean, variance and
     # scale, 7 for what runs along.
-    _operation(
+    *_with_and_without_skip(
         batch_norm_forward,
         _sample_batch_forward,
         lambda batch, fan_out, **_: (6 * batch + 13) * fan_out,
@@ -256,7 +289,7 @@ OPERATIONS = (
         (*_FORWARD, *_RUNNING),
         batch_forward_error,
     ),
-    _operation(
+    *_with_and_without_skip(
         batch_norm_inference,
         _sample_inference,
         lambda batch, fan_out, **_: (3 * batch + 4) * fan_out,
@@ -274,7 +307,7 @@ OPERATIONS = (
         batch_backward_error,
     ),
     # As batch norm's, but scaled twice; a row: mean, variance, eps, root, quotient.
-    _operation(
+    *_with_and_without_skip(
         layer_norm_forward,
         _sample_layer_forward,
         lambda batch, fan_out, **_: (7 * fan_out + 5) * batch,

@@ -89,29 +89,34 @@ def formula(operation, inputs):
     def log_softmax(logits):
         return (jax.nn.log_softmax(logits, inputs.get("axis", -1)),)
 
-    def normalized(x, gamma, beta, axis):
+    def added(y, skip):
+        return y if skip is None else y + skip
+
+    def normalized(x, gamma, beta, skip, axis):
         mean = x.mean(axis=axis, keepdims=True)
         variance = jnp.square(x - mean).mean(axis=axis, keepdims=True)
         rstd = jax.lax.rsqrt(variance + eps)
-        return (x - mean) * rstd * gamma + beta, mean.ravel(), rstd.ravel(), variance.ravel()
+        y = added((x - mean) * rstd * gamma + beta, skip)
+        return y, mean.ravel(), rstd.ravel(), variance.ravel()
 
-    def batch_norm_forward(running_mean, running_variance, x, gamma, beta):
-        y, mean, rstd, variance = normalized(x, gamma, beta, 0)
+    def batch_norm_forward(running_mean, running_variance, x, gamma, beta, skip=None):
+        y, mean, rstd, variance = normalized(x, gamma, beta, skip, 0)
         share, unbiased = inputs.get("momentum", 0.1), len(x) / max(1, len(x) - 1)
         running_mean = running_mean + share * (mean - running_mean)
         running_variance = running_variance + share * (unbiased * variance - running_variance)
         return running_mean, running_variance, y, mean, rstd
 
-    def batch_norm_inference(x, gamma, beta, running_mean, running_variance):
-        return ((x - running_mean) * jax.lax.rsqrt(running_variance + eps) * gamma + beta,)
+    def batch_norm_inference(x, gamma, beta, running_mean, running_variance, skip=None):
+        y = (x - running_mean) * jax.lax.rsqrt(running_variance + eps) * gamma + beta
+        return (added(y, skip),)
 
     def batch_norm_backward(dy, x, gamma, mean, rstd):
         h = (x - mean) * rstd
         dgamma, dbeta = (dy * h).sum(axis=0), dy.sum(axis=0)
         return gamma * rstd * (dy - (dbeta + h * dgamma) / len(x)), dgamma, dbeta
 
-    def layer_norm_forward(x, gamma, beta):
-        return normalized(x, gamma, beta, 1)[:3]
+    def layer_norm_forward(x, gamma, beta, skip=None):
+        return normalized(x, gamma, beta, skip, 1)[:3]
 
     def layer_norm_backward(dy, x, gamma, mean, rstd):
         h, g = (x - mean[:, None]) * rstd[:, None], gamma * dy

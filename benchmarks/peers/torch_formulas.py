@@ -97,21 +97,25 @@ def formula(operation, inputs, gradients):
     def log_softmax(logits, out=(None,)):
         return (torch.log_softmax(logits, inputs.get("axis", -1), out=out[0]),)
 
-    def batch_norm_forward(x, gamma, beta, running_mean, running_variance):
-        given = x, gamma, beta, running_mean, running_variance, True
-        return torch.native_batch_norm(*given, inputs.get("momentum", 0.1), eps)
+    def added(y, skip):
+        return y if skip is None else y + skip
 
-    def batch_norm_inference(x, gamma, beta, running_mean, running_variance):
+    def batch_norm_forward(x, gamma, beta, running_mean, running_variance, skip=None):
+        given = x, gamma, beta, running_mean, running_variance, True
+        y, mean, rstd = torch.native_batch_norm(*given, inputs.get("momentum", 0.1), eps)
+        return added(y, skip), mean, rstd
+
+    def batch_norm_inference(x, gamma, beta, running_mean, running_variance, skip=None):
         given = x, running_mean, running_variance, gamma, beta
-        return (functional.batch_norm(*given, eps=eps),)
+        return (added(functional.batch_norm(*given, eps=eps), skip),)
 
     def batch_norm_backward(dy, x, gamma, mean, rstd):
         given = dy, x, gamma, None, None, mean, rstd, True, eps
         return aten.native_batch_norm_backward(*given, [True] * 3)
 
-    def layer_norm_forward(x, gamma, beta):
+    def layer_norm_forward(x, gamma, beta, skip=None):
         y, mean, rstd = torch.native_layer_norm(x, gamma.shape, gamma, beta, eps)
-        return y, mean.view(-1), rstd.view(-1)
+        return added(y, skip), mean.view(-1), rstd.view(-1)
 
     def layer_norm_backward(dy, x, gamma, mean, rstd):
         given = dy, x, gamma.shape, mean[:, None], rstd[:, None], gamma, gamma

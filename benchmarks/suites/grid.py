@@ -37,7 +37,7 @@ CORE = {
         "variants": ("he_normal", "he_uniform"),
     },
     "losses": {"layers": ("moons-16x2", "digits-32x10", "mnist-512x10", "wide-2048x2048")},
-    "normalization": {"layers": ("mnist-512x512",)},
+    "normalization": {"layers": ("mnist-512x512",), "variants": ("",)},
     "dropout": {"layers": ("mnist-512x512",)},
     "recurrent": {"layers": ()},
     "optimizers": {

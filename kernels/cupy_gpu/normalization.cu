@@ -81,17 +81,20 @@ finish_moments(const real* means, const real* squares, real* mean, real* rstd, r
   }
 }
 
-// y = gamma (x - mean) r + beta with r = spread or, where a variance is given, 1 / sqrt(it + eps).
+// y = gamma (x - mean) r + beta + skip with r = spread or, where a variance is given,
+// 1 / sqrt(it + eps); skip may be null. y may be x.
 extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
 scale_columns(const real* x, const real* mean, const real* spread, const real* gamma,
-              const real* beta, real* y, real eps, int is_variance, long long n, int units) {
-  for_each_piece(n, aligned(x, y), [&](auto width, long long i) {
+              const real* beta, const real* skip, real* y, real eps, int is_variance, long long n,
+              int units) {
+  for_each_piece(n, aligned(x, skip, y), [&](auto width, long long i) {
     constexpr int N = decltype(width)::value;
-    Piece<N> piece = load<N>(x + i);
+    Piece<N> piece = load<N>(x + i), more = {};
+    if (skip) more = load<N>(skip + i);
     int unit = i % units;
     for (int k = 0; k < N; ++k) {
       const real r = is_variance ? 1 / sqrt(spread[unit] + eps) : spread[unit];
-      piece.at[k] = (piece.at[k] - mean[unit]) * (gamma[unit] * r) + beta[unit];
+      piece.at[k] = (piece.at[k] - mean[unit]) * (gamma[unit] * r) + beta[unit] + more.at[k];
       if (++unit == units) unit = 0;
     }
     store(y + i, piece);
@@ -160,7 +163,8 @@ struct Block {
 
 template <class Group>
 __device__ void normalize_rows(Group group, const real* x, const real* gamma, const real* beta,
-                               real* y, real* mean, real* rstd, real eps, int rows, int units) {
+                               const real* skip, real* y, real* mean, real* rstd, real eps,
+                               int rows, int units) {
   for (int base = group.first_row; base < rows; base += group.rows_at_once) {
     const int row = group.row(base);
     const int width = row < rows ? units : 0;  // the others come along: sums need all threads
@@ -171,8 +175,10 @@ __device__ void normalize_rows(Group group, const real* x, const real* gamma, co
     const real m = shift + group.sum(sum) / units;
     for (int j = group.thread; j < width; j += group.count) square += (from[j] - m) * (from[j] - m);
     const real r = 1 / sqrt(group.sum(square) / units + eps);
-    for (int j = group.thread; j < width; j += group.count)
-      y[(size_t)row * units + j] = (from[j] - m) * r * gamma[j] + beta[j];
+    for (int j = group.thread; j < width; j += group.count) {
+      const size_t place = (size_t)row * units + j;
+      y[place] = (from[j] - m) * r * gamma[j] + beta[j] + (skip ? skip[place] : real(0));
+    }
     if (group.thread == 0 && width) mean[row] = m, rstd[row] = r;
   }
 }
@@ -201,15 +207,15 @@ __device__ void rows_gradient(Group group, const real* dy, const real* x, const 
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
-normalize_rows_narrow(const real* x, const real* gamma, const real* beta, real* y, real* mean,
-                      real* rstd, real eps, int rows, int units, int lanes) {
-  normalize_rows(Lanes(lanes), x, gamma, beta, y, mean, rstd, eps, rows, units);
+normalize_rows_narrow(const real* x, const real* gamma, const real* beta, const real* skip, real* y,
+                      real* mean, real* rstd, real eps, int rows, int units, int lanes) {
+  normalize_rows(Lanes(lanes), x, gamma, beta, skip, y, mean, rstd, eps, rows, units);
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
-normalize_rows_wide(const real* x, const real* gamma, const real* beta, real* y, real* mean,
-                    real* rstd, real eps, int rows, int units) {
-  normalize_rows(Block(), x, gamma, beta, y, mean, rstd, eps, rows, units);
+normalize_rows_wide(const real* x, const real* gamma, const real* beta, const real* skip, real* y,
+                    real* mean, real* rstd, real eps, int rows, int units) {
+  normalize_rows(Block(), x, gamma, beta, skip, y, mean, rstd, eps, rows, units);
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)

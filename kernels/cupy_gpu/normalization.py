@@ -8,10 +8,10 @@ from .runtime.table import NARROW, lanes
 
 
 def batch_norm_forward(x, gamma, beta, running_mean, running_variance, *, momentum=0.1, eps=1e-5,
-                       out=None):  # fmt: skip
+                       skip=None, out=None):  # fmt: skip
     """(y, mean, rstd), and what runs along: moments of parts of the rows, of all, then y."""
     running = {"running_mean": running_mean, "running_variance": running_variance}
-    inputs = {"x": x, "gamma": gamma, "beta": beta}
+    inputs = {"x": x, "gamma": gamma, "beta": beta, "skip": skip}
     rows, units = normalization.forward({**inputs, **running}, device.ndarray)
     arguments.disjoint(running, inputs)
     momentum = arguments.number("momentum", momentum, MOMENTUM)
@@ -24,23 +24,24 @@ def batch_norm_forward(x, gamma, beta, running_mean, running_variance, *, moment
     given = means, squares, mean, rstd, running_mean, running_variance
     settings = momentum, rows / max(1, rows - 1), eps
     device.launch("finish_moments", (units,), *given, *settings, rows, units, count)
-    _scale(x, mean, rstd, gamma, beta, y, eps, False)
+    _scale(x, mean, rstd, gamma, beta, skip, y, eps, False)
     return y, mean, rstd
 
 
-def batch_norm_inference(x, gamma, beta, running_mean, running_variance, *, eps=1e-5, out=None):
+def batch_norm_inference(x, gamma, beta, running_mean, running_variance, *, eps=1e-5, skip=None,
+                         out=None):  # fmt: skip
     """y, which may replace x."""
     inputs = {"x": x, "gamma": gamma, "beta": beta}
-    inputs |= {"running_mean": running_mean, "running_variance": running_variance}
+    inputs |= {"running_mean": running_mean, "running_variance": running_variance, "skip": skip}
     normalization.forward(inputs, device.ndarray)
     eps = arguments.number("eps", eps, EPS)
     y = output(out, x.shape, x.dtype, inputs, ("x",))
-    _scale(x, running_mean, running_variance, gamma, beta, y, eps, True)
+    _scale(x, running_mean, running_variance, gamma, beta, skip, y, eps, True)
     return y
 
 
-def _scale(x, mean, spread, gamma, beta, y, eps, is_variance):
-    given = x, mean, spread, gamma, beta, y, eps, is_variance, x.size, x.shape[1]
+def _scale(x, mean, spread, gamma, beta, skip, y, eps, is_variance):
+    given = x, mean, spread, gamma, beta, skip, y, eps, is_variance, x.size, x.shape[1]
     device.launch("scale_columns", (x.size,), *given)
 
 
@@ -52,13 +53,13 @@ def batch_norm_backward(dy, x, gamma, mean, rstd, *, out=None):
     return dx, dgamma, dbeta
 
 
-def layer_norm_forward(x, gamma, beta, *, eps=1e-5, out=None):
+def layer_norm_forward(x, gamma, beta, *, eps=1e-5, skip=None, out=None):
     """(y, mean, rstd): a row by some lanes, or by a block."""
-    inputs = {"x": x, "gamma": gamma, "beta": beta}
+    inputs = {"x": x, "gamma": gamma, "beta": beta, "skip": skip}
     rows, units = normalization.forward(inputs, device.ndarray)
     eps = arguments.number("eps", eps, EPS)
     y, mean, rstd = outputs(out, [x.shape, (rows,), (rows,)], x.dtype, inputs)
-    _launch_rows("normalize_rows", rows, units, x, gamma, beta, y, mean, rstd, eps)
+    _launch_rows("normalize_rows", rows, units, x, gamma, beta, skip, y, mean, rstd, eps)
     return y, mean, rstd
 
 

@@ -109,18 +109,26 @@ def _moments_task(t, x, first, last, found):
 
 
 @kernel
-def _scale_rows(x, start, stop, some, mean, scale, beta, y):
-    """y = scale (x - mean) + beta, of these rows; the rest is a number a column."""
+def _scale_rows(x, start, stop, some, mean, scale, beta, skip, y):
+    """y = scale (x - mean) + beta + skip, of these rows; skip has no rows where nothing is added,
+    the rest is a number a column.
+    """
+    adds = len(skip) > 0
     for i in range(start, stop):
         row, result = x[i, some], y[i, some]
-        for j in range(row.size):
-            result[j] = (row[j] - mean[j]) * scale[j] + beta[j]
+        if adds:
+            more = skip[i, some]
+            for j in range(row.size):
+                result[j] = (row[j] - mean[j]) * scale[j] + beta[j] + more[j]
+        else:
+            for j in range(row.size):
+                result[j] = (row[j] - mean[j]) * scale[j] + beta[j]
 
 
 @register_jitable
-def _scale_task(t, x, first, last, mean, scale, beta, y):
+def _scale_task(t, x, first, last, mean, scale, beta, skip, y):
     _, start, stop, some = _task(t, len(x), first, last)
-    _scale_rows(x, start, stop, some, mean[some], scale[some], beta[some], y)
+    _scale_rows(x, start, stop, some, mean[some], scale[some], beta[some], skip, y)
 
 
 @kernel
@@ -140,8 +148,8 @@ def _finish(found, rows, gamma, eps, first, mean, variance, rstd, scale):
 
 
 @threaded
-def normalize_columns(x, gamma, beta, eps, y, mean, variance, rstd):
-    """Batch norm's y, mean, variance (float64) and rstd."""
+def normalize_columns(x, gamma, beta, eps, skip, y, mean, variance, rstd):
+    """Batch norm's y, mean, variance (float64) and rstd; skip as in _scale_rows."""
     rows, units = x.shape
     strip, scale = _strip(rows, x.itemsize), np.empty_like(gamma)
     for first in range(0, units, strip):
@@ -157,10 +165,10 @@ def normalize_columns(x, gamma, beta, eps, y, mean, variance, rstd):
         _finish(found, rows, gamma, eps, first, mean, variance, rstd, scale)
         if serial(x.size):
             for t in range(tasks):
-                _scale_task(t, x, first, last, mean, scale, beta, y)
+                _scale_task(t, x, first, last, mean, scale, beta, skip, y)
         else:
             for t in prange(tasks):
-                _scale_task(t, x, first, last, mean, scale, beta, y)
+                _scale_task(t, x, first, last, mean, scale, beta, skip, y)
 
 
 @kernel
@@ -183,19 +191,19 @@ def inference_scale(gamma, running_variance, eps):
 
 
 @register_jitable
-def _whole_rows(x, start, stop, mean, scale, beta, y):
-    _scale_rows(x, start, stop, slice(0, x.shape[1]), mean, scale, beta, y)
+def _whole_rows(x, start, stop, mean, scale, beta, skip, y):
+    _scale_rows(x, start, stop, slice(0, x.shape[1]), mean, scale, beta, skip, y)
 
 
 @threaded
-def scale_columns(x, mean, scale, beta, y):
-    """y = scale (x - mean) + beta."""
+def scale_columns(x, mean, scale, beta, skip, y):
+    """y = scale (x - mean) + beta + skip, as _scale_rows."""
     rows = 1 + (CHUNK - 1) // x.shape[1]
     if serial(x.size):
-        _whole_rows(x, 0, len(x), mean, scale, beta, y)
+        _whole_rows(x, 0, len(x), mean, scale, beta, skip, y)
     else:
         for c in prange((len(x) + rows - 1) // rows):
-            _whole_rows(x, c * rows, min(len(x), (c + 1) * rows), mean, scale, beta, y)
+            _whole_rows(x, c * rows, min(len(x), (c + 1) * rows), mean, scale, beta, skip, y)
 
 
 @kernel

@@ -3,12 +3,16 @@ row_moments.py.
 """
 
 import numpy as np
-from numba import types
+from numba import carray, types
+from numba.extending import register_jitable
 
 from .. import arguments, normalization
 from ..normalization import EPS, MOMENTUM
+from .codegen import symbol
 from .codegen.jit import named
 from .codegen.shortcut import below, disjoint, in_place, read, shortcut, span, writable, written
+from .codegen.symbol import by_symbol
+from .codegen.vectors import address, keep
 from .column_moments import (
     columns_gradient,
     inference_scale,
@@ -18,12 +22,46 @@ from .column_moments import (
 )
 from .row_moments import normalize_rows, rows_gradient
 
-_REAL = types.float64
+_N, _REAL = types.intp, types.float64
 
 
-@shortcut(read(2), read(1), read(1), written(1), written(1), _REAL, _REAL, written(2),
-          written(1), written(1))  # fmt: skip
-def _batch_forward(x, gamma, beta, running_mean, running_variance, momentum, eps, y, mean, rstd):
+# What the shortcuts with skip and without it have in common, compiled once: `skipped` are the rows
+# of skip, none where nothing is added.
+
+
+@by_symbol(lambda p: types.void(p, _N, _N, p, p, _REAL, p, _N, p, p, types.CPointer(_REAL), p))
+def _columns(x, rows, units, gamma, beta, eps, skip, skipped, y, mean, variance, rstd):
+    shape, given = (rows, units), (carray(gamma, units), carray(beta, units), eps)
+    results = carray(y, shape), carray(mean, units), carray(variance, units), carray(rstd, units)
+    normalize_columns(carray(x, shape), *given, carray(skip, (skipped, units)), *results)
+
+
+@by_symbol(lambda p: types.void(p, _N, _N, p, p, p, p, _N, p))
+def _scaled(x, rows, units, mean, scale, beta, skip, skipped, y):
+    shape, given = (rows, units), (carray(mean, units), carray(scale, units), carray(beta, units))
+    scale_columns(carray(x, shape), *given, carray(skip, (skipped, units)), carray(y, shape))
+
+
+@by_symbol(lambda p: types.void(p, _N, _N, p, p, _REAL, p, _N, p, p, p))
+def _rows(x, rows, units, gamma, beta, eps, skip, skipped, y, mean, rstd):
+    shape, given = (rows, units), (carray(gamma, units), carray(beta, units), eps)
+    results = carray(y, shape), carray(mean, rows), carray(rstd, rows)
+    normalize_rows(carray(x, shape), *given, carray(skip, (skipped, units)), *results)
+
+
+@register_jitable
+def _nothing(x):
+    """A skip that has no rows."""
+    return carray(address(x), (0, x.shape[1]))
+
+
+@register_jitable
+def _may_be_added(skip, x, *outputs):
+    return skip.shape == x.shape and disjoint(outputs, (span(skip),))
+
+
+@register_jitable
+def _batch(x, gamma, beta, running_mean, running_variance, momentum, eps, skip, y, mean, rstd):
     rows, units = x.shape
     fits = x.size > 0 and gamma.size == units and beta.size == units and y.shape == x.shape
     fits = fits and running_mean.size == units and running_variance.size == units
@@ -32,35 +70,79 @@ def _batch_forward(x, gamma, beta, running_mean, running_variance, momentum, eps
     fits = fits and disjoint(outputs, (span(x), span(gamma), span(beta)))
     if fits:
         variance = np.empty(units)
-        given = writable(x), writable(gamma), writable(beta), eps
-        normalize_columns(*given, y, mean, variance, rstd)
+        given = address(x), rows, units, address(gamma), address(beta), eps
+        results = address(y), address(mean), address(variance), address(rstd)
+        _columns(*given, address(skip), len(skip), *results)
         keep_running(mean, variance, rows, momentum, running_mean, running_variance)
     return fits
 
 
-@shortcut(*[read(2), *[read(1)] * 4, _REAL, written(2)])
-def _inference(x, gamma, beta, running_mean, running_variance, eps, y):
-    units = x.shape[1]
+_BATCH = read(2), read(1), read(1), written(1), written(1), _REAL, _REAL
+_NORMALIZED = written(2), written(1), written(1)
+
+
+@shortcut(*_BATCH, *_NORMALIZED)
+def _batch_forward(x, gamma, beta, running_mean, running_variance, momentum, eps, y, mean, rstd):
+    given = x, gamma, beta, running_mean, running_variance, momentum, eps
+    return _batch(*given, _nothing(x), y, mean, rstd)
+
+
+@shortcut(*_BATCH, read(2), *_NORMALIZED)
+def _batch_to_skip(x, gamma, beta, running_mean, running_variance, momentum, eps, skip, y, mean,
+                   rstd):  # fmt: skip
+    given = x, gamma, beta, running_mean, running_variance, momentum, eps
+    outputs = span(y), span(mean), span(rstd), span(running_mean), span(running_variance)
+    return _may_be_added(skip, x, *outputs) and _batch(*given, skip, y, mean, rstd)
+
+
+@register_jitable
+def _infer(x, gamma, beta, running_mean, running_variance, eps, skip, y):
+    rows, units = x.shape
     fits = x.size > 0 and gamma.size == units and beta.size == units and y.shape == x.shape
     fits = fits and running_mean.size == units and running_variance.size == units and eps > 0
     inputs = span(gamma), span(beta), span(running_mean), span(running_variance)
     fits = fits and in_place(span(y), span(x)) and disjoint((span(y),), inputs)
     if fits:
         scale = inference_scale(writable(gamma), writable(running_variance), eps)
-        scale_columns(writable(x), writable(running_mean), scale, writable(beta), y)
+        given = address(x), rows, units, address(running_mean), address(scale), address(beta)
+        _scaled(*given, address(skip), len(skip), address(y))
+        keep(scale)
     return fits
 
 
-@shortcut(read(2), read(1), read(1), _REAL, written(2), written(1), written(1))
-def _layer_forward(x, gamma, beta, eps, y, mean, rstd):
+@shortcut(read(2), *[read(1)] * 4, _REAL, written(2))
+def _inference(x, gamma, beta, running_mean, running_variance, eps, y):
+    return _infer(x, gamma, beta, running_mean, running_variance, eps, _nothing(x), y)
+
+
+@shortcut(read(2), *[read(1)] * 4, _REAL, read(2), written(2))
+def _inference_to_skip(x, gamma, beta, running_mean, running_variance, eps, skip, y):
+    given = x, gamma, beta, running_mean, running_variance, eps
+    return _may_be_added(skip, x, span(y)) and _infer(*given, skip, y)
+
+
+@register_jitable
+def _layer(x, gamma, beta, eps, skip, y, mean, rstd):
     rows, units = x.shape
     fits = x.size > 0 and gamma.size == units and beta.size == units and y.shape == x.shape
     fits = fits and mean.size == rows and rstd.size == rows and eps > 0
     inputs = span(x), span(gamma), span(beta)
     fits = fits and disjoint((span(y), span(mean), span(rstd)), inputs)
     if fits:
-        normalize_rows(writable(x), writable(gamma), writable(beta), eps, y, mean, rstd)
+        given = address(x), rows, units, address(gamma), address(beta), eps
+        _rows(*given, address(skip), len(skip), address(y), address(mean), address(rstd))
     return fits
+
+
+@shortcut(read(2), read(1), read(1), _REAL, *_NORMALIZED)
+def _layer_forward(x, gamma, beta, eps, y, mean, rstd):
+    return _layer(x, gamma, beta, eps, _nothing(x), y, mean, rstd)
+
+
+@shortcut(read(2), read(1), read(1), _REAL, read(2), *_NORMALIZED)
+def _layer_to_skip(x, gamma, beta, eps, skip, y, mean, rstd):
+    fits = _may_be_added(skip, x, span(y), span(mean), span(rstd))
+    return fits and _layer(x, gamma, beta, eps, skip, y, mean, rstd)
 
 
 def _backward(gradient, axis, name):
@@ -89,31 +171,42 @@ _layer_backward = _backward(rows_gradient, 0, "rows")
 
 
 def batch_norm_forward(x, gamma, beta, running_mean, running_variance, *, momentum=0.1, eps=1e-5,
-                       out=None):  # fmt: skip
+                       skip=None, out=None):  # fmt: skip
     """(y, mean, rstd), and what runs along; see reference.batch_norm_forward."""
     given = x, gamma, beta, running_mean, running_variance
-    if type(out) is tuple and _batch_forward.accepts(*given, momentum, eps, *out):
-        return out
+    if type(out) is tuple:
+        if skip is None:
+            if _batch_forward.accepts(*given, momentum, eps, *out):
+                return out
+        elif _batch_to_skip.accepts(*given, momentum, eps, skip, *out):
+            return out
     running = {"running_mean": running_mean, "running_variance": running_variance}
-    inputs = {"x": x, "gamma": gamma, "beta": beta}
+    inputs = {"x": x, "gamma": gamma, "beta": beta, "skip": skip}
     _, units = normalization.forward({**inputs, **running}, np.ndarray)
     normalization.updated(running)
     arguments.disjoint(running, inputs)
     momentum = arguments.number("momentum", momentum, MOMENTUM)
     eps = arguments.number("eps", eps, EPS)
     out = arguments.outputs(out, (x.shape, (units,), (units,)), x.dtype, {**inputs, **running})
-    _batch_forward.ready(x.dtype)
-    _batch_forward(*given, momentum, eps, *out)
+    symbol.ready(x.dtype, _columns)
+    call, more = (_batch_forward, ()) if skip is None else (_batch_to_skip, (skip,))
+    call.ready(x.dtype)
+    call(*given, momentum, eps, *more, *out)
     return out
 
 
-def batch_norm_inference(x, gamma, beta, running_mean, running_variance, *, eps=1e-5, out=None):
+def batch_norm_inference(x, gamma, beta, running_mean, running_variance, *, eps=1e-5, skip=None,
+                         out=None):  # fmt: skip
     """y, which may replace x; see reference.batch_norm_inference."""
     given = x, gamma, beta, running_mean, running_variance
-    if out is not None and _inference.accepts(*given, eps, out):
-        return out
-    names = "x", "gamma", "beta", "running_mean", "running_variance"
-    inputs = dict(zip(names, given, strict=True))
+    if out is not None:
+        if skip is None:
+            if _inference.accepts(*given, eps, out):
+                return out
+        elif _inference_to_skip.accepts(*given, eps, skip, out):
+            return out
+    names = "x", "gamma", "beta", "running_mean", "running_variance", "skip"
+    inputs = dict(zip(names, (*given, skip), strict=True))
     normalization.forward(inputs, np.ndarray)
     eps = arguments.number("eps", eps, EPS)
     if out is None:
@@ -121,8 +214,10 @@ def batch_norm_inference(x, gamma, beta, running_mean, running_variance, *, eps=
     else:
         arguments.written("out", out, np.ndarray, x.dtype, x.shape)
         arguments.disjoint({"out": out}, inputs, [("out", "x")])
-    _inference.ready(x.dtype)
-    _inference(*given, eps, out)
+    symbol.ready(x.dtype, _scaled)
+    call, more = (_inference, ()) if skip is None else (_inference_to_skip, (skip,))
+    call.ready(x.dtype)
+    call(*given, eps, *more, out)
     return out
 
 
@@ -131,16 +226,22 @@ def batch_norm_backward(dy, x, gamma, mean, rstd, *, out=None):
     return _gradients(_batch_backward, 1, dy, x, gamma, mean, rstd, out)
 
 
-def layer_norm_forward(x, gamma, beta, *, eps=1e-5, out=None):
+def layer_norm_forward(x, gamma, beta, *, eps=1e-5, skip=None, out=None):
     """(y, mean, rstd); see reference.layer_norm_forward."""
-    if type(out) is tuple and _layer_forward.accepts(x, gamma, beta, eps, *out):
-        return out
-    inputs = {"x": x, "gamma": gamma, "beta": beta}
+    if type(out) is tuple:
+        if skip is None:
+            if _layer_forward.accepts(x, gamma, beta, eps, *out):
+                return out
+        elif _layer_to_skip.accepts(x, gamma, beta, eps, skip, *out):
+            return out
+    inputs = {"x": x, "gamma": gamma, "beta": beta, "skip": skip}
     rows, _ = normalization.forward(inputs, np.ndarray)
     eps = arguments.number("eps", eps, EPS)
     out = arguments.outputs(out, (x.shape, (rows,), (rows,)), x.dtype, inputs)
-    _layer_forward.ready(x.dtype)
-    _layer_forward(x, gamma, beta, eps, *out)
+    symbol.ready(x.dtype, _rows)
+    call, more = (_layer_forward, ()) if skip is None else (_layer_to_skip, (skip,))
+    call.ready(x.dtype)
+    call(x, gamma, beta, eps, *more, *out)
     return out
 
 

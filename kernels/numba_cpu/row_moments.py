@@ -31,29 +31,34 @@ def _squares(row, mean):
 
 
 @kernel
-def _normalize(x, gamma, beta, eps, y, mean, rstd):
+def _normalize(x, gamma, beta, eps, skip, y, mean, rstd):
     """Of these rows."""
-    real, units = x.dtype.type, x.shape[1]
+    real, units, adds = x.dtype.type, x.shape[1], len(skip) > 0
     for i in range(len(x)):
         row, result = x[i], y[i]
         exact = _sum(row) / units
         deviation = 1 / np.sqrt(_squares(row, exact) / units + eps)
         mean[i], rstd[i] = real(exact), real(deviation)
         m, r = real(exact), real(deviation)
-        for j in range(row.size):
-            result[j] = (row[j] - m) * r * gamma[j] + beta[j]
+        if adds:
+            more = skip[i]
+            for j in range(row.size):
+                result[j] = (row[j] - m) * r * gamma[j] + beta[j] + more[j]
+        else:
+            for j in range(row.size):
+                result[j] = (row[j] - m) * r * gamma[j] + beta[j]
 
 
 @threaded
-def normalize_rows(x, gamma, beta, eps, y, mean, rstd):
-    """Layer norm's y, mean and rstd."""
+def normalize_rows(x, gamma, beta, eps, skip, y, mean, rstd):
+    """Layer norm's y, mean and rstd; skip has no rows where nothing is added."""
     rows = 1 + (CHUNK - 1) // x.shape[1]
     if serial(x.size):
-        _normalize(x, gamma, beta, eps, y, mean, rstd)
+        _normalize(x, gamma, beta, eps, skip, y, mean, rstd)
     else:
         for c in prange((len(x) + rows - 1) // rows):
             part = slice(c * rows, min(len(x), (c + 1) * rows))
-            _normalize(x[part], gamma, beta, eps, y[part], mean[part], rstd[part])
+            _normalize(x[part], gamma, beta, eps, skip[part], y[part], mean[part], rstd[part])
 
 
 @reduction

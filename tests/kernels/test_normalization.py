@@ -57,6 +57,75 @@ def test_inference_is_training_once_the_moments_are_the_batch_s(backend):
     np.testing.assert_array_equal(backend.to_host(x), backend.to_host(again))
 
 
+FORWARDS = "batch_norm_forward", "batch_norm_inference", "layer_norm_forward"
+
+
+def called(backend, function, x, vectors, **given):
+    """What comes of x; arrays that are updated are copies."""
+    gamma, beta, *running = (backend.asarray(backend.to_host(v).copy()) for v in vectors)
+    running = () if function == "layer_norm_forward" else running
+    results = getattr(backend, function)(x, gamma, beta, *running, **given)
+    return [backend.to_host(r) for r in (results if isinstance(results, tuple) else (results,))]
+
+
+@pytest.mark.parametrize("function", FORWARDS)
+def test_a_skip_is_added_to_y_alone(backend, function):
+    """It may be x, as where a residual branch begins with the normalisation."""
+    x, vectors = arrays(backend, (37, UNITS))[0], arrays(backend, *[UNITS] * 3, seed=3)
+    vectors += [backend.asarray(np.full(UNITS, 0.7, np.float32))]
+    y, *others = called(backend, function, x, vectors)
+    for skip in (np.zeros_like(y), np.full_like(y, 1000), backend.to_host(x)):
+        skip_there = x if np.array_equal(skip, backend.to_host(x)) else backend.asarray(skip)
+        got, *same = called(backend, function, x, vectors, skip=skip_there)
+        np.testing.assert_allclose(got, y + skip, rtol=1e-6, atol=1e-6)
+        for one, other in zip(same, others, strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("function", FORWARDS)
+def test_a_skip_may_begin_anywhere(fast_backend, function):
+    """A view need not begin on the border of a vector."""
+    x, vectors = arrays(fast_backend, (37, UNITS))[0], arrays(fast_backend, *[UNITS] * 4, seed=3)
+    vectors[3] = fast_backend.asarray(np.full(UNITS, 0.7, np.float32))
+    flat = np.arange(37 * UNITS + 1, dtype=np.float32)
+    skip, view = flat[1:].reshape(37, UNITS), fast_backend.asarray(flat)[1:].reshape(37, UNITS)
+    expected, *_ = called(
+        fast_backend, function, x, vectors, skip=fast_backend.asarray(skip.copy())
+    )
+    got, *_ = called(fast_backend, function, x, vectors, skip=view)
+    np.testing.assert_array_equal(got, expected)
+
+
+@pytest.mark.parametrize("function", FORWARDS)
+def test_bad_skips_are_named_and_nothing_is_updated(fast_backend, function):
+    """At every call: the first may compile what checks the second."""
+    host = given(fast_backend, function)
+    if function == "batch_norm_inference":
+        y, results = fast_backend.asarray(np.zeros((6, UNITS), np.float32)), ()
+    else:
+        places = 6 if function == "layer_norm_forward" else UNITS
+        y, *results = arrays(fast_backend, (6, UNITS), places, places)
+    out = (y, *results) if results else y
+    name = r"out\[0\]" if results else "out"
+    ones = np.ones((6, UNITS), np.float32)
+    good, wide = (fast_backend.asarray(ones.astype(dtype)) for dtype in ("float32", "float64"))
+    few, row = fast_backend.asarray(ones[:5].copy()), fast_backend.asarray(ones[0].copy())
+    for _ in range(2):
+        inputs = {n: fast_backend.asarray(a) for n, a in host.items()}
+        for skip, message in (
+            (few, r"skip must have shape \(6, 5\), got \(5, 5\)"),
+            (row, r"skip must have shape \(6, 5\), got \(5,\)"),
+            (wide, "skip must be float32, got float64"),
+            ([1.0], "skip must be a "),
+            (y, f"{name} must not share memory with skip"),
+        ):
+            with pytest.raises((TypeError, ValueError), match=f"^{message}"):
+                getattr(fast_backend, function)(**inputs, skip=skip, out=out)
+        for key, array in host.items():
+            np.testing.assert_array_equal(fast_backend.to_host(inputs[key]), array)
+        getattr(fast_backend, function)(**inputs, skip=good, out=out)
+
+
 def test_one_row_is_its_offset(backend):
     gamma, _, mean, variance = ones_and_zeros(backend)
     (x,), beta = arrays(backend, (1, UNITS)), backend.asarray(np.full(UNITS, 7, np.float32))

@@ -144,7 +144,13 @@ def test_hyperparameters_vary_and_defaults_are_one_sample(operation):
     settings = {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
     valueless = operation.variant in ("zeros", *reference.initializers.SCALES)
     settings -= {"value"} if valueless else set()
-    settings -= {"out", "precision", "class_weights", "bins"}  # bins are the size of a result
+    settings -= {
+        "out",
+        "precision",
+        "class_weights",
+        "skip",
+        "bins",
+    }  # bins are the size of a result
     settings -= {"axis"} if operation.variant != "across rows" else set()
     settings |= {"alpha"} if operation.variant in ("leaky_relu", "elu", "selu") else set()
     settings |= {"gamma"} if operation.variant == "selu" else set()
@@ -203,12 +209,14 @@ WORK = {
     "maxout_backward": {"two pieces": (140, 112), "five pieces": (170, 247)},
     # Of an element: sum, distance, its square, the sum, scale, offset. Of a unit two means, + eps,
     # a root, 1 / it, gamma by it; the unbiased variance, and 3 for each of what runs along.
-    "batch_norm_forward": {"": (125, 60)},
-    "batch_norm_inference": {"": (50, 40)},  # distance, scale, offset; + eps, root, gamma by it
+    # And with skip a sum and another array of 10 elements.
+    "batch_norm_forward": {"": (125, 60), "skip": (135, 70)},
+    # Distance, scale, offset; + eps, root, gamma by it.
+    "batch_norm_inference": {"": (50, 40), "skip": (60, 50)},
     # Sum, distance, product, its sum, 4 for dx; of a unit rstd by the sum, the 3 factors of dx.
     "batch_norm_backward": {"": (115, 55)},
     # Both scales, sum, distance, square, its sum, offset; of a row two means, + eps, root, 1 / it.
-    "layer_norm_forward": {"": (80, 34)},
+    "layer_norm_forward": {"": (80, 34), "skip": (90, 44)},
     # gamma dy, distance, its scale; 2 sums, 2 of products; two differences, two products; 2 means.
     "layer_norm_backward": {"": (134, 49)},
     # Three blocks of four words, ten rounds of two products and four exclusive ors each; of an
