@@ -1,10 +1,6 @@
-"""The page and the exports, without a browser: their figures are the report's, and nothing is asked
-of any other place.
-"""
+"""The page without a browser: its figures are the report's, and it asks nothing of other places."""
 
 import configparser
-import csv
-import io
 import itertools
 import json
 import re
@@ -13,14 +9,12 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import asv.util
-import pytest
 from asv.publishing import OutputPublisher
 from journals import begin, note, record
 from pages import HOSTILE, LAYER, Reader, house_of_runs, rendered
 
-from benchmarks import __main__ as command
-from benchmarks.reports import charts, columns, exports, figures, formats, page, report
-from benchmarks.running import journal, plugin
+from benchmarks.reports import charts, columns, exports, figures, formats, page
+from benchmarks.running import plugin
 from benchmarks.suites import workloads
 
 MOST = 300_000  # bytes of the page of the core grid
@@ -79,30 +73,6 @@ def as_printed(head, found):
     return formats.scaled(value) + found["unit"] if head == "rate" else formats.number(value)
 
 
-def test_csv_and_json_say_the_same(house):
-    shown = house_of_runs(house)
-    rows = list(csv.DictReader(io.StringIO(exports.as_csv(shown))))
-    cells = json.loads(exports.as_json(shown))["cells"]
-    assert len(rows) == len(cells) * len(shown.columns)
-    by_name = {(r["function"], r["variant"], r["batch_name"], r["label"]): r for r in rows}
-    for cell in cells:
-        for label, found in cell["results"].items():
-            row = by_name[cell["function"], cell["variant"], cell["batch_name"], label]
-            for name, value in found.items():
-                assert row[name] == ("" if value is None else str(value))
-    assert {row["specification"] for row in rows if row["seconds"]} == {"1"}
-
-
-def test_markdown_is_the_report_in_tables(house):
-    shown = house_of_runs(house)
-    text, plain = exports.as_markdown(shown), report.text(shown)
-    assert "### dense_forward, float32" in text
-    tables = [line for line in text.splitlines() if line.startswith("|")]
-    for line in plain.splitlines():
-        if LAYER in line and "wrong" not in line:
-            assert line.split() in [row.replace("|", " ").split() for row in tables]
-
-
 def test_the_map_says_who_wins_and_by_how_much(house):
     """At batch 1 the CPU by 2, at 128 the GPU by 20; a step with its transfer by 1.28, not 3.2."""
     maps = Reader(rendered(house)).maps
@@ -133,89 +103,13 @@ def test_without_a_gpu_the_page_says_so(house):
     assert "n/a: no roof was measured." in text
 
 
-def test_a_time_of_another_specification_is_compared_with_nothing(house):
-    shown = house_of_runs(house, gpu_specification="2")
-    (gpu,) = shown.gpus
-    for cell in shown.cells:
-        assert gpu.seconds(cell) is None
-        found = figures.figures(shown, cell, gpu)
-        assert (found["seconds"], found["speedup"], found["rate"]) == (None, None, None)
-    text = page.render(shown)
-    found = Reader(text)
-    maps = found.maps
-    assert maps[f"relu {LAYER}"] == ["spec. 2", "spec. 2"]
-    assert "specification 2, not 1 as on here" in text
-    assert "<dd>version 2" in text
-    assert "spec. 2" in report.text(shown)
-    assert "From which batch" not in report.text(shown)
-    assert figures.figures(shown, shown.cells[0], gpu)["verdict"] == figures.OTHER
-
-
-def test_an_earlier_run_of_another_specification_is_left_out(house):
-    """As if the cells that the newest run did not time had never been timed."""
-    for version, layer in (("1", LAYER), ("2", "digits-64x128")):
-        begin()
-        line = {"state": journal.TIMED, "samples": [1e-6], "number": 1, "version": version}
-        journal.note(("sgd", layer, "float32", "numba"), elsewhere=False, **line)
-        journal.note(
-            ("adam", layer, "float32", "numba"), elsewhere=False, **line | {"version": "1"}
-        )
-    shown = columns.view()
-    assert [c.layer for c in shown.cells if c.function == "sgd"] == ["digits-64x128"]
-    assert len([c for c in shown.cells if c.function == "adam"]) == 2
-
-
-def test_other_machines_stand_beside_this_one(house, monkeypatch):
-    """A checkout by its journals, a folder by its recorded runs."""
-    here, there = house / "journal", house / "other" / ".asv" / "journal"
-    monkeypatch.setattr(journal, "FOLDER", there)
-    begin("laptop")
-    note("sgd", {(LAYER, "float32", "numba"): 8e-6, ("moons-2x32", "float32", "numba"): 1e-6})
-    monkeypatch.setattr(journal, "FOLDER", here)
-    begin()
-    note("sgd", {(LAYER, "float32", "numba"): 4e-6})
-    shown = columns.view(None, [house / "other"])
-    assert [c.label for c in shown.columns] == ["numpy", "numba", "numba laptop"]
-    heads, rows = Reader(page.render(shown)).cells
-    (row,) = (r for r in rows if r[2] == LAYER)
-    assert dict(zip(heads, row, strict=True))["here/there"] == "0.50"
-    assert [r[2] for r in rows] == ["moons-2x32", LAYER]
-    assert columns.fastest_cpu(shown.cells[0], shown.cpus) is None
-    assert "Recorded on another machine: laptop" in page.render(shown)
-    with pytest.raises(ValueError, match=r"neither a run's journal nor a recorded machine"):
-        columns.view(None, [house / "journal"])
-
-
-def test_runs_of_one_machine_are_told_apart(house):
-    for commit, started in (("aaaaaaaa", 1_700_000_000), ("bbbbbbbb", 1_800_000_000)):
-        times = {(LAYER, "float32", "cupy"): 1e-6}
-        record("h100", commit, started, sgd=times).rename(house / f"{commit}.json")
-        folder = house / commit / "h100"
-        folder.mkdir(parents=True)
-        (house / f"{commit}.json").rename(folder / "run.json")
-    begin()
-    note("sgd", {(LAYER, "float32", "numba"): 4e-6})
-    shown = columns.view(None, [house / "aaaaaaaa", house / "bbbbbbbb"])
-    labels = [c.label for c in shown.gpus]
-    assert len(set(labels)) == 2
-    assert all(label.startswith("cupy h100 ") for label in labels)
-
-
-def test_a_recorded_machine_takes_the_place_of_a_run(house):
-    record("h100", sgd={(LAYER, "float32", "cupy"): 1e-6})
-    shown = columns.view()
-    assert (shown.run.machine, [c.label for c in shown.gpus]) == ("h100", ["cupy"])
-    assert "<h2>cupy</h2>" in page.render(shown)
-    with pytest.raises(ValueError, match=r"there are no results yet"):
-        columns.view("h200")
-
-
 def test_the_page_of_the_core_grid_is_small(house):
     """With a card beside three columns; the names are the grid's, the times any."""
     from benchmarks.suites import grid
     from reference import FAMILIES
 
     begin()
+    on_card = {}
     for family, operations in FAMILIES.items():
         for name in {operation.name for operation in operations}:
             own = {o.variant: o for o in operations if o.name == name}
@@ -223,18 +117,11 @@ def test_the_page_of_the_core_grid_is_small(house):
             cells = list(_cells(axes))
             note(name, {(*c, b): 1.23e-5 for c in cells for b in ("numpy", "numba")})
             if cells:
-                record_into(name, {(*c, "cupy"): 4.56e-5 for c in cells})
+                on_card[name] = {(*c, "cupy"): 4.56e-5 for c in cells}
+    record("h100", **on_card)
     shown = columns.view()
     assert len(shown.cells) > 700
     assert len(page.render(shown).encode()) < MOST
-
-
-KEPT = {}
-
-
-def record_into(name, cells):
-    KEPT[name] = cells
-    record("h100", **KEPT)
 
 
 def _cells(axes):
@@ -244,29 +131,6 @@ def _cells(axes):
         batches = workloads.batches(cell["layer"].partition("-")[0])
         if cell.get("batch", batches[0]) in batches:
             yield values
-
-
-@pytest.mark.parametrize("form", exports.FORMS)
-def test_the_command_writes_and_prints(house, capsys, form):
-    house_of_runs(house)
-    assert command.main(["report", f"--{form}", str(house / "found")]) == 0
-    assert capsys.readouterr().out.strip() == str(house / "found")
-    assert command.main(["report", f"--{form}", "-"]) == 0
-    assert capsys.readouterr().out == (house / "found").read_text()
-
-
-def test_every_form_has_its_option():
-    assert list(command.EXPORTS) == list(exports.FORMS)
-
-
-COMMANDS = ("run", "report", "record", "card", "pack", "peers", "compile", "resources")
-
-
-@pytest.mark.parametrize("name", COMMANDS)
-def test_the_help_of_every_command_has_an_example(capsys, name):
-    with pytest.raises(SystemExit):
-        command.main([name, "--help"])
-    assert f"example: python -m benchmarks {name}" in capsys.readouterr().out
 
 
 def test_templates_are_installed():
