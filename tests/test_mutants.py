@@ -31,6 +31,7 @@ TABLES = (
     "schedules",
     "second_order",
     "augmentation",
+    "blocks",
     "record",
     "peers",
     "page",

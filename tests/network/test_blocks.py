@@ -1,5 +1,9 @@
 """Networks with normalisation, dropout and skips: the program that every backend runs of them."""
 
+import re
+import textwrap
+from pathlib import Path
+
 import numba
 import numpy as np
 import pytest
@@ -282,3 +286,13 @@ def test_skips_keep_the_gradient_of_deep_layers(fast_backend, normalization):
     assert 0.1 < fallen[True] < 10
     if normalization is None:  # it alone does as much
         assert fallen[False] > 1000
+
+
+@pytest.mark.slow
+def test_the_deep_network_of_the_readme_reaches_98_and_a_half_percent():
+    text = (Path(__file__).resolve().parents[2] / "README.md").read_text()
+    (code,) = re.findall(r"Ten layers on augmented digits:\n\n((?:    .*\n|\n)+)", text)
+    assert len(code.strip().splitlines()) <= 25
+    names = {}
+    exec(textwrap.dedent(code), names)
+    assert names["accuracy"] >= 0.985
