@@ -21,7 +21,7 @@ import numpy as np
 sys.path.append(str(Path(__file__).resolve().parents[1]))  # or tests/reference is taken for it
 from conftest import case as sized
 from conftest import is_quick, on_device, verify
-from network_cases import CASES, create, rows, verify_step
+from network_cases import CASES, DEEP_CASES, create, rows, verify_step
 
 import kernels
 import reference
@@ -80,7 +80,7 @@ def call(backend, operation, inputs):
 def train(backend, where, dtype):
     """Networks in one block, in one that takes the rows in chunks, and by a chain of launches."""
     fitting = backend.network.training.chunk_of
-    for case in CASES:
+    for case in CASES | DEEP_CASES:
         print("network", case, flush=True)
         for most in (32, 12, 0):
             backend.network.chunk_of = lambda spec, most=most: min(most, fitting(spec))

@@ -29,10 +29,21 @@ CASES = {
     ),
     "one output": ((1, 33, 1), "identity", "sigmoid_cross_entropy", "sgd", {}),
 }
+# And with what a program has besides; on a GPU always a chain.
+DEEP_CASES = {
+    "batch norm": (
+        *((5, 7, 7, 9, 3), "prelu", "softmax_cross_entropy", "momentum"),
+        {"normalization": "batch_norm", "residual": True, "beta": 0.8},
+    ),
+    "layer norm": (
+        *((6, 6, 40), "gelu", "sigmoid_cross_entropy", "sgd"),
+        {"normalization": "layer_norm", "dropout": 0.3, "residual": True, "clip_norm": 0.1},
+    ),
+}
 
 
 def create(backend, case, batch, dtype="float32", **others):
-    sizes, activations, loss, optimizer, settings = CASES[case]
+    sizes, activations, loss, optimizer, settings = (CASES | DEEP_CASES)[case]
     others = {"activations": activations, "lr": 0.02, "seed": 1, **settings, **others}
     return backend.create(
         sizes,
@@ -46,7 +57,7 @@ def create(backend, case, batch, dtype="float32", **others):
 
 def rows(case, count, dtype="float32", seed=0):
     """x and labels, host arrays."""
-    sizes, _, loss, _, _ = CASES[case]
+    sizes, _, loss, _, _ = (CASES | DEEP_CASES)[case]
     rng = np.random.default_rng(seed)
     x = rng.standard_normal((count, sizes[0])).astype(dtype)
     if loss == "softmax_cross_entropy":
