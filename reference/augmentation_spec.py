@@ -107,7 +107,7 @@ def _random_error(inputs, dtype):
 
 def _elastic_error(inputs, dtype):
     """Two sums of products, their weights rounded, which are computed in float64 for any dtype;
-    times alpha, added to the place.
+    times alpha, which is rounded too, added to the place.
     """
     images, alpha, sigma = inputs["images"], inputs["alpha"], inputs["sigma"]
     u, tiny = unit_roundoff(dtype), smallest_normal(dtype)
@@ -119,9 +119,9 @@ def _elastic_error(inputs, dtype):
     moved = displacements(images, sigma, inputs["seed"], inputs["step"])
     errors = []
     for magnitude, way, place in zip(drawn, moved, pixels(images), strict=True):
-        of_way = abs(alpha) * (growth * magnitude + u * np.abs(way) + sum(terms) * tiny) + tiny
+        of_way = abs(alpha) * (growth * magnitude + 2 * u * np.abs(way) + sum(terms) * tiny)
         roundings = 1 + _of_fold(inputs["fill"])
-        errors.append(of_way + roundings * u * (place + np.abs(alpha * way)))
+        errors.append(of_way + tiny + roundings * u * (place + np.abs(alpha * way)))
     return _of_points(*errors, inputs, dtype)
 
 
