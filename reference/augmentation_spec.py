@@ -66,14 +66,19 @@ def _of_points(of_y, of_x, inputs, dtype):
     return (Bound.of(total + is_constant * u * abs(inputs["value"])),)
 
 
-def _affine_error(inputs, dtype):
-    """A coordinate is a sum of two products and a third term; a fold rounds the period's multiple
-    as well.
+def _of_fold(fill):
+    """Roundings, relative to the coordinate, of a fold: of the multiple of the period, and of the
+    quotient, 1 / period being rounded too, which may miss a border by as much.
     """
+    return 3 if fill in FOLDING else 0
+
+
+def _affine_error(inputs, dtype):
+    """A coordinate is a sum of two products and a third term."""
     matrices, (row, column) = np.abs(inputs["matrices"]), pixels(inputs["images"])
     given = np.nan_to_num(matrices, posinf=0.0)[:, :, :, None, None]
     size = given[:, :, 0] * row + given[:, :, 1] * column + given[:, :, 2]
-    roundings = 4 if inputs["fill"] in FOLDING else 3
+    roundings = 3 + _of_fold(inputs["fill"])
     lost = smallest_normal(dtype) * (1 + row + column)
     error = roundings * unit_roundoff(dtype) * size + lost
     return _of_points(error[:, 0], error[:, 1], inputs, dtype)
@@ -102,7 +107,7 @@ def _random_error(inputs, dtype):
 
 def _elastic_error(inputs, dtype):
     """Two sums of products, their weights rounded, which are computed in float64 for any dtype;
-    times alpha, added to the place; a fold rounds the period's multiple.
+    times alpha, which is rounded too, added to the place.
     """
     images, alpha, sigma = inputs["images"], inputs["alpha"], inputs["sigma"]
     u, tiny = unit_roundoff(dtype), smallest_normal(dtype)
@@ -114,8 +119,9 @@ def _elastic_error(inputs, dtype):
     moved = displacements(images, sigma, inputs["seed"], inputs["step"])
     errors = []
     for magnitude, way, place in zip(drawn, moved, pixels(images), strict=True):
-        of_way = abs(alpha) * (growth * magnitude + u * np.abs(way) + sum(terms) * tiny) + tiny
-        errors.append(of_way + 2 * u * (place + np.abs(alpha * way)))
+        of_way = abs(alpha) * (growth * magnitude + 2 * u * np.abs(way) + sum(terms) * tiny)
+        roundings = 1 + _of_fold(inputs["fill"])
+        errors.append(of_way + tiny + roundings * u * (place + np.abs(alpha * way)))
     return _of_points(*errors, inputs, dtype)
 
 

@@ -4,21 +4,18 @@ import math
 from functools import cache
 
 import numpy as np
-from numba import carray, prange, types
+from numba import carray, types
 from numba.extending import register_jitable
 
 from .. import arguments, augmentation
 from ..catalog import AFFINE_STREAM, FILL_VALUE, FILLS, WRAP
-from .codegen.jit import kernel, threaded
+from .codegen.jit import kernel
 from .codegen.philox import LOW, SHIFT, philox
 from .codegen.shortcut import Shortcut, disjoint, read, shortcut, span, writable, written
-from .codegen.threads import thread_count
 from .codegen.variates import symmetric
 from .codegen.vectors import address
 from .resampling import affine, elastic
 
-THREADS_FROM = 1 << 9  # matrices: one takes about 0.1 us
-PART = 1 << 8
 STREAM = np.uint64(AFFINE_STREAM)
 LIMIT, MOST_PIXELS = FILL_VALUE.high, arguments.MOST_PIXELS
 _REAL, _WORD = types.float64, types.uint64
@@ -106,40 +103,30 @@ def _called(call, images, given, fill, out):
 
 
 @kernel
-def _matrices(first, matrices, centre, ranges, seed, step):
-    """The matrices of images from this number on, made in float64."""
+def _matrices(matrices, centre, ranges, seed, step):
+    """Random ones, made in float64. One takes 0.05 us, far less than its image will: no threads."""
     (cy, cx), (rotation, shift, zoom, shear), real = centre, ranges, matrices.dtype.type
     key0, key1, zero, one = seed & LOW, seed >> SHIFT, np.uint64(0), np.uint64(1)
-    for b in range(len(matrices)):
-        image = np.uint64(first + b)
-        w0, w1, w2, w3 = philox(zero, image, STREAM, step, key0, key1)
-        w4 = philox(one, image, STREAM, step, key0, key1)[0]
+    for image in range(len(matrices)):
+        number = np.uint64(image)
+        w0, w1, w2, w3 = philox(zero, number, STREAM, step, key0, key1)
+        w4 = philox(one, number, STREAM, step, key0, key1)[0]
         angle = math.radians(rotation) * symmetric(w0, np.float64)
         slope = math.tan(math.radians(shear) * symmetric(w4, np.float64))
         scale = 1 / (1 + zoom * symmetric(w3, np.float64))
         cosine, sine = math.cos(angle), math.sin(angle)
-        a, b01 = scale * (cosine - sine * slope), -scale * sine
+        a, b = scale * (cosine - sine * slope), -scale * sine
         c, d = scale * (sine + cosine * slope), scale * cosine
         dy, dx = shift * symmetric(w1, np.float64), shift * symmetric(w2, np.float64)
-        upper, lower = matrices[b, 0], matrices[b, 1]
-        upper[0], upper[1], upper[2] = real(a), real(b01), real(cy + dy - a * cy - b01 * cx)
+        upper, lower = matrices[image, 0], matrices[image, 1]
+        upper[0], upper[1], upper[2] = real(a), real(b), real(cy + dy - a * cy - b * cx)
         lower[0], lower[1], lower[2] = real(c), real(d), real(cx + dx - c * cy - d * cx)
-
-
-@threaded
-def _all_matrices(matrices, centre, ranges, seed, step):
-    if len(matrices) < THREADS_FROM or thread_count() == 1:
-        _matrices(0, matrices, centre, ranges, seed, step)
-    else:
-        for p in prange((len(matrices) + PART - 1) // PART):
-            part = matrices[p * PART : (p + 1) * PART]
-            _matrices(p * PART, part, centre, ranges, seed, step)
 
 
 @shortcut(written(3), *[_REAL] * 6, _WORD, _WORD)
 def _random_call(matrices, height, width, rotation, shift, zoom, shear, seed, step):
     centre, ranges = ((height - 1) / 2, (width - 1) / 2), (rotation, shift, zoom, shear)
-    _all_matrices(matrices, centre, ranges, seed, step)
+    _matrices(matrices, centre, ranges, seed, step)
     return True
 
 

@@ -10,7 +10,6 @@ import kernels
 import reference
 from benchmarks.suites.workloads import batches, layers
 from kernels.numba_cpu import (
-    augmentation,
     column_moments,
     counting,
     dropout,
@@ -105,12 +104,11 @@ SHARED = {
         *((1, 1, n) for n in (*around(jit.CHUNK), *around(jit.THREADS_FROM), 5 * jit.CHUNK + 1)),
         (1, 257, 1),
     ],
-    # Images, of which an elastic distortion takes longer; matrices; blocks of pixels.
+    # Images, of which an elastic distortion takes longer; blocks of pixels.
     "augmentation": [
         *((n, 64, 1) for n in around(resampling.THREADS_FROM // 64)),
         *((n, 64, 1) for n in around(resampling.THREADS_FROM // 64 // resampling.ELASTIC_COST)),
         *((n, 64, 1) for n in around(3 * rows_a_part(resampling.PART, 64))),
-        *((n, 1, 1) for n in around(augmentation.THREADS_FROM)),
         *((2, n, 1) for n in around(2 * resampling.BLOCK)),
         (3, resampling.THREADS_FROM, 1),
     ],

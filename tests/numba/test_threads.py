@@ -105,7 +105,7 @@ def busy():
     for name in ("activation_forward[tanh]", "activation_backward[prelu]", "softmax",
                  "softmax_cross_entropy[smoothed]", "softmax_cross_entropy[soft]",
                  "softmax[across rows]", "dense_forward[relu]", "dense_backward[prelu]",
-                 "unit_activity"):
+                 "unit_activity", "affine_transform", "elastic_transform"):
         operation(name, batch=1500, units=300)
     for name in ("sgd", "adam", "sparsity", "histogram", "global_norm", "add_l2", "clip_by_value"):
         operation(name, units=5000)
@@ -178,7 +178,7 @@ def test_first_calls_of_activations_compile(tmp_path, function, activation):
         *["nesterov", "adagrad", "rmsprop", "step (20, 17, 4)", "predict (20, 17, 4)"],
         *["step (20, 200, 180, 4)", "predict (20, 200, 180, 4)", "initialize[sparse_normal]"],
         *["sparsity", "connection_sparsity", "unit_activity", "histogram", "global_norm"],
-        *["add_l2", "clip_by_value", "clip_by_global_norm"],
+        *["add_l2", "clip_by_value", "clip_by_global_norm", "random_affine", "elastic_transform"],
     ],
 )
 def test_first_calls_compile(tmp_path, name):
