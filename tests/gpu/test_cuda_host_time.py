@@ -22,7 +22,7 @@ MOST = {
     "maxout_forward": (2, 83),
     "maxout_backward": (5, 167),
     "lstm_forward": (2, 154),
-    "lstm_backward": (5, 400),
+    "lstm_backward": (5, 250),
     "softmax": (1, 44),
     "log_softmax": (1, 44),
     "softmax_cross_entropy": (2, 86),

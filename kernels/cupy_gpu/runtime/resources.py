@@ -27,12 +27,14 @@ REGISTERS = 65536  # of a multiprocessor, in PARTITIONS equal parts; a warp live
 PARTITIONS = 4
 RESIDENT_THREADS = {"float32": 1024, "float64": 512}
 PRODUCTS = tuple(name for name in table.KERNELS if re.search(r"_(32|64)$", name))
+# Of sequences there are fewer blocks than multiprocessors, most often: registers serve better.
+FEW_BLOCKS = *PRODUCTS, *(n for n, k in table.KERNELS.items() if k.geometry is table.sequences)
 WARP = 32
 
 
 def resident(kernel, dtype):
     """The threads that a multiprocessor must have room for."""
-    return RESIDENT_THREADS[dtype] // (2 if kernel in PRODUCTS else 1)
+    return RESIDENT_THREADS[dtype] // (2 if kernel in FEW_BLOCKS else 1)
 
 
 @dataclass(frozen=True)
