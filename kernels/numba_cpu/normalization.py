@@ -3,16 +3,13 @@ row_moments.py.
 """
 
 import numpy as np
-from numba import carray, types
+from numba import types
 from numba.extending import register_jitable
 
 from .. import arguments, normalization
 from ..normalization import EPS, MOMENTUM
-from .codegen import symbol
 from .codegen.jit import named
 from .codegen.shortcut import below, disjoint, in_place, read, shortcut, span, writable, written
-from .codegen.symbol import by_symbol
-from .codegen.vectors import address, keep
 from .column_moments import (
     columns_gradient,
     inference_scale,
@@ -22,37 +19,10 @@ from .column_moments import (
 )
 from .row_moments import normalize_rows, rows_gradient
 
-_N, _REAL = types.intp, types.float64
-
-
-# What the shortcuts with skip and without it have in common, compiled once: `skipped` are the rows
-# of skip, none where nothing is added.
-
-
-@by_symbol(lambda p: types.void(p, _N, _N, p, p, _REAL, p, _N, p, p, types.CPointer(_REAL), p))
-def _columns(x, rows, units, gamma, beta, eps, skip, skipped, y, mean, variance, rstd):
-    shape, given = (rows, units), (carray(gamma, units), carray(beta, units), eps)
-    results = carray(y, shape), carray(mean, units), carray(variance, units), carray(rstd, units)
-    normalize_columns(carray(x, shape), *given, carray(skip, (skipped, units)), *results)
-
-
-@by_symbol(lambda p: types.void(p, _N, _N, p, p, p, p, _N, p))
-def _scaled(x, rows, units, mean, scale, beta, skip, skipped, y):
-    shape, given = (rows, units), (carray(mean, units), carray(scale, units), carray(beta, units))
-    scale_columns(carray(x, shape), *given, carray(skip, (skipped, units)), carray(y, shape))
-
-
-@by_symbol(lambda p: types.void(p, _N, _N, p, p, _REAL, p, _N, p, p, p))
-def _rows(x, rows, units, gamma, beta, eps, skip, skipped, y, mean, rstd):
-    shape, given = (rows, units), (carray(gamma, units), carray(beta, units), eps)
-    results = carray(y, shape), carray(mean, rows), carray(rstd, rows)
-    normalize_rows(carray(x, shape), *given, carray(skip, (skipped, units)), *results)
-
-
-@register_jitable
-def _nothing(x):
-    """A skip that has no rows."""
-    return carray(address(x), (0, x.shape[1]))
+_REAL = types.float64
+# What the shortcuts with skip and without it have in common; a call of it would cost those without
+# a tenth of a microsecond. Where nothing is added, the loops get a vector in the place of skip.
+_common = register_jitable(forceinline=True)
 
 
 @register_jitable
@@ -60,7 +30,7 @@ def _may_be_added(skip, x, *outputs):
     return skip.shape == x.shape and disjoint(outputs, (span(skip),))
 
 
-@register_jitable
+@_common
 def _batch(x, gamma, beta, running_mean, running_variance, momentum, eps, skip, y, mean, rstd):
     rows, units = x.shape
     fits = x.size > 0 and gamma.size == units and beta.size == units and y.shape == x.shape
@@ -70,9 +40,8 @@ def _batch(x, gamma, beta, running_mean, running_variance, momentum, eps, skip, 
     fits = fits and disjoint(outputs, (span(x), span(gamma), span(beta)))
     if fits:
         variance = np.empty(units)
-        given = address(x), rows, units, address(gamma), address(beta), eps
-        results = address(y), address(mean), address(variance), address(rstd)
-        _columns(*given, address(skip), len(skip), *results)
+        given = writable(x), writable(gamma), writable(beta), eps, writable(skip)
+        normalize_columns(*given, y, mean, variance, rstd)
         keep_running(mean, variance, rows, momentum, running_mean, running_variance)
     return fits
 
@@ -84,7 +53,7 @@ _NORMALIZED = written(2), written(1), written(1)
 @shortcut(*_BATCH, *_NORMALIZED)
 def _batch_forward(x, gamma, beta, running_mean, running_variance, momentum, eps, y, mean, rstd):
     given = x, gamma, beta, running_mean, running_variance, momentum, eps
-    return _batch(*given, _nothing(x), y, mean, rstd)
+    return _batch(*given, beta, y, mean, rstd)
 
 
 @shortcut(*_BATCH, read(2), *_NORMALIZED)
@@ -95,24 +64,23 @@ def _batch_to_skip(x, gamma, beta, running_mean, running_variance, momentum, eps
     return _may_be_added(skip, x, *outputs) and _batch(*given, skip, y, mean, rstd)
 
 
-@register_jitable
+@_common
 def _infer(x, gamma, beta, running_mean, running_variance, eps, skip, y):
-    rows, units = x.shape
+    units = x.shape[1]
     fits = x.size > 0 and gamma.size == units and beta.size == units and y.shape == x.shape
     fits = fits and running_mean.size == units and running_variance.size == units and eps > 0
     inputs = span(gamma), span(beta), span(running_mean), span(running_variance)
     fits = fits and in_place(span(y), span(x)) and disjoint((span(y),), inputs)
     if fits:
         scale = inference_scale(writable(gamma), writable(running_variance), eps)
-        given = address(x), rows, units, address(running_mean), address(scale), address(beta)
-        _scaled(*given, address(skip), len(skip), address(y))
-        keep(scale)
+        given = writable(x), writable(running_mean), scale, writable(beta), writable(skip)
+        scale_columns(*given, y)
     return fits
 
 
 @shortcut(read(2), *[read(1)] * 4, _REAL, written(2))
 def _inference(x, gamma, beta, running_mean, running_variance, eps, y):
-    return _infer(x, gamma, beta, running_mean, running_variance, eps, _nothing(x), y)
+    return _infer(x, gamma, beta, running_mean, running_variance, eps, beta, y)
 
 
 @shortcut(read(2), *[read(1)] * 4, _REAL, read(2), written(2))
@@ -121,7 +89,7 @@ def _inference_to_skip(x, gamma, beta, running_mean, running_variance, eps, skip
     return _may_be_added(skip, x, span(y)) and _infer(*given, skip, y)
 
 
-@register_jitable
+@_common
 def _layer(x, gamma, beta, eps, skip, y, mean, rstd):
     rows, units = x.shape
     fits = x.size > 0 and gamma.size == units and beta.size == units and y.shape == x.shape
@@ -129,14 +97,14 @@ def _layer(x, gamma, beta, eps, skip, y, mean, rstd):
     inputs = span(x), span(gamma), span(beta)
     fits = fits and disjoint((span(y), span(mean), span(rstd)), inputs)
     if fits:
-        given = address(x), rows, units, address(gamma), address(beta), eps
-        _rows(*given, address(skip), len(skip), address(y), address(mean), address(rstd))
+        given = writable(x), writable(gamma), writable(beta), eps, writable(skip)
+        normalize_rows(*given, y, mean, rstd)
     return fits
 
 
 @shortcut(read(2), read(1), read(1), _REAL, *_NORMALIZED)
 def _layer_forward(x, gamma, beta, eps, y, mean, rstd):
-    return _layer(x, gamma, beta, eps, _nothing(x), y, mean, rstd)
+    return _layer(x, gamma, beta, eps, beta, y, mean, rstd)
 
 
 @shortcut(read(2), read(1), read(1), _REAL, read(2), *_NORMALIZED)
@@ -188,7 +156,6 @@ def batch_norm_forward(x, gamma, beta, running_mean, running_variance, *, moment
     momentum = arguments.number("momentum", momentum, MOMENTUM)
     eps = arguments.number("eps", eps, EPS)
     out = arguments.outputs(out, (x.shape, (units,), (units,)), x.dtype, {**inputs, **running})
-    symbol.ready(x.dtype, _columns)
     call, more = (_batch_forward, ()) if skip is None else (_batch_to_skip, (skip,))
     call.ready(x.dtype)
     call(*given, momentum, eps, *more, *out)
@@ -214,7 +181,6 @@ def batch_norm_inference(x, gamma, beta, running_mean, running_variance, *, eps=
     else:
         arguments.written("out", out, np.ndarray, x.dtype, x.shape)
         arguments.disjoint({"out": out}, inputs, [("out", "x")])
-    symbol.ready(x.dtype, _scaled)
     call, more = (_inference, ()) if skip is None else (_inference_to_skip, (skip,))
     call.ready(x.dtype)
     call(*given, eps, *more, out)
@@ -238,7 +204,6 @@ def layer_norm_forward(x, gamma, beta, *, eps=1e-5, skip=None, out=None):
     rows, _ = normalization.forward(inputs, np.ndarray)
     eps = arguments.number("eps", eps, EPS)
     out = arguments.outputs(out, (x.shape, (rows,), (rows,)), x.dtype, inputs)
-    symbol.ready(x.dtype, _rows)
     call, more = (_layer_forward, ()) if skip is None else (_layer_to_skip, (skip,))
     call.ready(x.dtype)
     call(x, gamma, beta, eps, *more, *out)

@@ -51,7 +51,7 @@ from .update import clipped_update, count_step, finish_all
 # they do in `layers`; NOWHERE: of an array that there is not.
 KIND, LAYER, ARRAYS = range(ACTIVATION + 1, ACTIVATION + 4)
 OPERATION_COLUMNS, NOWHERE = ARRAYS + MOST_ARRAYS, -1
-EPS, MOMENTUM = 1e-5, 0.1
+EPS, MOMENTUM = 1e-5, 0.1  # the defaults. A vector in the place of a normalisation's skip is none.
 
 
 @register_jitable
@@ -93,18 +93,12 @@ def _product_backward(memory, op, layers, count, plan, settings, labels, rows):
         gemm.compute(gemm.input_product(dy, weight, dy, IDENTITY, dbias, dx, *space))
 
 
-@register_jitable
-def _no_skip(memory, op):
-    """That of a normalisation: a skip is added behind activation and dropout."""
-    return matrix(memory, op[ARRAYS], 0, op[FAN_OUT])
-
-
 def _batch_norm(memory, op, layers, count, plan, settings, labels, rows):
     x, y = _of_batch(memory, op, 0, rows), _of_batch(memory, op, 5, rows)
     gamma, beta = _of_units(memory, op, 1), _of_units(memory, op, 2)
     mean, rstd = _of_units(memory, op, 6), _of_units(memory, op, 7)
     variance = np.empty(op[FAN_OUT])
-    normalize_columns(x, gamma, beta, EPS, _no_skip(memory, op), y, mean, variance, rstd)
+    normalize_columns(x, gamma, beta, EPS, beta, y, mean, variance, rstd)
     running = _of_units(memory, op, 3), _of_units(memory, op, 4)
     keep_running(mean, variance, rows, MOMENTUM, *running)
 
@@ -113,7 +107,7 @@ def _batch_norm_inference(memory, op, layers, count, plan, settings, labels, row
     x, y = _of_batch(memory, op, 0, rows), _of_batch(memory, op, 5, rows)
     scale = inference_scale(_of_units(memory, op, 1), _of_units(memory, op, 4), EPS)
     given = _of_units(memory, op, 3), scale, _of_units(memory, op, 2)
-    scale_columns(x, *given, _no_skip(memory, op), y)
+    scale_columns(x, *given, given[-1], y)
 
 
 def _batch_norm_backward(memory, op, layers, count, plan, settings, labels, rows):
@@ -127,7 +121,7 @@ def _layer_norm(memory, op, layers, count, plan, settings, labels, rows):
     x, y = _of_batch(memory, op, 0, rows), _of_batch(memory, op, 3, rows)
     moments = vector(memory, op[ARRAYS + 4], rows), vector(memory, op[ARRAYS + 5], rows)
     gamma, beta = _of_units(memory, op, 1), _of_units(memory, op, 2)
-    normalize_rows(x, gamma, beta, EPS, _no_skip(memory, op), y, *moments)
+    normalize_rows(x, gamma, beta, EPS, beta, y, *moments)
 
 
 def _layer_norm_backward(memory, op, layers, count, plan, settings, labels, rows):
