@@ -42,7 +42,7 @@ def forward_bounds(kind, z, gamma, beta, running, dtype, of_z):
     own = column_moments(x, EPS, dtype)
     h = (x - own.mean) * own.rstd
     relative = _mean(of_x, np.abs(h)) * own.rstd
-    moved = (_sum(of_x, _mean(of_x))) * own.rstd
+    moved = _sum(of_x, _mean(of_x)) * own.rstd
     moved = _sum(moved, relative * np.abs(h))
     of_h = moved + own.of_mean * own.rstd + own.relative * np.abs(h)
     relative = relative + own.relative
