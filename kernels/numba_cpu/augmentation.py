@@ -1,7 +1,6 @@
 """Augmentation for the CPU: random matrices, and what resampling.py does, checked."""
 
 import math
-from functools import cache
 
 import numpy as np
 from numba import carray, types
@@ -56,26 +55,25 @@ _FILL = types.intp, _REAL
 _WEIGHTS = types.Array(_REAL, 1, "C", readonly=True)
 
 
-@cache
-def _affine_call(ndim):
-    return Shortcut((read(ndim), read(3), *_FILL, written(ndim)), _transform)
-
-
-@cache
-def _elastic_call(ndim):
-    given = read(ndim), _REAL, _WEIGHTS, _WORD, _WORD, *_FILL, written(ndim)
-    return Shortcut(given, _distort)
+# By the number of axes of the images.
+_AFFINE_CALLS = {
+    ndim: Shortcut((read(ndim), read(3), *_FILL, written(ndim)), _transform) for ndim in (3, 4)
+}
+_ELASTIC_CALLS = {
+    ndim: Shortcut((read(ndim), _REAL, _WEIGHTS, _WORD, _WORD, *_FILL, written(ndim)), _distort)
+    for ndim in (3, 4)
+}
 
 
 def affine_transform(images, matrices, *, fill="constant", value=0.0, out=None):
     """Each image transformed by its own matrix; see reference.affine_transform."""
     if out is not None and type(fill) is str and type(images) is np.ndarray:
-        call = _affine_call(images.ndim)
-        if call.accepts(images, matrices, FILLS.get(fill, -1), value, out):
+        call = _AFFINE_CALLS.get(images.ndim)
+        if call and call.accepts(images, matrices, FILLS.get(fill, -1), value, out):
             return out
     arguments.images("images", images, np.ndarray)
     arguments.array("matrices", matrices, np.ndarray, images.dtype, (len(images), 2, 3))
-    return _called(_affine_call, images, (matrices,), augmentation.border(fill, value), out)
+    return _called(_AFFINE_CALLS, images, (matrices,), augmentation.border(fill, value), out)
 
 
 def elastic_transform(images, alpha, sigma, *, seed=0, step=1, fill="constant", value=0.0,
@@ -83,13 +81,13 @@ def elastic_transform(images, alpha, sigma, *, seed=0, step=1, fill="constant", 
     """Each image distorted by a smooth random field; see reference.elastic_transform."""
     arguments.images("images", images, np.ndarray)
     given = *augmentation.elastic(images, alpha, sigma), *augmentation.drawn(seed, step)
-    return _called(_elastic_call, images, given, augmentation.border(fill, value), out)
+    return _called(_ELASTIC_CALLS, images, given, augmentation.border(fill, value), out)
 
 
-def _called(call, images, given, fill, out):
+def _called(calls, images, given, fill, out):
     """`out`, checked, or a new array, with the result in it."""
     inputs = {"images": images}
-    if call is _affine_call:
+    if calls is _AFFINE_CALLS:
         (inputs["matrices"],) = given
     if out is None:
         out = np.empty_like(images)
@@ -97,8 +95,9 @@ def _called(call, images, given, fill, out):
         arguments.written("out", out, np.ndarray, images.dtype, images.shape)
         arguments.disjoint({"out": out}, inputs)
     if images.size > 0:
-        call(images.ndim).ready(images.dtype)
-        call(images.ndim)(images, *given, *fill, out)
+        call = calls[images.ndim]
+        call.ready(images.dtype)
+        call(images, *given, *fill, out)
     return out
 
 

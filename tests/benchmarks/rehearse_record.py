@@ -14,7 +14,7 @@ import time
 
 import kernels
 from benchmarks import bench_network, bench_roofline
-from benchmarks.running import crossings, gpu, record, runner, stages
+from benchmarks.running import crossings, gpu, record, runner, session, stages
 from benchmarks.suites import grid, suite
 from reference import FAMILIES, Case
 
@@ -31,12 +31,17 @@ def quickly():
     yield stages, "ROUNDS", 1
 
 
+FEW = "activations", "dense", "losses", "optimizers"  # families that a small session has
+
+
 def small():
     """(module, name, value) of what makes the grid small."""
-    core = {family: {"layers": (LAYER,)} for family in FAMILIES}
+    core = {family: {"layers": (LAYER,) if family in FEW else ()} for family in FAMILIES}
     core["activations"]["variants"] = ("relu",)
     core["dense"]["variants"] = ("relu", "relu tf32")
     yield grid, "CORE", core
+    for module in (session, stages):
+        yield module, "FAMILIES", {family: FAMILIES[family] for family in FEW}
     yield runner, "suites", small_suites
     yield crossings, "SIDES", (32,)
     yield crossings, "DEPTHS", (64, 256)

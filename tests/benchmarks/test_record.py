@@ -93,11 +93,11 @@ def test_session(capsys, borders):
     session, run = session_of(path), results.read(path)
     # A batch: relu twice, dense twice and in TF32, and more. The roofline; two steps, and their
     # transfers.
-    of_batches, others = counted(set(FAMILIES) - {"activations", "dense"})
+    of_batches, others = counted(set(rehearse_record.FEW) - {"activations", "dense"})
     count = (6 + of_batches) * len(batches()) + others + 4 + 4
     assert len(session["cells"]) == len(run.times) == count
     assert [e["cell"]["function"] for e in session["cells"][:2]] == ["network_step"] * 2
-    assert len(session["borders"]) == 2 * len([*sum(FAMILIES.values(), ())])
+    assert len(session["borders"]) == 2 * sum(len(FAMILIES[name]) for name in rehearse_record.FEW)
     for entry in (*session["cells"], *session["borders"]):
         assert entry["verdict"] == journal.CORRECT
     for entry in session["cells"]:

@@ -19,7 +19,14 @@ from kernels.cupy_gpu.runtime.resources import Usage, compile_text, usages
 FILES = sorted({kernel.file for kernel in table.KERNELS.values()})
 
 
-@pytest.mark.parametrize("architecture", resources.ARCHITECTURES)
+ENDS = min(resources.ARCHITECTURES), max(resources.ARCHITECTURES)
+OF_MOST = [
+    pytest.param(number, marks=() if number in ENDS else pytest.mark.slow)
+    for number in resources.ARCHITECTURES
+]
+
+
+@pytest.mark.parametrize("architecture", OF_MOST)
 @pytest.mark.parametrize("dtype", table.REALS)
 @pytest.mark.parametrize("file", FILES)
 def test_resources(file, dtype, architecture):
