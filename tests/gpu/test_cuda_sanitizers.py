@@ -235,7 +235,7 @@ def test_sanitizer_that_does_not_start(monkeypatch):
     ("variant", "dtype"),
     [
         ("contracted", "float32"),
-        ("address", "float32"),
+        pytest.param("address", "float32", marks=pytest.mark.slow),
         pytest.param("address", "float64", marks=pytest.mark.slow),
         pytest.param("thread", "float32", marks=pytest.mark.slow),
     ],
