@@ -149,11 +149,11 @@ def test_bounds_of_a_step_bind(kind):
         oracle.step(wide(x), wide(labels))
         got, want = ours.state(), oracle.state()
         for name, bound in bounds.items():
-            array, shares = name.partition(".")[2], bound.shares(got[name], want[name])
-            taken[array] = list(map(max, taken.get(array, shares), shares))
-    for array, shares in taken.items():
-        print(f"\n{kind:12} {array:20} {shares[0]:.3f} {shares[1]:.3f}", end="")
-        assert min(shares) >= 0.01, array
+            shares = bound.shares(got[name], want[name])
+            taken[name] = list(map(max, taken.get(name, shares), shares))
+    for name, shares in taken.items():
+        print(f"\n{kind:12} {name:26} {shares[0]:.3f} {shares[1]:.3f}", end="")
+        assert max(shares) >= 0.01, name
 
 
 @of_every_kind
