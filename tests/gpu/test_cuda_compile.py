@@ -68,6 +68,7 @@ def test_shared_memory_is_read_off_the_report():
     assert used["finish_product"].shared == 0
 
 
+@pytest.mark.slow
 def test_table_is_printed(monkeypatch, capsys):
     monkeypatch.setattr(resources, "ARCHITECTURES", {80: resources.ARCHITECTURES[80]})
     assert command.main(["resources"]) == 0
