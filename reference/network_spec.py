@@ -11,29 +11,53 @@ from .activations import ACTIVATIONS, activation_backward, activation_forward
 from .bounds import ELEMENTARY, EXACT, Bound, smallest_normal, unit_roundoff
 from .cross_entropy import OPERATIONS as CROSS_ENTROPIES
 from .dense import gradient_bounds, linear_bound
+from .dropout import OPERATIONS as DROPOUTS
 from .dropout import dropout_backward, dropout_forward
 from .losses import LABEL_BYTES, mean_bound
 from .network import STATES
+from .normalization_spec import OPERATIONS as NORMALIZATIONS
 from .softmax import softmax
 from .spec import compare, oracles_share
 
 RULES = {operation.name: operation for operation in optimizer_spec.OPERATIONS}
+BETWEEN = {str(operation): operation for operation in (*NORMALIZATIONS, *DROPOUTS)}
 
 
 def flops(network, rows):
-    """Fewest operations of one step: three products a layer, the first needs no dx; the update."""
+    """Fewest operations of one step: three products a layer, the first needs no dx; what stands
+    between the products; the update.
+    """
     weights = [fan_in * fan_out for fan_in, fan_out in itertools.pairwise(network.sizes)]
     parameters = sum(array.size for array in network.parameters.values())
     update = RULES[network.optimizer].flops(fan_in=parameters - 1, fan_out=1)
-    return 2 * rows * (3 * sum(weights) - weights[0]) + update
+    return 2 * rows * (3 * sum(weights) - weights[0]) + _between(network, rows) + update
+
+
+def _between(network, rows):
+    """Of normalisations, masks and skips, there and back. A mask is drawn once and kept; what the
+    first layer's skip would add on the way back, nobody needs.
+    """
+    count = 0
+    for layer, (fan_in, units) in enumerate(itertools.pairwise(network.sizes[:-1])):
+        names = [f"{network.normalization}_{way}" for way in ("forward", "backward")]
+        for name in names if network.normalization else ():
+            count += BETWEEN[name].flops(batch=rows, fan_out=units)
+        if network.dropout > 0:
+            count += BETWEEN["dropout_forward"].flops(batch=rows, fan_out=units) + rows * units
+        if network.residual and fan_in == units:
+            count += rows * units * (1 + (layer > 0))
+    return count
 
 
 def elements(network, rows):
-    """Fewest floating-point elements moved: parameters and state read and written, rows read."""
+    """Fewest floating-point elements moved: parameters, state and what runs along read and written,
+    rows read.
+    """
     parameters = sum(array.size for array in network.parameters.values())
     targets = 0 if network.loss == "softmax_cross_entropy" else network.sizes[-1]
     per_parameter = 2 * (1 + len(STATES[network.optimizer]))
-    return per_parameter * parameters + rows * (network.sizes[0] + targets)
+    running = sum(array.size for array in network.running.values())
+    return per_parameter * parameters + 2 * running + rows * (network.sizes[0] + targets)
 
 
 def label_bytes(network, rows):

@@ -378,6 +378,33 @@ def test_work_of_a_step(loss, optimizer):
     assert network_spec.label_bytes(network, 5) == (0 if targets else 20)
 
 
+@pytest.mark.parametrize(
+    ("options", "operations", "running"),
+    [
+        # Two layers of 15 elements. Batch norm: 6 an element and 13 a unit there, 8 and 7 back.
+        ({"normalization": "batch_norm"}, 2 * (15 * 14 + 3 * 20), 24),
+        # Layer norm: 7 an element and 5 a row there, 13 and 2 back.
+        ({"normalization": "layer_norm"}, 2 * (15 * 20 + 5 * 7), 0),
+        # Words in four blocks; compared, multiplied, and multiplied again on the way back.
+        ({"dropout": 0.5}, 2 * (4 * 60 + 3 * 15), 0),
+        ({"residual": True}, 2 * 15, 0),  # the second layer's, there and back
+    ],
+    ids=str,
+)
+def test_work_of_a_step_between_products(options, operations, running):
+    """A network 2-3-3-4 on 5 rows."""
+    plain, deep = (
+        reference.network.create((2, 3, 3, 4), batch=5, lr=0.1, optimizer="sgd", **more)
+        for more in ({}, options)
+    )
+    parameters = 2 * 3 * ("normalization" in options)  # a beta in place of each bias, and a gamma
+    expected = network_spec.flops(plain, 5) + operations + 2 * parameters
+    assert network_spec.flops(deep, 5) == expected
+    assert network_spec.elements(deep, 5) == (
+        network_spec.elements(plain, 5) + 2 * parameters + running
+    )
+
+
 # --- error bounds ---------------------------------------------------------------------------------
 
 
