@@ -110,7 +110,8 @@ def _library(name, bind, device, bind_step=None, **more):
     """A contender from functions that return (call, results).
 
     bind(operation, inputs, device) is for single operations, bind_step(inputs, lr, device) for the
-    training step; a contender may have only one of them. On a GPU every step is waited for, because
+    training step; a contender may have only one of them. A step that drops is compared without
+    masks, which each library draws for itself. On a GPU every step is waited for, because
     ours returns its loss: no contender runs ahead of the GPU with its next step.
     """
 
@@ -118,12 +119,16 @@ def _library(name, bind, device, bind_step=None, **more):
         is_step = operation.name == training_step.NAME
         if not (bind_step if is_step else bind):
             raise NotImplementedError(f"{name} has no {operation}")
+        compared, same = operation, inputs
         if is_step:
-            call, results = bind_step(inputs, training_step.RATE, device)
+            compared, same = training_step.unmasked(operation, inputs)
+            if compared is not operation:
+                compared = remembered(compared, same)
+            call, results = bind_step(same, training_step.RATE, device)
         else:
             call, results = bind(operation, inputs, device)
         call()
-        complaint = answers.disagreement(operation, inputs, results())
+        complaint = answers.disagreement(compared, same, results())
         if complaint:
             raise suite.Wrong(complaint)
         if is_step:

@@ -1,23 +1,26 @@
 """The training step as PyTorch and JAX take it: bind(inputs, lr, device) -> (call, results).
 
 What the step is, and how it is checked, stands in benchmarks/suites/training_step.py. The rate is
-not told to the compilers.
+not told to the compilers. Dropout's masks are the libraries' own: a deep network is checked without
+them, at a dropout of 0, and timed with them.
 """
 
 import copy
 import functools
+import itertools
 import math
 
 import numpy as np
 
-from ..suites import workloads
-from ..suites.training_step import NETWORKS, of_network, parameters
+from ..suites.training_step import NETWORKS, batches, of_network, parameters
+
+MOMENTUM, EPS = 0.1, 1e-5  # batch norm's
 
 
 def grid():
     """(operation, network, batch) of all cells; the network stands where a layer does."""
     for name, layer in NETWORKS.items():
-        for batch in workloads.batches(name.partition("-")[0]):
+        for batch in batches(layer):
             yield of_network(name), layer, batch
 
 
@@ -62,13 +65,22 @@ def _model(inputs, lr, device, **options):
     import torch
 
     torch.set_grad_enabled(True)
-    layers = []
-    for weight, bias in _pairs(inputs):
-        layer = torch.nn.Linear(*weight.shape, device=device)
-        layer.weight.data.copy_(torch.tensor(weight.T))
-        layer.bias.data.copy_(torch.tensor(bias))
-        layers += [layer, torch.nn.ReLU()]
-    model = torch.nn.Sequential(*layers[:-1])
+    names, layers, deep = parameters(inputs), [], "normalization" in inputs
+
+    class Skip(torch.nn.Sequential):
+        def forward(self, x):
+            return x + super().forward(x)
+
+    *hidden, last = (inputs[name].shape for name in names if name.endswith("weight"))
+    for fan_in, units in hidden:
+        block = [torch.nn.Linear(fan_in, units, bias=not deep), torch.nn.ReLU()]
+        if deep:
+            block.insert(1, torch.nn.BatchNorm1d(units))
+            block.append(torch.nn.Dropout(inputs["dropout"]))
+        layers += [Skip(*block)] if deep and fan_in == units else block
+    model = torch.nn.Sequential(*layers, torch.nn.Linear(*last)).to(device)
+    for param, name in zip(model.parameters(), names, strict=True):
+        param.data.copy_(torch.tensor(inputs[name].T))
     rule = torch.optim.Adam(model.parameters(), lr, fused=True, **options)
     x = torch.tensor(inputs["x"], device=device)
     return model, rule, x, torch.tensor(inputs["labels"].astype(np.int64), device=device)
@@ -87,7 +99,8 @@ def _trained(model, rule, x, labels):
 def _torch_results(last, model, rule):
     params = list(model.parameters())
     moments = [[rule.state[p][key] for p in params] for key in ("exp_avg", "exp_avg_sq")]
-    tensors = [*last, *params, *moments[0], *moments[1]]
+    running = [tensor for name, tensor in model.named_buffers() if "running" in name]
+    tensors = [*last, *params, *moments[0], *moments[1], *running]
     return tuple(tensor.detach().cpu().numpy().T for tensor in tensors)
 
 
@@ -98,15 +111,32 @@ def compiled(inputs, lr, device="cpu"):
     torch.set_grad_enabled(True)  # as eager mode, which is called in turn, needs it
     torch.compiler.reset()
 
+    deep, dropped = "normalization" in inputs, inputs.get("dropout")
+
+    def hidden(x, weight, *shift):
+        """A layer's outputs, and what batch norm lets run along."""
+        if not deep:
+            return torch.relu(torch.addmm(*shift, x, weight)), []
+        z, (gamma, beta) = x @ weight, shift
+        variance, mean = torch.var_mean(z, 0, correction=0)
+        y = torch.relu((z - mean) * torch.rsqrt(variance + EPS) * gamma + beta)
+        y = torch.nn.functional.dropout(y, dropped) if dropped else y
+        running = [mean, variance * (len(x) / (len(x) - 1))]
+        return (x + y if x.shape == y.shape else y), running
+
     def loss_of(params, x, labels):
-        for k in range(0, len(params), 2):
-            x = torch.addmm(params[k + 1], x, params[k])
-            x = torch.relu(x) if k < len(params) - 2 else x
-        return torch.nn.functional.cross_entropy(x, labels)
+        *layers, (weight, bias) = _layers(params, deep)
+        found = []
+        for layer in layers:
+            x, running = hidden(x, *layer)
+            found += running
+        return torch.nn.functional.cross_entropy(torch.addmm(bias, x, weight), labels), found
 
     @functools.partial(torch.compile, dynamic=False, fullgraph=True)
-    def step(params, means, variances, count, rate, x, labels):
-        grads, loss = torch.func.grad_and_value(loss_of)(params, x, labels)
+    def step(params, means, variances, running, count, rate, x, labels):
+        grads, (loss, found) = torch.func.grad_and_value(loss_of, has_aux=True)(params, x, labels)
+        for r, batch in zip(running, found, strict=True):
+            r.mul_(1 - MOMENTUM).add_(batch, alpha=MOMENTUM)
         first = -torch.expm1(count * math.log(0.9))
         second = -torch.expm1(count * math.log(0.999))
         for p, m, v, g in zip(params, means, variances, grads, strict=True):
@@ -116,17 +146,22 @@ def compiled(inputs, lr, device="cpu"):
         count.add_(1)
         return loss
 
-    params = [torch.tensor(array, device=device) for pair in _pairs(inputs) for array in pair]
+    params = [torch.tensor(inputs[name], device=device) for name in parameters(inputs)]
     means, variances = ([torch.zeros_like(p) for p in params] for _ in range(2))
+    running = [torch.tensor(array, device=device) for array in _running(inputs)]
     count, rate = torch.tensor(1.0, device=device), torch.tensor(lr, device=device)
     x = torch.tensor(inputs["x"], device=device)
     labels = torch.tensor(inputs["labels"].astype(np.int64), device=device)
     last = []
 
     def call():
-        last[:] = (step(params, means, variances, count, rate, x, labels),)
+        last[:] = (step(params, means, variances, running, count, rate, x, labels),)
 
-    return call, lambda: tuple(t.cpu().numpy() for t in (*last, *params, *means, *variances))
+    def results():
+        found = *last, *params, *means, *variances, *running
+        return tuple(tensor.cpu().numpy() for tensor in found)
+
+    return call, results
 
 
 def jitted(inputs, lr, device="cpu"):
@@ -136,16 +171,38 @@ def jitted(inputs, lr, device="cpu"):
 
     from . import jax_peer
 
-    def loss_of(params, x, labels):
-        for k in range(0, len(params), 2):
-            x = x @ params[k] + params[k + 1]
-            x = jax.nn.relu(x) if k < len(params) - 2 else x
-        log_p = jax.nn.log_softmax(x)
-        return -jnp.take_along_axis(log_p, labels[:, None], axis=1).mean()
+    deep, dropped = "normalization" in inputs, inputs.get("dropout")
 
-    @functools.partial(jax.jit, donate_argnums=(0, 1, 2, 3))
-    def step(params, means, variances, count, rate, x, labels):
-        loss, grads = jax.value_and_grad(loss_of)(params, x, labels)
+    def hidden(key, x, weight, *shift):
+        """A layer's outputs, and what batch norm lets run along."""
+        if not deep:
+            return jax.nn.relu(x @ weight + shift[0]), []
+        z, (gamma, beta) = x @ weight, shift
+        mean, variance = z.mean(axis=0), z.var(axis=0)
+        y = jax.nn.relu((z - mean) * jax.lax.rsqrt(variance + EPS) * gamma + beta)
+        if dropped:
+            kept = jax.random.bernoulli(key, 1 - dropped, y.shape)
+            y = jnp.where(kept, y / (1 - dropped), 0)
+        running = [mean, variance * (len(x) / (len(x) - 1))]
+        return (x + y if x.shape == y.shape else y), running
+
+    def loss_of(params, key, x, labels):
+        *layers, (weight, bias) = _layers(params, deep)
+        found = []
+        for number, layer in enumerate(layers):
+            x, running = hidden(jax.random.fold_in(key, number), x, *layer)
+            found += running
+        log_p = jax.nn.log_softmax(x @ weight + bias)
+        return -jnp.take_along_axis(log_p, labels[:, None], axis=1).mean(), found
+
+    @functools.partial(jax.jit, donate_argnums=(0, 1, 2, 3, 4))
+    def step(params, means, variances, running, count, rate, x, labels):
+        key = jax.random.fold_in(jax.random.key(0), count.astype(jnp.uint32))
+        of_loss = jax.value_and_grad(loss_of, has_aux=True)
+        (loss, found), grads = of_loss(params, key, x, labels)
+        running = [
+            (1 - MOMENTUM) * r + MOMENTUM * batch for r, batch in zip(running, found, strict=True)
+        ]
         means = [0.9 * m + (1 - 0.9) * g for m, g in zip(means, grads, strict=True)]
         variances = [0.999 * v + (1 - 0.999) * g * g for v, g in zip(variances, grads, strict=True)]
         first, second = -jnp.expm1(count * math.log(0.9)), -jnp.expm1(count * math.log(0.999))
@@ -153,12 +210,13 @@ def jitted(inputs, lr, device="cpu"):
             p - rate * (m / first) / (jnp.sqrt(v / second) + 1e-8)
             for p, m, v in zip(params, means, variances, strict=True)
         ]
-        return params, means, variances, count + 1, loss
+        return params, means, variances, running, count + 1, loss
 
     place = jax.devices(device)[0]
     put = functools.partial(jax.device_put, device=place)
-    params = [put(np.array(array)) for pair in _pairs(inputs) for array in pair]
-    state = [params, *([jnp.zeros_like(p) for p in params] for _ in range(2)), put(np.float32(1))]
+    params = [put(np.array(inputs[name])) for name in parameters(inputs)]
+    state = [params, *([jnp.zeros_like(p) for p in params] for _ in range(2))]
+    state += [list(map(put, _running(inputs))), put(np.float32(1))]
     given = put(np.float32(lr)), put(np.array(inputs["x"])), put(np.array(inputs["labels"]))
     last = []
 
@@ -167,10 +225,18 @@ def jitted(inputs, lr, device="cpu"):
         last[:] = (loss,)
         jax_peer.finish(last, device)
 
-    return call, lambda: tuple(map(np.array, (*last, *state[0], *state[1], *state[2])))
+    return call, lambda: tuple(map(np.array, (*last, *itertools.chain(*state[:4]))))
 
 
-def _pairs(inputs):
-    """(weight, bias) of every layer."""
-    arrays = [inputs[name] for name in parameters(inputs)]
-    return list(zip(arrays[::2], arrays[1::2], strict=True))
+def _layers(params, deep):
+    """The parameters of every layer: weight and bias, of a deep network's hidden ones weight, gamma
+    and beta.
+    """
+    parts = 3 if deep else 2
+    return [*(params[k : k + parts] for k in range(0, len(params) - 2, parts)), params[-2:]]
+
+
+def _running(inputs):
+    """Batch norm's running mean and variance of every hidden layer, as they are at the start."""
+    gammas = [inputs[name] for name in parameters(inputs) if name.endswith("gamma")]
+    return [make(gamma) for gamma in gammas for make in (np.zeros_like, np.ones_like)]

@@ -1,6 +1,7 @@
 """The training steps that are compared, ours and the libraries': checked before they are timed."""
 
 import functools
+import itertools
 import types
 
 import numpy as np
@@ -11,22 +12,25 @@ import reference
 from benchmarks import bench_network
 from benchmarks.peers import contenders, rows
 from benchmarks.suites import suite, training_step, workloads
+from reference import spec
 
 STEP = training_step.operation(functools.partial(workloads.training, "moons"), (2, 5, 4, 2))
+DEEP = training_step.operation(
+    functools.partial(workloads.training, "digits"), (64, 9, 9, 10), training_step.OPTIONS
+)
 BACKENDS = ("numba", "numpy")
 OURS = {name: kernels.load(name) for name in BACKENDS}
 
 
-def sampled():
-    layer = workloads.layers()["moons-32x16"]
-    return STEP.sample(np.random.default_rng(3), layer.at(batch=5))
+def sampled(step=STEP):
+    return step.sample(np.random.default_rng(3), reference.Case("test", {"batch": 5}))
 
 
 def test_steps_of_the_grid():
     cells = [cell for cell in rows.grid() if cell[0].name == training_step.NAME]
     found = [(layer.name, batch) for _, layer, batch in cells]
     assert found[:5] == [("moons-2-32-16-2", batch) for batch in workloads.batches("moons")]
-    assert len(found) == 15
+    assert found[15:] == [(name, batch) for name in training_step.DEEP for batch in (32, 128)]
     # Products of batch 16: forward and both gradients, but for dx of the first layer.
     step, *_ = cells[0]
     products = 2 * 16 * (3 * (2 * 32 + 32 * 16 + 16 * 2) - 2 * 32)
@@ -41,6 +45,31 @@ def test_timed_steps_leave_the_network_as_it_is(backend):
     assert call() == call()
     for name, array in network.parameters.items():
         np.testing.assert_array_equal(array, before[name])
+
+
+def test_deep_networks_have_ten_hidden_layers():
+    """Named by them; timed as they are made: with batch norm, masks and skips."""
+    narrow, wide = map(training_step.sizes, training_step.DEEP)
+    assert narrow == (64, *[128] * 10, 10)
+    assert wide == (64, *[512] * 10, 10)
+    inputs = sampled(training_step.of_network(training_step.DEEP[0]))
+    network = training_step.made(reference, inputs, 0.1)
+    assert (network.normalization, network.dropout, network.residual) == ("batch_norm", 0.1, True)
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
+def test_no_unit_of_a_deep_network_lies_at_its_kink(dropout):
+    """Neither with masks nor without, by betas that stay small; batch norm's inputs stay rows."""
+    step = training_step.of_network(training_step.DEEP[0])
+    inputs = step.sample(np.random.default_rng(0), reference.Case("test", {"batch": 128}))
+    np.testing.assert_array_equal(inputs["x"], workloads.training("digits")[0][:128])
+    betas = np.concatenate([inputs[name] for name in inputs if name.endswith("beta")])
+    assert 0 < np.count_nonzero(betas) < 20
+    assert np.abs(betas).max() < 1e-3
+    network = training_step.made(reference, spec.upcast(inputs) | {"dropout": dropout}, 0.1)
+    tapes = [tape for _, tape in network._forward(np.float64(inputs["x"]), training=True)]
+    within = 0.99 * training_step.KINK * 2.0**-24
+    assert min(np.abs(tape.n).min() for tape in tapes[:-1]) > within
 
 
 @pytest.fixture
@@ -107,6 +136,29 @@ def loss_off(network, step, x, labels):
     return step(x, labels) * 1.001
 
 
+def statistics_stay(network, step, x, labels):
+    before = {name: array.copy() for name, array in network.running.items()}
+    loss = step(x, labels)
+    for name, array in network.running.items():
+        array[...] = before[name]
+    return loss
+
+
+def other_masks(network, step, x, labels):
+    network.seed += 1
+    return step(x, labels)
+
+
+def no_masks(network, step, x, labels):
+    network.dropout = 0.0
+    return step(x, labels)
+
+
+def no_skips(network, step, x, labels):
+    network.residual = False
+    return step(x, labels)
+
+
 def another_rule(network, step, x, labels):
     network.settings["beta1"] = 0.91
     return step(x, labels)
@@ -131,8 +183,14 @@ MISTAKES = (
 )
 
 
-@pytest.mark.parametrize("network", ["moons-2-32-16-2", "mnist-784-512-512-10"])
-@pytest.mark.parametrize("mistake", MISTAKES)
+OF_DEEP = statistics_stay, other_masks, no_masks, no_skips
+WRONG = [
+    *itertools.product(MISTAKES, (training_step.PLAIN[0], training_step.PLAIN[2])),
+    *itertools.product((*MISTAKES, *OF_DEEP), training_step.DEEP[:1]),
+]
+
+
+@pytest.mark.parametrize(("mistake", "network"), WRONG)
 def test_a_wrong_step_is_not_timed(set_up, mistake, network):
     assert set_up(right, network, "float32").call() > 0
     with pytest.raises(suite.Wrong, match="network_step, "):
@@ -172,13 +230,14 @@ def test_a_wrong_result_of_a_library_is_refused(result):
         contender.prepare(STEP, sampled())
 
 
+@pytest.mark.parametrize("step", [STEP, DEEP], ids=["plain", "deep"])
 @pytest.mark.parametrize("library", ["torch", "torch.compile", "jax.jit"])
-def test_steps_of_the_libraries(library):
+def test_steps_of_the_libraries(library, step):
     package = "jax" if library == "jax.jit" else "torch"
     pytest.importorskip(package, reason=f"{package} is not installed: {contenders.INSTALL}")
     found, _ = contenders.available(OURS)
     (contender,) = (c for c in found if c.name == library)
-    call = contender.prepare(STEP, sampled())
+    call = contender.prepare(step, sampled(step))
     for _ in range(3):
         call()
 
@@ -193,6 +252,26 @@ def test_a_library_is_checked_at_one_rate_and_timed_at_zero():
     call = contenders._library("right", None, "cpu", bind_step).prepare(STEP, sampled())
     call()
     assert heard == [training_step.RATE, 0.0, 0.0]
+
+
+def test_a_library_is_checked_without_masks_and_timed_with_them():
+    """Its running statistics are judged too; ours are checked with the masks that they draw."""
+    inputs, heard = sampled(DEEP), []
+    known = contenders.remembered(DEEP, inputs)
+
+    def bind_step(given, lr, device):
+        heard.append((lr, given["dropout"]))
+        results = [np.asarray(r, np.float32) for r in DEEP.oracle(given)]
+        results[-1] = results[-1] * np.float32(spoilt)
+        return lambda: None, lambda: tuple(results)
+
+    contender, spoilt = contenders._library("deep", None, "cpu", bind_step), 1.0
+    contender.prepare(known, inputs)
+    assert heard == [(training_step.RATE, 0.0), (0.0, 0.1)]
+    spoilt = 1.001
+    with pytest.raises(suite.Wrong, match=r"layer1\.running_variance"):
+        contender.prepare(known, inputs)
+    assert training_step.checked(known, OURS["numba"], inputs)() > 0
 
 
 def test_steps_that_a_library_does_not_have():
