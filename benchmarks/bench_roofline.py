@@ -41,6 +41,10 @@ class _Ceiling(_Suite):
     def runs_on(cls, module):
         return module is ceilings
 
+    @classmethod
+    def times(cls, variant, dtype, module):
+        return True
+
     def _prepare(self, *, layer, dtype, backend):
         self.call = self.loop(int(layer), dtype)
 

@@ -19,7 +19,7 @@ import reference
 from benchmarks import bench_network
 from benchmarks.reports import roofline
 from benchmarks.running import journal, runner
-from benchmarks.suites import grid, suite, workloads
+from benchmarks.suites import ceilings, grid, suite, workloads
 from reference import FAMILIES, Case
 
 OPERATIONS = [operation for family in FAMILIES.values() for operation in family]
@@ -99,6 +99,14 @@ def test_regular_expressions_select_the_cells_that_can_run():
     matched = [c for c in cells if any(re.search(group.pattern, c) for group in chosen)]
     assert len(matched) == 2 * 5 == sum(group.cells for group in chosen)
     assert all("'moons-2x32', 'float32'" in c and c.endswith("'numpy')") for c in matched)
+
+
+def test_the_ceilings_of_the_cpu_are_timed():
+    modules = {"numpy": kernels.load("numpy"), roofline.HOST: ceilings}
+    groups = list(runner.selection("roofline", modules))
+    names = set().union(*(group.names for group in groups))
+    assert {"multiply_add", "stream"} <= names
+    assert sum(group.cells for group in groups) == 1 + len(ceilings.ELEMENTS)
 
 
 class Elsewhere:
