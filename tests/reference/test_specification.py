@@ -387,14 +387,14 @@ def test_work_of_a_step(loss, optimizer):
         ({"normalization": "layer_norm"}, 2 * (15 * 20 + 5 * 7), 0),
         # Words in four blocks; compared, multiplied, and multiplied again on the way back.
         ({"dropout": 0.5}, 2 * (4 * 60 + 3 * 15), 0),
-        ({"residual": True}, 2 * 15, 0),  # the second layer's, there and back
+        ({"residual": True}, 3 * 15, 0),  # there and back, but for the first on the way back
     ],
     ids=str,
 )
 def test_work_of_a_step_between_products(options, operations, running):
-    """A network 2-3-3-4 on 5 rows."""
+    """A network 3-3-3-4 on 5 rows."""
     plain, deep = (
-        reference.network.create((2, 3, 3, 4), batch=5, lr=0.1, optimizer="sgd", **more)
+        reference.network.create((3, 3, 3, 4), batch=5, lr=0.1, optimizer="sgd", **more)
         for more in ({}, options)
     )
     parameters = 2 * 3 * ("normalization" in options)  # a beta in place of each bias, and a gamma
