@@ -27,7 +27,9 @@ from . import suite, workloads
 NAME = "network_step"
 RATE = 1e-3
 TOLERANCE = 1e-4  # in float32, 1700 unit roundoffs; in float64 as many
-KINK = 256  # unit roundoffs of a layer's root mean square: six times the largest error seen
+# Unit roundoffs of a layer's root mean square: six times the largest error seen, and that of ten
+# normalised layers.
+KINK, DEEP_KINK = 256, 1024
 BETA1, BETA2, EPS = 0.9, 0.999, 1e-8  # Adam's defaults
 
 # By name: the workload and its layer sizes; 128x10 are ten layers of 128.
@@ -121,7 +123,7 @@ def _clear_units(inputs):
     What batch norm gives a unit depends on every row, so no row can be left out of it; its beta
     alone is moved, by a few times that distance. With masks and without.
     """
-    wide, within = spec.upcast(inputs), KINK * unit_roundoff(inputs["x"].dtype)
+    wide, within = spec.upcast(inputs), DEEP_KINK * unit_roundoff(inputs["x"].dtype)
     ways = [made(reference, given, RATE) for given in (wide, wide | {"dropout": 0.0})]
     given = [wide["x"]] * len(ways)
     for layer in range(len(ways[0].sizes) - 2):
