@@ -8,6 +8,7 @@ Equations and sources stand in `reference`, functions by these names in every ba
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from statistics import NormalDist
 
 ABOVE_ZERO = math.ulp(0.0)  # the least number above 0
 
@@ -83,6 +84,13 @@ ACTIVATIONS = {
     "rectifier": Activation(SLOPE, Number(low=-math.inf), per_unit=True, saves_input=True),
 }
 PRELU_SLOPE = 0.25  # at the start: He et al., Delving Deep into Rectifiers, ICCV 2015
+
+
+def maxout_gain(pieces):
+    """The weight_gain of the largest of so many pieces; see reference.maxout.weight_gain."""
+    normal, points = NormalDist(), [k / 16 for k in range(-160, 161)]
+    density = [pieces * normal.cdf(x) ** (pieces - 1) * normal.pdf(x) for x in points]
+    return 16 / sum(x * x * d for x, d in zip(points, density, strict=True))
 
 
 # --- losses ---------------------------------------------------------------------------------------

@@ -5,7 +5,9 @@ dropout and skip, forward and back.
 
 Without a normalisation n = z; a normalised layer has no b, for beta shifts its units. The skip is
 there where h is as wide as y: He, Zhang, Ren and Sun, Deep Residual Learning for Image Recognition,
-CVPR 2016.
+CVPR 2016. Of a maxout layer z and n are (rows, pieces * units), the first pieces of all units
+before the second: each is normalised by itself (Chang and Chen, Batch-normalized Maxout Network in
+Network, 2015), and a is the largest of each unit's.
 """
 
 from dataclasses import dataclass
@@ -16,6 +18,7 @@ import numpy as np
 from .activations import ACTIVATIONS, activation_backward, activation_forward
 from .dense import dense_backward, dense_forward
 from .dropout import dropout_backward, dropout_forward
+from .maxout import pieces_gradient
 from .normalization import (
     batch_norm_backward,
     batch_norm_forward,
@@ -29,8 +32,9 @@ GRADIENTS = {"batch_norm": batch_norm_backward, "layer_norm": layer_norm_backwar
 
 @dataclass(frozen=True)
 class Block:
-    """One layer. parts: its parameters by name; running: batch norm's mean and variance; mask: the
-    arguments of dropout, None where nothing is dropped.
+    """One layer. parts: its parameters by name, a matrix and vectors, of maxout's pieces too;
+    running: batch norm's mean and variance; mask: the arguments of dropout, None where nothing is
+    dropped.
     """
 
     parts: dict
@@ -40,6 +44,11 @@ class Block:
     mask: dict | None
     skips: bool
     precision: str | None
+    pieces: int
+
+    def split(self, n):
+        """(rows, pieces, units)."""
+        return n.reshape(len(n), self.pieces, -1)
 
     @property
     def alpha(self):
@@ -77,19 +86,27 @@ def forward(block, h, training):
         n, mean, rstd = batch_norm_forward(z, *scale, *running)
     elif block.normalization == "batch_norm":
         n = batch_norm_inference(z, *scale, *running)
-    a = y = activation_forward(n, block.activation, block.alpha)
+    if block.activation == "maxout":
+        a = y = block.split(n).max(axis=1)
+    else:
+        a = y = activation_forward(n, block.activation, block.alpha)
     if training and block.mask is not None:
         y = dropout_forward(a, **block.mask)
     return Tape(h, z, n, a, mean, rstd, running, y + h if block.skips else y)
 
 
+def activation_gradients(block, tape, da):
+    """(dn, the gradient of learned slopes by name)."""
+    if block.activation == "maxout":
+        return pieces_gradient(da, block.split(tape.n)).reshape(tape.n.shape), {}
+    dn = activation_backward(da, tape.saved(block), block.activation, block.alpha)
+    return (dn[0], {"slope": dn[1]}) if block.activation == "prelu" else (dn, {})
+
+
 def backward(block, tape, dy):
     """(dh, the gradients of the parts by name)."""
     da = dy if block.mask is None else dropout_backward(dy, **block.mask)
-    dn = activation_backward(da, tape.saved(block), block.activation, block.alpha)
-    dz, gradients = dn, {}
-    if block.activation == "prelu":
-        dz, gradients["slope"] = dn
+    dz, gradients = activation_gradients(block, tape, da)
     if block.normalization is not None:
         given = tape.z, block.parts["gamma"], tape.mean, tape.rstd
         gradient = GRADIENTS[block.normalization]

@@ -57,6 +57,10 @@ class Bound:
         """Of the error times a factor that is not negative."""
         return Bound(self.each * factor, self.deviation * factor)
 
+    def reshape(self, shape: tuple) -> "Bound":
+        """Of the array in another shape."""
+        return Bound(*(np.reshape(part, shape) for part in (self.each, self.deviation)))
+
     def shares(self, got: np.ndarray, want: np.ndarray) -> tuple[float, float]:
         """How much of the bounds the errors took: the worst element, the root mean square.
 

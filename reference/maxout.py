@@ -4,6 +4,7 @@ Source: Goodfellow, Warde-Farley, Mirza, Courville and Bengio, Maxout Networks, 
 """
 
 from functools import partial
+from statistics import NormalDist
 
 import numpy as np
 
@@ -31,10 +32,30 @@ def maxout_backward(dy, x, weight, z, *, out=None):
     dy: (batch, fan_out); x, weight and z as in maxout_forward. Returns (dx, dweight, dbias); out
     takes as many. The first piece that is NaN counts as the largest.
     """
-    winner = np.arange(z.shape[1])[:, None] == z.argmax(axis=1)[:, None, :]
-    dz = np.where(winner, dy[:, None, :], np.zeros((), dy.dtype))
+    dz = pieces_gradient(dy, z)
     results = np.tensordot(dz, weight, ((1, 2), (1, 2))), np.tensordot(x.T, dz, 1), dz.sum(axis=0)
     return tuple(store(o, r) for o, r in zip(out or [None] * 3, results, strict=True))
+
+
+def pieces_gradient(dy, z):
+    """dz of maxout_backward: (batch, pieces, fan_out)."""
+    return np.where(_winners(z), dy[:, None, :], np.zeros((), dy.dtype))
+
+
+def weight_gain(pieces):
+    """Over fan_in: the variance of the weights at which a unit keeps the second moment of its
+    inputs, 1 / E[max^2] of so many standard normals, by the trapezoidal rule; of two it is 1.
+
+    Source: Tseran and Montufar, Expected Gradients of Maxout Networks and Consequences to Parameter
+    Initialization, ICML 2023.
+    """
+    normal, points = NormalDist(), [k / 16 for k in range(-160, 161)]
+    density = [pieces * normal.cdf(x) ** (pieces - 1) * normal.pdf(x) for x in points]
+    return 16 / sum(x * x * d for x, d in zip(points, density, strict=True))
+
+
+def _winners(z):
+    return np.arange(z.shape[1])[:, None] == z.argmax(axis=1)[:, None, :]
 
 
 # --- specification ------------------------------------------------------------
@@ -76,20 +97,30 @@ def _forward_error(inputs, dtype):
     x, weight, bias = inputs["x"], inputs["weight"], inputs["bias"]
     z = maxout_forward(x, weight, bias)[1]
     of_z = linear_bound(x, _flat(weight), bias.ravel(), _flat(z), dtype)
-    of_z = Bound(*(part.reshape(z.shape) for part in (of_z.each, of_z.deviation)))
-    return Bound(of_z.each.max(axis=1), of_z.deviation.max(axis=1)), of_z
+    of_z = of_z.reshape(z.shape)
+    return largest_bound(of_z), of_z
+
+
+def largest_bound(of_z):
+    """Of the largest of each unit's pieces, given that of the pieces."""
+    return Bound(of_z.each.max(axis=1), of_z.deviation.max(axis=1))
+
+
+def pieces_gradient_bound(dy, z, of_dy, of_z):
+    """Of dz, given those of dy and z: where more than one piece may be the largest, each of these
+    may have all of dy or nothing of it.
+    """
+    may_win = _winners(z) | (z + of_z.each > (z - of_z.each).max(axis=1, keepdims=True))
+    others = may_win & (may_win.sum(axis=1, keepdims=True) > 1)
+    of_winner = Bound(of_dy.each[:, None], of_dy.deviation[:, None])
+    return of_winner * may_win + Bound.of(np.abs(dy)[:, None] * others)
 
 
 def _backward_error(inputs, dtype):
     dy, x, weight, z = (inputs[name] for name in ("dy", "x", "weight", "z"))
-    winner = np.arange(z.shape[1])[:, None] == z.argmax(axis=1)[:, None, :]
-    dz = np.where(winner, dy[:, None, :], 0.0)
-    of_dx, of_dweight, of_dbias = gradient_bounds(_flat(dz), x, _flat(weight), dtype)
-    shaped = [
-        Bound(*(np.asarray(part).reshape(shape) for part in (bound.each, bound.deviation)))
-        for bound, shape in ((of_dweight, weight.shape), (of_dbias, weight.shape[1:]))
-    ]
-    return of_dx, *shaped
+    dz = _flat(pieces_gradient(dy, z))
+    of_dx, of_dweight, of_dbias = gradient_bounds(dz, x, _flat(weight), dtype)
+    return of_dx, of_dweight.reshape(weight.shape), of_dbias.reshape(weight.shape[1:])
 
 
 def _small(sample, pieces, dtype):

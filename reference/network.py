@@ -12,7 +12,7 @@ import itertools
 
 import numpy as np
 
-from . import blocks, optimizer_spec, optimizers
+from . import blocks, maxout, optimizer_spec, optimizers
 from .activations import ACTIVATIONS, activation_forward
 from .cross_entropy import softmax_cross_entropy
 from .gradients import add_l2, clip_by_global_norm, clip_by_value
@@ -49,25 +49,29 @@ LOSSES = {
 }
 
 
-def initial(sizes, activations, dtype, seed, normalized=False):
+def initial(sizes, activations, dtype, seed, normalized=False, pieces=2):
     """The parameters at the start: {"layer0.weight": ..., "layer0.bias": ..., ...}.
 
     Weights are normal with variance gain / fan_in where the activation behind them declares a gain
-    and 2 / (fan_in + fan_out) otherwise (Glorot and Bengio 2010):
+    and 2 / (fan_in + fan_out) otherwise (Glorot and Bengio 2010); maxout's: maxout.weight_gain.
     numpy.random.default_rng(seed), layer by layer, drawn in float64.
-    Biases are 0, the learned slopes of prelu 0.25; of normalised layers gamma is 1, beta 0.
+    Biases are 0, the learned slopes of prelu 0.25; of normalised layers gamma is 1, beta 0. Those
+    of a maxout layer are (fan_in, pieces, fan_out) and (pieces, fan_out).
     """
     rng, parameters = np.random.default_rng(seed), {}
     for layer, (fan_in, fan_out) in enumerate(itertools.pairwise(sizes)):
-        gain = ACTIVATIONS[activations[layer]].weight_gain
+        if activations[layer] == "maxout":
+            gain, outputs = maxout.weight_gain(pieces), (pieces, fan_out)
+        else:
+            gain, outputs = ACTIVATIONS[activations[layer]].weight_gain, (fan_out,)
         variance = gain / fan_in if gain else 2 / (fan_in + fan_out)
-        weight = rng.standard_normal((fan_in, fan_out)) * variance**0.5
+        weight = rng.standard_normal((fan_in, *outputs)) * variance**0.5
         parameters[f"layer{layer}.weight"] = weight.astype(dtype)
         if normalized and layer < len(activations) - 1:
-            parameters[f"layer{layer}.gamma"] = np.ones(fan_out, dtype)
-            parameters[f"layer{layer}.beta"] = np.zeros(fan_out, dtype)
+            parameters[f"layer{layer}.gamma"] = np.ones(outputs, dtype)
+            parameters[f"layer{layer}.beta"] = np.zeros(outputs, dtype)
         else:
-            parameters[f"layer{layer}.bias"] = np.zeros(fan_out, dtype)
+            parameters[f"layer{layer}.bias"] = np.zeros(outputs, dtype)
         if activations[layer] == "prelu":
             parameters[f"layer{layer}.slope"] = np.full(fan_out, PRELU_SLOPE, dtype)
     return parameters
@@ -93,13 +97,14 @@ def create(
     normalization=None,
     dropout=0.0,
     residual=False,
+    pieces=2,
     **settings,
 ):
     """A dense network with its optimizer; `step` trains it.
 
     sizes            units of the input, of each hidden layer and of the output
     activations      of the hidden layers: one name for all or one a layer (any but rectifier; the
-                     slopes of prelu are learned)
+                     slopes of prelu are learned), or "maxout": see `pieces`
     loss             softmax_cross_entropy: labels (rows,) of int32 or int64; sigmoid_cross_entropy
                      (from 0 to 1) or mean_squared_error: labels (rows, outputs) of `dtype`
     optimizer        the name of an update rule; `settings` are the rule's own by name (beta, rho,
@@ -124,6 +129,9 @@ def create(
                      layer l those which dropout_forward(..., seed=seed, step=t, layer=l) drops
     residual         whether the input of a hidden layer that is as wide as its output is added to
                      that; there has to be one
+    pieces           of each unit of a maxout layer, 2 at least: weight, bias (gamma, beta, running
+                     statistics) are (fan_in, pieces, units) and (pieces, units), as in
+                     maxout_forward; a normalisation is that of the pieces, each by itself
 
     The network has the attributes sizes, batch and parameters, a mapping from "layer0.weight",
     "layer0.bias" (of a normalised layer "layer0.gamma" and "layer0.beta", of prelu "layer0.slope"
@@ -139,7 +147,7 @@ def create(
         settings["weight_decay"], weight_decay = weight_decay, 0.0
     weight_decay = weight_decay or 0.0
     given = (loss, optimizer, batch, dtype, precision, seed, label_smoothing, weight_decay)
-    given = *given, l2, clip_value, clip_norm, schedule, normalization, dropout, residual
+    given = *given, l2, clip_value, clip_norm, schedule, normalization, dropout, residual, pieces
     return Network(tuple(sizes), names, *given, settings)
 
 
@@ -165,6 +173,7 @@ class Network:
         normalization,
         dropout,
         residual,
+        pieces,
         settings,
     ):
         self.sizes, self.activations, self.batch = sizes, activations, batch
@@ -173,8 +182,9 @@ class Network:
         self.l2, self.clip_value, self.clip_norm = l2, clip_value, clip_norm
         self.schedule, self.precision = schedule, precision
         self.normalization, self.dropout, self.residual = normalization, dropout, residual
-        self.seed = seed
-        self.parameters = initial(sizes, activations, dtype, seed, normalization is not None)
+        self.seed, self.pieces = seed, pieces
+        normalized = normalization is not None
+        self.parameters = initial(sizes, activations, dtype, seed, normalized, pieces)
         self.states = {
             f"{name}.{state}": np.zeros_like(array)
             for name, array in self.parameters.items()
@@ -182,9 +192,10 @@ class Network:
         }
         self.running = {}  # statistics of batch norm
         if normalization == "batch_norm":
-            for layer, units in enumerate(sizes[1:-1]):
-                self.running[f"layer{layer}.running_mean"] = np.zeros(units, dtype)
-                self.running[f"layer{layer}.running_variance"] = np.ones(units, dtype)
+            for layer in range(len(sizes) - 2):
+                gamma = self.parameters[f"layer{layer}.gamma"]
+                self.running[f"layer{layer}.running_mean"] = np.zeros_like(gamma)
+                self.running[f"layer{layer}.running_variance"] = np.ones_like(gamma)
         self.steps = 0
         self._gradients = {name: np.zeros_like(a) for name, a in self.parameters.items()}
 
@@ -195,6 +206,9 @@ class Network:
             {name.removeprefix(prefix): a for name, a in arrays.items() if name.startswith(prefix)}
             for arrays in (self.parameters, self.running)
         )
+        for arrays in (parts, running):
+            for name, a in arrays.items():
+                arrays[name] = a.reshape((len(a), -1) if name == "weight" else -1)
         mask = {"rate": self.dropout, "seed": self.seed, "step": self.steps + 1, "layer": layer}
         return blocks.Block(
             parts,
@@ -204,6 +218,7 @@ class Network:
             mask if hidden and self.dropout > 0 else None,
             hidden and self.residual and self.sizes[layer] == self.sizes[layer + 1],
             self.precision,
+            self.pieces,
         )
 
     def _forward(self, x, training):
@@ -230,7 +245,9 @@ class Network:
         gradients = {}
         for layer, (block, tape) in reversed(list(enumerate(done))):
             dy, of_layer = blocks.backward(block, tape, dy)
-            gradients.update({f"layer{layer}.{part}": of_layer[part] for part in block.parts})
+            for part in block.parts:
+                name = f"layer{layer}.{part}"
+                gradients[name] = of_layer[part].reshape(self.parameters[name].shape)
         return float(loss), done, gradients
 
     def step(self, x, labels):

@@ -7,13 +7,14 @@ import numpy as np
 
 from . import blocks, normalization_bounds, optimizer_spec
 from .activation_spec import backward_bound, forward_bound, slope_bound
-from .activations import ACTIVATIONS, activation_backward, activation_forward
+from .activations import ACTIVATIONS, activation_forward
 from .bounds import ELEMENTARY, EXACT, Bound, smallest_normal, unit_roundoff
 from .cross_entropy import OPERATIONS as CROSS_ENTROPIES
 from .dense import gradient_bounds, linear_bound
 from .dropout import OPERATIONS as DROPOUTS
 from .dropout import dropout_backward, dropout_forward
 from .losses import LABEL_BYTES, mean_bound
+from .maxout import largest_bound, pieces_gradient_bound
 from .network import STATES
 from .normalization_spec import OPERATIONS as NORMALIZATIONS
 from .softmax import softmax
@@ -25,12 +26,14 @@ BETWEEN = {str(operation): operation for operation in (*NORMALIZATIONS, *DROPOUT
 
 def flops(network, rows):
     """Fewest operations of one step: three products a layer, the first needs no dx; what stands
-    between the products; the update.
+    between the products; the update. Of a maxout layer's gradients only the winners' terms count.
     """
     weights = [fan_in * fan_out for fan_in, fan_out in itertools.pairwise(network.sizes)]
+    forward = sum(a.size for name, a in network.parameters.items() if name.endswith("weight"))
     parameters = sum(array.size for array in network.parameters.values())
     update = RULES[network.optimizer].flops(fan_in=parameters - 1, fan_out=1)
-    return 2 * rows * (3 * sum(weights) - weights[0]) + _between(network, rows) + update
+    products = 2 * rows * (forward + 2 * sum(weights) - weights[0])
+    return products + _between(network, rows) + update
 
 
 def _between(network, rows):
@@ -41,7 +44,8 @@ def _between(network, rows):
     for layer, (fan_in, units) in enumerate(itertools.pairwise(network.sizes[:-1])):
         names = [f"{network.normalization}_{way}" for way in ("forward", "backward")]
         for name in names if network.normalization else ():
-            count += BETWEEN[name].flops(batch=rows, fan_out=units)
+            pieces = network.parameters[f"layer{layer}.gamma"].size
+            count += BETWEEN[name].flops(batch=rows, fan_out=pieces)
         if network.dropout > 0:
             count += BETWEEN["dropout_forward"].flops(batch=rows, fan_out=units) + rows * units
         if network.residual and fan_in == units:
@@ -101,7 +105,10 @@ def _layer_bounds(block, tape, of_x, dtype, training):
             of_n, of_h, relative, of_running = norms
         else:
             of_n = normalization_bounds.inference_bound(*given)
-    of_a = of_y = forward_bound(tape.n, tape.a, name, block.alpha, dtype, of_n)
+    if name == "maxout":
+        of_a = of_y = largest_bound(of_n.reshape(block.split(tape.n).shape))
+    else:
+        of_a = of_y = forward_bound(tape.n, tape.a, name, block.alpha, dtype, of_n)
     if training and block.mask is not None:
         of_y = _masked(block, of_a, tape.a, dtype)
     if block.skips:
@@ -138,10 +145,13 @@ def step_bound(network, x, labels, dtype):
         dx, parts = blocks.backward(block, tape, dy)
         for part in block.parts:
             key = f"layer{layer}.{part}"
-            gradients[key], of_gradients[key] = parts[part], of_parts[part]
+            shape = network.parameters[key].shape
+            gradients[key] = parts[part].reshape(shape)
+            of_gradients[key] = of_parts[part].reshape(shape)
         running = "running_mean", "running_variance"
         for name, bound in zip(running, of_tape.running, strict=False):
-            bounds[f"layer{layer}.{name}"] = bound
+            key = f"layer{layer}.{name}"
+            bounds[key] = bound.reshape(network.running[key].shape)
         dy, of_dy = dx, of_dx
 
     gradients, of_gradients = _clipped_bounds(network, gradients, of_gradients, dtype)
@@ -157,15 +167,11 @@ def step_bound(network, x, labels, dtype):
 
 def _gradient_bounds(block, tape, of_tape, of_x, dy, of_dy, dtype):
     """(of dx, {part: of its gradient}), given that of dy."""
-    da, of_da, name = dy, of_dy, block.activation
+    da, of_da = dy, of_dy
     if block.mask is not None:
         da, of_da = dropout_backward(dy, **block.mask), _masked(block, of_dy, dy, dtype)
-    saved = tape.saved(block)
-    of_saved = of_tape.n if ACTIVATIONS[name].saves_input else of_tape.a
-    dz = activation_backward(da, saved, name, block.alpha)
-    of_dz, found = backward_bound(da, saved, name, block.alpha, dtype, of_da, of_saved), {}
-    if name == "prelu":
-        dz, found["slope"] = dz[0], slope_bound(da, saved, dtype, of_da, of_saved)
+    dz, _ = blocks.activation_gradients(block, tape, da)
+    of_dz, found = _activation_bounds(block, tape, of_tape, da, of_da, dtype)
     if block.normalization is not None:
         given = dz, tape, block.parts["gamma"], dtype, of_dz, of_tape.h, of_tape.relative
         norms = normalization_bounds.backward_bounds(block.normalization, *given)
@@ -178,6 +184,21 @@ def _gradient_bounds(block, tape, of_tape, of_x, dy, of_dy, dtype):
         dx = dz @ block.parts["weight"].T + dy
         of_dx = of_dx + of_dy + Bound.of(unit_roundoff(dtype) * np.abs(dx))
     return of_dx, found
+
+
+def _activation_bounds(block, tape, of_tape, da, of_da, dtype):
+    """(of dn, that of the slopes' gradient by name), given that of da."""
+    name = block.activation
+    if name == "maxout":
+        n = block.split(tape.n)
+        of_dn = pieces_gradient_bound(da, n, of_da, of_tape.n.reshape(n.shape))
+        return of_dn.reshape(tape.n.shape), {}
+    saved = tape.saved(block)
+    of_saved = of_tape.n if ACTIVATIONS[name].saves_input else of_tape.a
+    of_dn = backward_bound(da, saved, name, block.alpha, dtype, of_da, of_saved)
+    if name != "prelu":
+        return of_dn, {}
+    return of_dn, {"slope": slope_bound(da, saved, dtype, of_da, of_saved)}
 
 
 def step_disagreement(network, x, labels, dtype, loss, state, norms=None):

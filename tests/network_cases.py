@@ -32,7 +32,7 @@ CASES = {
 # And with what a program has besides; on a GPU always a chain.
 DEEP_CASES = {
     "batch norm": (
-        *((5, 7, 7, 9, 3), "prelu", "softmax_cross_entropy", "momentum"),
+        *((5, 7, 7, 9, 3), ("prelu", "maxout", "prelu"), "softmax_cross_entropy", "momentum"),
         {"normalization": "batch_norm", "residual": True, "beta": 0.8},
     ),
     "layer norm": (

@@ -20,8 +20,18 @@ def maxout_forward(x, weight, bias, *, out=None):
     width = pieces * units
     matrix, sums = weight.reshape(fan_in, width), z.reshape(rows, width)
     dense.forward(x, matrix, bias.reshape(width), IDENTITY, 0.0, None, sums)
-    device.launch("largest_piece", (y.size,), z, y, y.size, pieces, units)
+    largest(z, y, pieces)
     return y, z
+
+
+def largest(z, y, pieces):
+    """y (rows, units): the largest of so many pieces of a unit; z holds rows of these."""
+    device.launch("largest_piece", (y.size,), z, y, y.size, pieces, y.shape[1])
+
+
+def winners(dy, z, dz, pieces):
+    """dz: dy (rows, units) for the first of the largest pieces, else 0."""
+    device.launch("winning_piece", (dy.size,), dy, z, dz, dy.size, pieces, dy.shape[1])
 
 
 def maxout_backward(dy, x, weight, z, *, out=None):
@@ -37,7 +47,7 @@ def maxout_backward(dy, x, weight, z, *, out=None):
     dx, dweight, dbias = results = outputs(out, shapes, dtype, {**inputs, "weight": weight})
     width = pieces * units
     dz = device.empty((rows, width), dtype)
-    device.launch("winning_piece", (dy.size,), dy, z, dz, dy.size, pieces, units)
+    winners(dy, z, dz, pieces)
     column_sums(dz, dbias.reshape(width))
     dense.input_gradient(dz, weight.reshape(fan_in, width), dx)
     dense.weight_gradient(x, dz, dweight.reshape(fan_in, width))

@@ -1,6 +1,5 @@
 """What the backends share of a network: its arguments, checked, and where its parameters lie."""
 
-import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from ..catalog import (
     RULES,
     SEEDS,
     Number,
+    maxout_gain,
 )
 
 NORMALIZATIONS = "batch_norm", "layer_norm"
@@ -29,7 +29,8 @@ class Network:
 
     All parameters lie in one flat array of `size` elements, and so do gradients and each state:
     `places` has {"layer0.weight": (start, shape), ...}, every start at a multiple of ALIGNMENT
-    bytes. What lies between is zero and stays zero under every rule.
+    bytes. What lies between is zero and stays zero under every rule. pieces: of each layer's units,
+    1 where it is no maxout; a maxout layer's activation is the identity.
     """
 
     sizes: tuple
@@ -51,6 +52,7 @@ class Network:
     normalization: str | None
     dropout: float
     residual: bool
+    pieces: tuple
     places: dict
     size: int
 
@@ -63,6 +65,14 @@ class Network:
 
     def hidden(self, layer):
         return layer < len(self.activations) - 1
+
+    def width(self, layer):
+        """How many numbers its product gives a row: all pieces of its units."""
+        return self.sizes[layer + 1] * self.pieces[layer]
+
+    def outputs(self, layer):
+        """The shape of what it has for each of these."""
+        return _outputs(self.sizes, self.pieces, layer)
 
     def normalization_of(self, layer):
         return self.normalization if self.hidden(layer) else None
@@ -87,8 +97,8 @@ class Network:
         if self.normalization != "batch_norm":
             return {}
         return {
-            f"layer{layer}.running_{name}": np.full(units, value, self.dtype)
-            for layer, units in enumerate(self.sizes[1:-1])
+            f"layer{layer}.running_{name}": np.full(self.outputs(layer), value, self.dtype)
+            for layer in range(len(self.sizes) - 2)
             for name, value in (("mean", 0), ("variance", 1))
         }
 
@@ -97,10 +107,9 @@ class Network:
         rng, flat = np.random.default_rng(self.seed), np.zeros(self.size, self.dtype)
         for name, view in self.views(flat).items():
             layer, part = name.removeprefix("layer").split(".")
-            activation = self.activations[int(layer)]
             if part == "weight":
-                fan_in, fan_out = view.shape
-                gain = ACTIVATIONS[activation].weight_gain
+                fan_in, *_, fan_out = view.shape
+                gain = self._weight_gain(int(layer))
                 variance = gain / fan_in if gain else 2 / (fan_in + fan_out)
                 view[:] = rng.standard_normal(view.shape) * variance**0.5
             elif part == "slope":
@@ -108,6 +117,11 @@ class Network:
             elif part == "gamma":
                 view[:] = 1
         return flat
+
+    def _weight_gain(self, layer):
+        if self.pieces[layer] > 1:
+            return maxout_gain(self.pieces[layer])
+        return ACTIVATIONS[self.activations[layer]].weight_gain
 
     def rates(self, steps, count):
         """The learning rates of the `count` steps that follow the first `steps`."""
@@ -119,7 +133,7 @@ class Network:
         return [lr * arguments.number(name, factor, Number()) for name, factor in factors]
 
     def running_views(self, flat):
-        """The parts of a flat array of all running statistics, by name."""
+        """The parts of a flat array of all running statistics, flat too, by name."""
         views, start = {}, 0
         for name, array in self.running().items():
             views[name] = flat[start : start + array.size]
@@ -141,11 +155,12 @@ class Network:
         for suffix, flat in zip(("", *self.states), flats, strict=True):
             for name, view in self.views(flat).items():
                 arrays[f"{name}.{suffix}" if suffix else name] = view.copy()
-        return arrays | {name: np.array(array) for name, array in running.items()}
+        shapes = {name: array.shape for name, array in self.running().items()}
+        return arrays | {name: np.array(running[name]).reshape(s) for name, s in shapes.items()}
 
     def load(self, source):
-        """(steps, seed, flat host arrays, running statistics by name) of a mapping that `state`
-        returned or of an npz file.
+        """(steps, seed, flat host arrays, flat running statistics by name) of a mapping that
+        `state` returned or of an npz file.
         """
         if not hasattr(source, "keys"):
             with np.load(source) as file:
@@ -174,6 +189,7 @@ class Network:
             if number.shape != () or number.dtype.kind not in "iu" or number < 0:
                 raise ValueError(f"source must hold {name} as a number from 0 on, got {number!r}")
             numbers[name] = int(number)
+        running = {name: array.ravel() for name, array in running.items()}
         return numbers["steps"], numbers.get("seed", self.seed), flats, running
 
     def rows(self, x, kind, most=None):
@@ -238,6 +254,7 @@ def checked(
     normalization,
     dropout,
     residual,
+    pieces,
     settings,
 ):
     """The Network of these arguments of `network.create`; see reference.network.create."""
@@ -250,9 +267,13 @@ def checked(
     elif not isinstance(activations, tuple | list) or len(activations) != hidden:
         raise ValueError(f"activations must be one name or {hidden} of them, got {activations!r}")
     names = [name for name, a in ACTIVATIONS.items() if a.learned or arguments.plain(name, None)]
+    names.append("maxout")
     for name in activations:
         arguments.one_of("activations", name, names)
     activations = (*activations, "identity")
+    pieces = arguments.integer("pieces", pieces, 2)
+    pieces = tuple(pieces if name == "maxout" else 1 for name in activations)
+    activations = tuple("identity" if name == "maxout" else name for name in activations)
     arguments.one_of("loss", loss, LOSSES)
     arguments.one_of("optimizer", optimizer, RULES)
     declared, settings = RULES[optimizer].settings, {"lr": lr, **settings}
@@ -292,7 +313,8 @@ def checked(
         )
     dtype = np.dtype(dtype)
     normalized = normalization is not None
-    places, size = _places(sizes, activations, ALIGNMENT // dtype.itemsize, normalized)
+    unit = ALIGNMENT // dtype.itemsize
+    places, size = _places(sizes, activations, pieces, unit, normalized)
     return Network(
         sizes,
         activations,
@@ -312,6 +334,7 @@ def checked(
         normalization,
         dropout,
         residual,
+        pieces,
         places,
         size,
     )
@@ -321,14 +344,19 @@ def _skips(sizes, layer, residual):
     return residual and layer < len(sizes) - 2 and sizes[layer] == sizes[layer + 1]
 
 
-def _places(sizes, activations, unit, normalized):
+def _outputs(sizes, pieces, layer):
+    units = sizes[layer + 1]
+    return (pieces[layer], units) if pieces[layer] > 1 else (units,)
+
+
+def _places(sizes, activations, pieces, unit, normalized):
     places, size = {}, 0
-    for layer, (fan_in, fan_out) in enumerate(itertools.pairwise(sizes)):
-        hidden = layer < len(sizes) - 2
+    for layer, fan_in in enumerate(sizes[:-1]):
+        hidden, outputs = layer < len(sizes) - 2, _outputs(sizes, pieces, layer)
         shifts = ("gamma", "beta") if normalized and hidden else ("bias",)
-        parts = {"weight": (fan_in, fan_out), **dict.fromkeys(shifts, (fan_out,))}
+        parts = {"weight": (fan_in, *outputs), **dict.fromkeys(shifts, outputs)}
         if ACTIVATIONS[activations[layer]].learned:
-            parts["slope"] = (fan_out,)
+            parts["slope"] = outputs
         for part, shape in parts.items():
             places[f"layer{layer}.{part}"] = size, shape
             size += (math.prod(shape) + unit - 1) // unit * unit

@@ -2,7 +2,8 @@
 
 It is what every backend runs of a network that is more than dense layers and activations, which
 have a fused step of their own (`is_plain`). A layer is z = h W + b, n = norm(z), a = act(n),
-y = dropout(a) + h; see reference/blocks.py.
+y = dropout(a) + h; see reference/blocks.py. Its product and normalisation see the pieces of maxout
+as a wider layer's units, its weight as a matrix.
 """
 
 from collections.abc import Mapping
@@ -12,17 +13,19 @@ from typing import NamedTuple
 from ..catalog import ACTIVATIONS
 
 # What an operation is told: its arrays, in this order, what it writes last. It works in place where
-# y is x, or dx is dy.
+# y is x, or dx is dy; maxout does not.
 KINDS = {
     "product": ("x", "weight", "bias", "y"),
     "batch_norm": ("x", "gamma", "beta", "running_mean", "running_variance", "y", "mean", "rstd"),
     "batch_norm_inference": ("x", "gamma", "beta", "running_mean", "running_variance", "y"),
     "layer_norm": ("x", "gamma", "beta", "y", "mean", "rstd"),
     "activation": ("x", "alpha", "y"),
+    "maxout": ("x", "y"),
     "dropout": ("x", "y"),
     "add": ("x", "skip", "y"),
     "loss": ("logits", "dlogits"),
     "activation_backward": ("dy", "saved", "alpha", "dx", "dalpha"),
+    "maxout_backward": ("dy", "x", "dx"),
     "batch_norm_backward": ("dy", "x", "gamma", "mean", "rstd", "dx", "dgamma", "dbeta"),
     "layer_norm_backward": ("dy", "x", "gamma", "mean", "rstd", "dx", "dgamma", "dbeta"),
     "product_backward": ("dy", "x", "weight", "dweight", "dbias", "dx"),
@@ -57,7 +60,8 @@ class Program:
 
 def is_plain(spec):
     """Whether a network has nothing but dense layers and activations."""
-    return spec.normalization is None and spec.dropout == 0 and not spec.residual
+    plain = spec.normalization is None and spec.dropout == 0 and not spec.residual
+    return plain and max(spec.pieces) == 1
 
 
 def build(spec):
@@ -110,24 +114,27 @@ class _Tape(NamedTuple):
 
 def _forward(spec, layer, x, made, training):
     """(the operations of a layer forward, its tape)."""
-    units, name = spec.sizes[layer + 1], f"layer{layer}.{{}}".format
+    units, width, name = spec.sizes[layer + 1], spec.width(layer), f"layer{layer}.{{}}".format
     declared, kind = ACTIVATIONS[spec.activations[layer]], spec.normalization_of(layer)
-    z = n = made.of_batch(name("z"), units)
+    z = n = made.of_batch(name("z"), width)
     operations, moments = [("product", (x, name("weight"), spec.bias_of(layer), z))], ()
     if kind is not None:
-        n = made.of_batch(name("n"), units)
+        n = made.of_batch(name("n"), width)
         of_rows = kind == "layer_norm"
         of = made.of_batch if of_rows else made.of_columns
-        moments = tuple(of(name(m), None if of_rows else units) for m in ("mean", "rstd"))
+        moments = tuple(of(name(m), None if of_rows else width) for m in ("mean", "rstd"))
         running = () if of_rows else (name("running_mean"), name("running_variance"))
         infers = not (of_rows or training)
         written = (n,) if infers else (n, *moments)
         kind = f"{kind}_inference" if infers else kind
         operations.append((kind, (z, name("gamma"), name("beta"), *running, *written)))
-    a = made.of_batch(name("a"), units) if declared.saves_input else n
-    if spec.activations[layer] != "identity":
+    saves_input = declared.saves_input or width > units
+    a = made.of_batch(name("a"), units) if saves_input else n
+    if width > units:
+        operations.append(("maxout", (n, a)))
+    elif spec.activations[layer] != "identity":
         operations.append(("activation", (n, name("alpha"), a)))
-    y, saved = a, n if declared.saves_input else a
+    y, saved = a, n if saves_input else a
     if spec.drops(layer) and training:
         y = made.of_batch(name("y"), units)
         operations.append(("dropout", (a, y)))
@@ -149,7 +156,11 @@ def _backward(spec, layer, tape, dy, made):
     if spec.drops(layer):
         operations.append(("dropout", (before, dz)))
         before = dz
-    if spec.activations[layer] != "identity":
+    if spec.pieces[layer] > 1:
+        dz = made.gradient(other, spec.width(layer))
+        operations.append(("maxout_backward", (before, tape.saved, dz)))
+        before = dz
+    elif spec.activations[layer] != "identity":
         learned = ACTIVATIONS[spec.activations[layer]].learned
         dalpha = gradient("slope") if learned else None
         operations.append(("activation_backward", (before, tape.saved, name("alpha"), dz, dalpha)))

@@ -52,7 +52,8 @@ def _winners_of(dy, z, dz):
 
 
 @threaded
-def _largest(z, y):
+def largest(z, y):
+    """y: the largest of the pieces z (rows, pieces, units)."""
     if serial(z.size):
         _largest_of(z, y)
     else:
@@ -63,7 +64,8 @@ def _largest(z, y):
 
 
 @threaded
-def _winners(dy, z, dz):
+def winners(dy, z, dz):
+    """dz: dy for the first of the largest pieces, else 0."""
     if serial(z.size):
         _winners_of(dy, z, dz)
     else:
@@ -84,7 +86,7 @@ def _forward(x, weight, bias, y, z):
         matrix, offsets = carray(address(weight), (fan_in, width)), carray(address(bias), (width,))
         sums, alpha = carray(address(z), (batch, width)), carray(address(bias), (0,))
         gemm.forward(writable(x), matrix, offsets, IDENTITY, alpha, sums)
-        _largest(writable(z), writable(y))
+        largest(writable(z), writable(y))
     return fits
 
 
@@ -99,7 +101,7 @@ def _backward(dy, x, weight, z, dx, dweight, dbias):
     if fits:
         width = pieces * units
         dz = np.empty((batch, pieces, units), dx.dtype)
-        _winners(writable(dy), writable(z), dz)
+        winners(writable(dy), writable(z), dz)
         flat = dz.reshape((batch, width))  # counts as a reference: an address would not
         matrix = carray(address(weight), (fan_in, width))
         of_matrix = carray(address(dweight), (fan_in, width))

@@ -1,4 +1,4 @@
-"""Networks with normalisation, dropout and skips: the program that every backend runs of them."""
+"""Networks with normalisation, maxout, dropout and skips: the program that every backend runs."""
 
 import itertools
 import re
@@ -9,12 +9,13 @@ import numba
 import numpy as np
 import pytest
 from conftest import FAST_NATIVE, IN_EVERY_ORDER, NATIVE, SIMULATED, backend_or_skip
-from network_cases import hold, make, put, sample, trained, wide
+from network_cases import EVERY_ACTIVATION, hold, make, put, sample, trained, wide
 
 import reference
 from benchmarks.suites import suite, workloads
 from kernels import numba_cpu
-from reference.activations import ACTIVATIONS
+from kernels.catalog import maxout_gain
+from reference.network import initial
 from reference.network_spec import forward_bounds, loss_bound, step_bound
 from reference.spec import compare, oracles_share
 
@@ -41,6 +42,15 @@ BLOCKS = {
         "optimizer": "momentum",
         "clip_value": 0.02,
         "loss": "sigmoid_cross_entropy",
+    },
+    "maxout": {"activations": "maxout", "pieces": 3, "optimizer": "momentum", "clip_norm": 0.1},
+    "all with maxout": {
+        "activations": "maxout",
+        "normalization": "batch_norm",
+        "dropout": 0.2,
+        "residual": True,
+        "optimizer": "sgd",
+        "l2": 0.02,
     },
 }
 SHAPES = {
@@ -80,8 +90,11 @@ def rows_of(kind, shape, count, dtype="float64", seed=0):
     return sample(SHAPES[shape], count, loss, dtype, seed)
 
 
-@of_every_kind
-@pytest.mark.parametrize("activation", ["tanh", "prelu"])
+@pytest.mark.parametrize(
+    ("activation", "kind"),
+    [(name, k) for k in BLOCKS for name in ("tanh", "prelu") if "activations" not in BLOCKS[k]]
+    + [("maxout", k) for k in BLOCKS if "activations" in BLOCKS[k]],
+)
 def test_gradients_are_central_differences(activation, kind):
     shape = {"sizes": (4, 6, 6, 6, 3), "activations": activation}
     network = make(reference, {**shape, **BLOCKS[kind]})
@@ -89,7 +102,7 @@ def test_gradients_are_central_differences(activation, kind):
     rng = np.random.default_rng(4)
     for name, param in network.parameters.items():
         if not name.endswith("weight"):
-            param += rng.uniform(0.1, 0.5, param.size)
+            param += rng.uniform(0.1, 0.5, param.shape)
     _, gradients = network.loss_and_gradients(x, labels)
     assert set(gradients) == set(network.parameters)
     for name, param in network.parameters.items():
@@ -115,7 +128,7 @@ def test_steps_are_the_references(backend, kind, shape, dtype):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("normalization", [None, "batch_norm", "layer_norm"])
-@pytest.mark.parametrize("activation", [name for name in ACTIVATIONS if name != "rectifier"])
+@pytest.mark.parametrize("activation", [*EVERY_ACTIVATION, "maxout"])
 def test_steps_with_every_activation(backend, activation, normalization):
     options = {"normalization": normalization, "dropout": 0.25, "residual": True}
     shape = {"sizes": (6, 9, 9, 3), "activations": activation, **options}
@@ -243,13 +256,15 @@ def test_a_bad_label_changes_nothing(fast_backend):
         np.testing.assert_array_equal(array, after[name], err_msg=name)
 
 
-@of_every_shape
-def test_threads_change_no_bit(shape):
-    x, labels = rows_of("all", shape, 900, "float32")
+@pytest.mark.parametrize(
+    ("kind", "shape"), [("all", "narrow"), ("all", "wide"), ("all with maxout", "wide")]
+)
+def test_threads_change_no_bit(kind, shape):
+    x, labels = rows_of(kind, shape, 900, "float32")
     results = []
     for threads in (1, numba.config.NUMBA_NUM_THREADS):
         numba.set_num_threads(threads)
-        network, _ = both(numba_cpu, "all", shape, "float32", batch=900)
+        network, _ = both(numba_cpu, kind, shape, "float32", batch=900)
         results.append(([network.step(x, labels) for _ in range(3)], network.state()))
     numba.set_num_threads(numba.config.NUMBA_NUM_THREADS)
     assert results[0][0] == results[1][0]
@@ -268,6 +283,9 @@ def test_threads_change_no_bit(shape):
         ({"residual": True, "sizes": (5, 4, 3)}, "residual needs a hidden layer as wide"),
         ({"residual": True, "sizes": (3, 3)}, "residual needs a hidden layer as wide"),
         ({"seed": 2**64}, "seed must be"),
+        ({"pieces": 1}, "pieces must be at least 2, got 1"),
+        ({"pieces": 2.0}, "pieces must be an integer"),
+        ({"activations": "maxout", "pieces": None}, "pieces must be an integer"),
     ],
     ids=str,
 )
@@ -288,6 +306,44 @@ def fallen(backend, rows=slice(64), **options):
     network.step(*put(backend, *(np.ascontiguousarray(array[rows]) for array in data)))
     first, *_, last, _ = network.gradients[:, 0]
     return last / first
+
+
+def test_maxout_is_the_public_functions():
+    """A layer of pieces and the linear one behind it."""
+    shape = {"sizes": (5, 7, 3), "activations": "maxout", "pieces": 4}
+    network = make(reference, shape)
+    x, labels = sample(shape, 9)
+    weight, bias, *last = network.parameters.values()
+    y, z = reference.maxout_forward(x, weight, bias)
+    logits = reference.dense_forward(y, *last)
+    loss, dlogits = reference.softmax_cross_entropy(logits, labels)
+    dy, *of_last = reference.dense_backward(dlogits, y, last[0], logits)
+    _, *of_pieces = reference.maxout_backward(dy, x, weight, z)
+    found, gradients = network.loss_and_gradients(x, labels)
+    assert found == pytest.approx(loss, rel=1e-14)
+    gradients = [gradients[name] for name in network.parameters]
+    for ours, expected in zip(gradients, [*of_pieces, *of_last], strict=True):
+        np.testing.assert_allclose(ours, expected, rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize("pieces", [2, 3, 4])
+def test_pieces_keep_the_second_moment_of_what_they_are_given(fast_backend, pieces):
+    """By its closed forms; and the first parameters are the reference's to the bit."""
+    names = ("maxout", "relu", "maxout", "identity")
+    shape = {"sizes": (400, 300, 20, 7, 2), "activations": names[:3]}
+    network = make(fast_backend, shape, dtype="float32", seed=5, pieces=pieces)
+    first = {name: fast_backend.to_host(array) for name, array in network.parameters.items()}
+    expected = initial(shape["sizes"], names, "float32", 5, pieces=pieces)
+    assert list(first) == list(expected)
+    for name, array in expected.items():
+        np.testing.assert_array_equal(first[name], array, strict=True)
+    moment = {2: 1, 3: 1 + 3**0.5 / (2 * np.pi), 4: 1 + 3**0.5 / np.pi}[pieces]
+    assert maxout_gain(pieces) == pytest.approx(1 / moment, rel=1e-14)
+    weight = first["layer0.weight"]
+    assert weight.shape == (400, pieces, 300)
+    x = np.random.default_rng(0).standard_normal((100, 400))
+    y, _ = reference.maxout_forward(x, wide(weight), np.zeros(weight.shape[1:]))
+    assert (y**2).mean() == pytest.approx(1, rel=0.05)
 
 
 @pytest.mark.parametrize("normalization", [None, "batch_norm"])

@@ -405,6 +405,15 @@ def test_work_of_a_step_between_products(options, operations, running):
     )
 
 
+def test_of_a_maxout_layer_the_winners_alone_have_gradients():
+    """A network 2-3-4 on 5 rows with two pieces a unit: 34 parameters."""
+    network = reference.network.create(
+        (2, 3, 4), activations="maxout", pieces=2, optimizer="sgd", batch=5, lr=0.1
+    )
+    update = WORK["sgd"][""][0] * 34 // 20
+    assert network_spec.flops(network, 5) == 2 * 5 * (12 + 6 + 12 + 12 + 12) + update
+
+
 # --- error bounds ---------------------------------------------------------------------------------
 
 

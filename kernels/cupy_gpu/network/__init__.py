@@ -41,12 +41,13 @@ def create(
     normalization=None,
     dropout=0.0,
     residual=False,
+    pieces=2,
     **settings,
 ):
     """A dense network with its optimizer; see reference.network.create."""
     given = (sizes, activations, loss, optimizer, batch, lr, dtype, precision, seed)
     beside = label_smoothing, weight_decay, l2, clip_value, clip_norm, schedule
-    blocks = normalization, dropout, residual
+    blocks = normalization, dropout, residual, pieces
     return Network(description.checked(*given, *beside, *blocks, settings))
 
 
@@ -60,7 +61,8 @@ class Network:
         self._memory = device.asarray(memory)
         self._flat, self._grad, *self._states = (self._memory[k] for k in range(len(memory)))
         self.parameters = spec.views(self._flat)
-        running = np.concatenate([np.zeros(0, spec.dtype), *spec.running().values()])
+        running = (array.ravel() for array in spec.running().values())
+        running = np.concatenate([np.zeros(0, spec.dtype), *running])
         self._running = device.asarray(running)
         self._steps, self._seed, self._stepping = 0, spec.seed, threading.Lock()
         if not is_plain(spec):

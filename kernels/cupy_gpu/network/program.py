@@ -1,10 +1,10 @@
-"""The chain of launches of a network with normalisation, dropout or skips: its program, see
+"""The chain of launches of a network with normalisation, maxout, dropout or skips: its program, see
 kernels/network/program.py, each operation by the backend's own function.
 """
 
 from ...catalog import IDENTITY
 from ...network import program
-from .. import activations, dense, dropout, normalization
+from .. import activations, dense, dropout, maxout, normalization
 from ..runtime import device
 from .training import Chain, queue_loss
 
@@ -20,7 +20,8 @@ class ProgramChain(Chain):
         spec = self._spec
         self._program, self._running = program.build(spec), network._running
         self._copy = device.asarray(device.to_host(self._running))
-        gradients = {f"d{name}": grad for name, grad in spec.views(network._grad).items()}
+        gradients = _flat(spec, spec.views(network._grad))
+        gradients = {f"d{name}": grad for name, grad in gradients.items()}
         self._arrays = _arrays(spec, network.parameters, self._copy) | gradients
         for name, units in self._program.columns.items():
             self._arrays[name] = device.empty(units, spec.dtype)
@@ -64,7 +65,17 @@ def _arrays(spec, parameters, running):
     slopes = {
         f"layer{n}.alpha": parameters.get(f"layer{n}.slope") for n in range(len(spec.activations))
     }
-    return {**parameters, **spec.running_views(running), **slopes, None: None}
+    return {**_flat(spec, parameters), **spec.running_views(running), **slopes, None: None}
+
+
+def _flat(spec, arrays):
+    """Parameters or gradients, the pieces of maxout as a wider layer's units."""
+    if max(spec.pieces) == 1:
+        return arrays
+    return {
+        name: array.reshape((len(array), -1) if name.endswith("weight") else -1)
+        for name, array in arrays.items()
+    }
 
 
 def _run(spec, operation, arrays, step=0, seed=0):
@@ -96,6 +107,10 @@ def _run(spec, operation, arrays, step=0, seed=0):
             dy, saved, alpha, dx, dalpha = given
             out = dx if dalpha is None else (dx, dalpha)
             activations.activation_backward(dy, saved, activation, alpha, out=out)
+        case "maxout":
+            maxout.largest(*given, spec.pieces[layer])
+        case "maxout_backward":
+            maxout.winners(*given, spec.pieces[layer])
         case "dropout":
             x, y = given
             dropout.dropout_forward(x, spec.dropout, seed=seed, step=step, layer=layer, out=y)

@@ -9,8 +9,8 @@
   GPU to compute it: such a step is captured once as a CUDA graph, all of its products by tiles, and
   launched at once.
 
-- A network with normalisation, dropout or skips is a chain as well, see program.py; with dropout
-  every launch of a step has numbers of its own, so that it is not captured.
+- A network with normalisation, maxout, dropout or skips is a chain as well, see program.py; with
+  dropout every launch of a step has numbers of its own, so that it is not captured.
 
 limits.py says up to which sizes. With precision="tf32" a network of any size is a chain that is not
 captured: its products are cuBLAS's.
@@ -121,7 +121,7 @@ class Chain:
         self._loss = device.empty((), spec.dtype)
         self._outcome = device.asarray(np.zeros(2, spec.dtype))
         self._fault = device.asarray(np.ones(1, np.int32))  # so that capturing changes nothing
-        weights = sum(fan_in * fan_out for fan_in, fan_out in itertools.pairwise(spec.sizes))
+        weights = sum(fan_in * spec.width(n) for n, fan_in in enumerate(spec.sizes[:-1]))
         few = 6 * spec.batch * weights <= limits.current().most_captured
         captured = few and not spec.precision and spec.dropout == 0
         self._graph = device.capture(lambda: self._queue(spec.batch)) if captured else None

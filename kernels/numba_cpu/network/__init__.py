@@ -182,12 +182,13 @@ def create(
     normalization=None,
     dropout=0.0,
     residual=False,
+    pieces=2,
     **settings,
 ):
     """A dense network with its optimizer; see reference.network.create."""
     given = (sizes, activations, loss, optimizer, batch, lr, dtype, precision, seed)
     beside = label_smoothing, weight_decay, l2, clip_value, clip_norm, schedule
-    blocks = normalization, dropout, residual
+    blocks = normalization, dropout, residual, pieces
     return Network(description.checked(*given, *beside, *blocks, settings))
 
 
@@ -219,7 +220,7 @@ class Network:
         for name, array in spec.running().items():
             start = found.running[name]
             self._running[name] = self._memory[start : start + array.size]
-            self._running[name][:] = array
+            self._running[name][:] = array.ravel()
         self.parameters = spec.views(self._flat)
         self._arguments = self._memory, self._layers, self._plan, self._settings, self._chosen
         calls = map(take_turns, (_step, _epoch, _predict, _evaluate))

@@ -43,7 +43,7 @@ from .plan import (
     Y,
     Z,
 )
-from .program import ARRAYS, IDS, KIND, LAYER, NOWHERE, OPERATION_COLUMNS
+from .program import ARRAYS, IDS, KIND, LAYER, NOWHERE, OPERATION_COLUMNS, UNITS
 
 SMALL_LAYER = 1 << 15  # weights: what a core keeps at hand while it goes over the rows
 
@@ -81,15 +81,15 @@ def layout(spec):
         return start
 
     layers = np.zeros((len(spec.activations), COLUMNS), np.int64)
-    for n, (fan_in, fan_out) in enumerate(itertools.pairwise(spec.sizes)):
-        row, declared = layers[n], ACTIVATIONS[spec.activations[n]]
+    for n, fan_in in enumerate(spec.sizes[:-1]):
+        row, declared, fan_out = layers[n], ACTIVATIONS[spec.activations[n]], spec.width(n)
         row[FAN_IN], row[FAN_OUT], row[ACTIVATION] = fan_in, fan_out, declared.id
         row[WEIGHT] = spec.places[f"layer{n}.weight"][0]
         row[ALPHAS] = fan_out if declared.learned else 1
         row[ALPHA] = spec.places[f"layer{n}.slope"][0] if declared.learned else place(1)
     plan = np.zeros(OPERATIONS, np.int64)
     plan[ZEROS] = place(unit) + unit  # behind a one
-    place(max(spec.sizes))
+    place(most_units(spec))
     running = {name: place(array.size) for name, array in spec.running().items()}
     work, plan[WAY] = end, way_of(spec)
     plan[LOSS], plan[RULE] = LOSSES[spec.loss], RULES[spec.optimizer].id
@@ -107,6 +107,11 @@ def layout(spec):
         plan[WORKSPACE_SIZE] = workspace_size(nothing, products, plan, spec.batch)
         plan[WORKSPACE] = place(plan[WORKSPACE_SIZE])
     return Layout(layers, plan, work, end, running)
+
+
+def most_units(spec):
+    """Of what any layer's product gives a row."""
+    return max(map(spec.width, range(len(spec.pieces))))
 
 
 def way_of(spec):
@@ -132,7 +137,7 @@ def _place_layers(spec, layers, place, small):
 
 def _place_program(spec, layers, plan, running, place):
     """The plan with the table of the program's operations."""
-    built, nothing = program.build(spec), place(max(spec.sizes))
+    built, nothing = program.build(spec), place(most_units(spec))
     places = {"x": plan[INPUT], **running}
     for name, (start, _) in spec.places.items():
         places[name], places[f"d{name}"] = start, spec.size + start
@@ -147,7 +152,7 @@ def _place_program(spec, layers, plan, running, place):
     table = np.full((len(operations), OPERATION_COLUMNS), NOWHERE, np.int64)
     for row, (kind, layer, arrays) in zip(table, operations, strict=True):
         row[[FAN_IN, FAN_OUT, ACTIVATION]] = layers[layer, [FAN_IN, FAN_OUT, ACTIVATION]]
-        row[KIND], row[LAYER] = IDS[kind], layer
+        row[KIND], row[LAYER], row[UNITS] = IDS[kind], layer, spec.sizes[layer + 1]
         for k, (role, name) in enumerate(zip(program.KINDS[kind], arrays, strict=True)):
             row[ARRAYS + k] = absent[role] if name is None else places[name]
     layers[-1, [Y, DY]] = places[built.logits], places[built.dlogits]

@@ -1,4 +1,4 @@
-"""The step of a network with normalisation, dropout or skips: its program, run; see
+"""The step of a network with normalisation, maxout, dropout or skips: its program, run; see
 kernels/network/program.py. A row of its table tells an operation's kind, its layer's size and where
 in memory its arrays begin; each kind is compiled when a network first has it.
 """
@@ -22,6 +22,7 @@ from ..column_moments import (
     scale_columns,
 )
 from ..dropout import drop_all
+from ..maxout import largest, winners
 from ..row_moments import normalize_rows, rows_gradient
 from .plan import (
     ACTIVATION,
@@ -48,16 +49,29 @@ from .plan import (
 from .update import clipped_update, count_step, finish_all
 
 # Columns of a program's table besides those of a layer's size and activation, which stand where
-# they do in `layers`; NOWHERE: of an array that there is not.
-KIND, LAYER, ARRAYS = range(ACTIVATION + 1, ACTIVATION + 4)
+# they do in `layers`, FAN_OUT with all pieces of its UNITS; NOWHERE: of an array that there is not.
+KIND, LAYER, UNITS, ARRAYS = range(ACTIVATION + 1, ACTIVATION + 5)
 OPERATION_COLUMNS, NOWHERE = ARRAYS + MOST_ARRAYS, -1
 EPS, MOMENTUM = 1e-5, 0.1  # the defaults. A vector in the place of a normalisation's skip is none.
 
 
 @register_jitable
 def _of_batch(memory, op, k, rows):
-    """Array k of an operation, (rows, units)."""
+    """Array k of an operation, (rows, units), the pieces of maxout counted as units."""
     return matrix(memory, op[ARRAYS + k], rows, op[FAN_OUT])
+
+
+@register_jitable
+def _of_outputs(memory, op, k, rows):
+    """Array k of an operation on what a layer makes of its pieces."""
+    return matrix(memory, op[ARRAYS + k], rows, op[UNITS])
+
+
+@register_jitable
+def _of_pieces(memory, op, k, rows):
+    """Array k of an operation, (rows, pieces, units)."""
+    shape = rows, op[FAN_OUT] // op[UNITS], op[UNITS]
+    return carray(advance(memory, op[ARRAYS + k]), shape)
 
 
 @register_jitable
@@ -144,8 +158,17 @@ def _activation_backward(memory, op, layers, count, plan, settings, labels, rows
     backward(op[ACTIVATION], dy, saved, alpha, dx)
 
 
+def _maxout(memory, op, layers, count, plan, settings, labels, rows):
+    largest(_of_pieces(memory, op, 0, rows), _of_outputs(memory, op, 1, rows))
+
+
+def _maxout_backward(memory, op, layers, count, plan, settings, labels, rows):
+    x, dx = _of_pieces(memory, op, 1, rows), _of_pieces(memory, op, 2, rows)
+    winners(_of_outputs(memory, op, 0, rows), x, dx)
+
+
 def _dropout(memory, op, layers, count, plan, settings, labels, rows):
-    x, y = _of_batch(memory, op, 0, rows), _of_batch(memory, op, 1, rows)
+    x, y = _of_outputs(memory, op, 0, rows), _of_outputs(memory, op, 1, rows)
     stream, step = np.uint64(FIRST_DROPOUT + op[LAYER]), np.uint64(plan[STEPS] + 1)
     drop_all(x, settings[DROPOUT], np.uint64(plan[SEED]), stream, step, y)
 
@@ -172,7 +195,7 @@ def _add_all(x, skip, y):
 
 def _add(memory, op, layers, count, plan, settings, labels, rows):
     """Of the outputs of a layer forward, of its inputs backward: both are as wide."""
-    size = rows * op[FAN_OUT]
+    size = rows * op[UNITS]
     x, skip = vector(memory, op[ARRAYS], size), vector(memory, op[ARRAYS + 1], size)
     _add_all(x, skip, vector(memory, op[ARRAYS + 2], size))
 
