@@ -63,6 +63,14 @@ def out_of_range(fault):
     return arguments.label_out_of_range("labels", fault)
 
 
+def ignored_label(ignore_index):
+    """(whether a label is ignored, which) of None or an int of 64 bits; None of anything else."""
+    if ignore_index is None:
+        return 0, 0
+    plain = type(ignore_index) is int and -(2**63) <= ignore_index < 2**63
+    return (1, ignore_index) if plain else None
+
+
 def of_classes(class_weights, ignore_index, kind, dtype, classes):
     """Checks both; returns (whether a label is ignored, which)."""
     if class_weights is not None:

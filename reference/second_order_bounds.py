@@ -72,29 +72,50 @@ def conjugate_error(inputs, dtype):
 
 
 class _Running:
-    """A vector of the recursion, with how far a computed one may be off."""
+    """A vector of the recursion, rows[0], with how far a computed one may be off.
+
+    Every step is linear, so what is off in a number that a step computes goes the way of the vector
+    itself: rows[k] is how the vector changes with number k, which errs by errors[k] at most. So the
+    projections that take an error away again take it away here. `local` is what the roundings of
+    the elements leave.
+    """
 
     def __init__(self, value, dtype):
-        self.value, self.error, self.dtype = value.copy(), np.zeros_like(value), dtype
-        self.u, self.tiny = unit_roundoff(dtype), smallest_normal(dtype)
+        self.rows, self.errors, self.local = value[None].copy(), np.zeros(1), np.zeros_like(value)
+        self.dtype, self.u, self.tiny = dtype, unit_roundoff(dtype), smallest_normal(dtype)
+
+    def error(self):
+        return self.local + self.errors @ np.abs(self.rows)
+
+    def size(self):
+        return np.abs(self.rows[0]) + self.error()
 
     def product(self, other, rho, of_rho):
-        """rho times the inner product with an exact vector, and its error; of_rho is relative."""
-        size = np.abs(other)
-        error = size @ self.error + _of_sum(size * (np.abs(self.value) + self.error), self.dtype)
-        value = rho * (other @ self.value)
-        return value, rho * (1 + of_rho) * error + np.abs(value) * (of_rho + self.u)
+        """rho times the inner product with an exact vector, and how that changes with each number,
+        itself the last; of_rho is relative.
+        """
+        number, length = rho * (self.rows @ other), np.abs(other)
+        of_sum = length @ self.local + _of_sum(length * self.size(), self.dtype)
+        relative = (1 + of_rho) * (1 + self.u) - 1
+        reach = np.abs(number[0]) + self.errors @ np.abs(number)
+        self._depend(np.zeros_like(other), rho * (1 + relative) * of_sum + relative * reach)
+        return np.append(number, 1.0)
 
-    def add(self, coefficient, error, other):
-        """coefficient * other is added: the number, the product and the sum are rounded."""
-        self.value += coefficient * other
-        self.error += (error + 2.01 * self.u * (np.abs(coefficient) + error)) * np.abs(other)
-        self.error += self.u * (np.abs(self.value) + self.error) + self.tiny
+    def add(self, number, other):
+        """number * other is added: the number, the product and the sum are rounded."""
+        reach = np.abs(number[0]) + self.errors @ np.abs(number)
+        self.rows += number[:, None] * other
+        self.local += 2.01 * self.u * reach * np.abs(other) + self.tiny
+        self.local += self.u * self.size()
 
     def scale(self, factor, relative):
-        self.value *= factor
-        grown = relative + 2 * self.u
-        self.error = factor * (1 + grown) * self.error + grown * np.abs(self.value) + self.tiny
+        self.rows, self.local = factor * self.rows, factor * self.local
+        relative = (1 + relative) * (1 + self.u) - 1  # of the factor as it is stored
+        self.local += relative * self.error() + self.u * (1 + relative) * self.size() + self.tiny
+        self._depend(self.rows[0], relative)
+
+    def _depend(self, row, error):
+        self.rows, self.errors = np.vstack([self.rows, row]), np.append(self.errors, error)
 
 
 def lbfgs_error(inputs, dtype):
@@ -108,14 +129,12 @@ def lbfgs_error(inputs, dtype):
             relative = of_sy * pair[0][2]
             kept.append((*pair[0], relative / (1 - relative) + u))
     for s, y, rho, of_rho in reversed(kept):
-        alpha, error = r.product(s, rho, of_rho)
-        alphas.append((alpha, error))
-        r.add(-alpha, error, y)
+        alphas.append(r.product(s, rho, of_rho))
+        r.add(-alphas[-1], y)
     if kept:
         s, y, rho, of_rho = kept[-1]
         r.scale(1 / (rho * (y @ y)), of_rho + 2 * _of_sum(y * y, dtype) / (y @ y) + u)
-    for (s, y, rho, of_rho), (alpha, error) in zip(kept, reversed(alphas), strict=True):
-        beta, of_beta = r.product(y, rho, of_rho)
-        c = alpha - beta
-        r.add(c, error + of_beta + u * np.abs(c), s)
-    return (Bound.of(r.error + flushed(r.value, dtype)),)
+    for (s, y, rho, of_rho), alpha in zip(kept, reversed(alphas), strict=True):
+        beta = r.product(y, rho, of_rho)
+        r.add(np.pad(alpha, (0, len(beta) - len(alpha))) - beta, s)
+    return (Bound.of(r.error() + flushed(r.rows[0], dtype)),)

@@ -176,12 +176,15 @@ def _sparse_call(probabilities, labels, loss):
 def softmax_cross_entropy(logits, labels, *, label_smoothing=0.0, class_weights=None,
                           ignore_index=None, reduction="mean", out=None):  # fmt: skip
     """(loss, dlogits), which may replace logits; see reference.softmax_cross_entropy."""
-    if (
-        (class_weights is None and ignore_index is None and reduction is MEAN)
-        and (type(out) is tuple and getattr(labels, "ndim", 1) == 1)  # others are refused slowly
-        and _cross_entropy_call.accepts(logits, labels, label_smoothing, *out)
-    ):
-        return out
+    if type(out) is tuple:  # others are refused slowly
+        unweighted = class_weights is None and ignore_index is None and reduction is MEAN
+        if unweighted and getattr(labels, "ndim", 1) == 1:
+            if _cross_entropy_call.accepts(logits, labels, label_smoothing, *out):
+                return out
+        elif weighted_cross_entropy.accepts(
+            logits, labels, label_smoothing, class_weights, ignore_index, reduction, out
+        ):
+            return out
     is_soft, label_smoothing, ignored = loss_arguments.of_cross_entropy(
         logits, labels, label_smoothing, class_weights, ignore_index, reduction, np.ndarray
     )

@@ -13,7 +13,7 @@ from .codegen.vectors import address
 
 PART = 1 << 13  # elements that a thread takes at a time; fixed, so that sums do not depend on it
 NONE, MEAN = REDUCTIONS["none"], REDUCTIONS["mean"]
-_UNWEIGHTED = {dtype: np.empty(0, dtype) for dtype in FLOATS}
+UNWEIGHTED = {dtype: np.empty(0, dtype) for dtype in FLOATS}
 
 
 @kernel
@@ -98,11 +98,18 @@ _each_call = shortcut(*_given, written(1), written(2))(_checked)
 def nll(log_probabilities, labels, *, class_weights=None, ignore_index=None, reduction="mean",
         out=None):  # fmt: skip
     """(loss, dlog_probabilities), which may replace log_probabilities; see reference.nll."""
-    plain = class_weights is None and ignore_index is None and type(reduction) is str
-    if plain and reduction == "mean" and type(out) is tuple:
-        weights = _UNWEIGHTED.get(getattr(log_probabilities, "dtype", None))
-        if _reduced_call.accepts(log_probabilities, labels, weights, 0, 0, 0, MEAN, *out):
-            return out
+    if type(out) is tuple and type(reduction) is str:
+        weights, plain = class_weights, ignore_index is None and reduction == "mean"
+        if weights is None:
+            weights = UNWEIGHTED.get(getattr(log_probabilities, "dtype", None))
+        if plain and class_weights is None:
+            if _reduced_call.accepts(log_probabilities, labels, weights, 0, 0, 0, MEAN, *out):
+                return out
+        elif (ignored := loss_arguments.ignored_label(ignore_index)) and reduction in REDUCTIONS:
+            call = _each_call if reduction == "none" else _reduced_call
+            settings = int(class_weights is not None), *ignored, REDUCTIONS[reduction]
+            if call.accepts(log_probabilities, labels, weights, *settings, *out):
+                return out
     arguments.floating("log_probabilities", log_probabilities, np.ndarray, 2)
     arguments.rows("log_probabilities", log_probabilities)
     (batch, classes), dtype = log_probabilities.shape, log_probabilities.dtype
@@ -116,7 +123,7 @@ def nll(log_probabilities, labels, *, class_weights=None, ignore_index=None, red
     out = arguments.outputs(out, shapes, dtype, inputs, in_place)
     call = _each_call if reduction == "none" else _reduced_call
     call.ready(dtype, labels.dtype)
-    weights = _UNWEIGHTED[dtype] if class_weights is None else class_weights
+    weights = UNWEIGHTED[dtype] if class_weights is None else class_weights
     settings = class_weights is not None, *ignored, REDUCTIONS[reduction]
     if not call.accepts(log_probabilities, labels, weights, *settings, *out):
         raise arguments.label_out_of_range("labels", classes)

@@ -126,16 +126,35 @@ def _log_softmax_call(logits, out):
 
 def softmax(logits, *, axis=-1, out=None):
     """exp(x_j - m) / sum_k exp(x_k - m) along an axis; `out` may be logits; see reference."""
-    if axis is LAST and out is not None and _softmax_call.accepts(logits, out):
-        return out
+    if out is not None:
+        if axis is LAST:
+            if _softmax_call.accepts(logits, out):
+                return out
+        elif _across(axis, False, logits, out):
+            return out
     return _along(axis, _softmax_call, False, logits, out)
 
 
 def log_softmax(logits, *, axis=-1, out=None):
     """x_j - m - log sum_k exp(x_k - m) along an axis; `out` may be logits; see reference."""
-    if axis is LAST and out is not None and _log_softmax_call.accepts(logits, out):
-        return out
+    if out is not None:
+        if axis is LAST:
+            if _log_softmax_call.accepts(logits, out):
+                return out
+        elif _across(axis, True, logits, out):
+            return out
     return _along(axis, _log_softmax_call, True, logits, out)
+
+
+def _across(axis, takes_log, logits, out):
+    """Whether the columns of a matrix, or of several, are done."""
+    if not (type(logits) is type(out) is np.ndarray and type(axis) is int):
+        return False
+    if logits.ndim not in (2, 3) or axis not in (-2, logits.ndim - 2) or logits.shape[-1] == 1:
+        return False
+    if logits.ndim == 2:
+        logits, out = logits[None], out[None]
+    return columns_call.accepts(logits, out, takes_log)
 
 
 def _along(axis, rows_call, takes_log, logits, out):

@@ -10,13 +10,14 @@ import numpy as np
 from numba import carray, prange, types
 from numba.extending import register_jitable
 
+from .. import loss_arguments
 from ..arguments import FLOATS
 from ..catalog import REDUCTIONS
 from .codegen.elementary import exp, largest
 from .codegen.jit import kernel, reduction, threaded
 from .codegen.shortcut import below, disjoint, in_place, read, shortcut, span, writable, written
 from .codegen.vectors import address, location
-from .nll import total_weight
+from .nll import UNWEIGHTED, total_weight
 from .softmax import GROUP, PART, row_sum, serial
 
 NONE, MEAN = REDUCTIONS["none"], REDUCTIONS["mean"]
@@ -164,33 +165,54 @@ def _cross_entropy(
     return inside
 
 
-def _checked(logits, labels, soft, weights, smoothing, ignores, ignored, reduced, loss, dlogits):
-    fits = logits.shape == dlogits.shape and logits.size > 0 and weights.size == logits.shape[1]
+def _checked(logits, labels, soft, weights, is_weighted, smoothing, ignores, ignored, reduced, loss,
+             dlogits):  # fmt: skip
+    classes = logits.shape[1]
+    fits = logits.shape == dlogits.shape and logits.size > 0 and below(smoothing, 1)
+    fits = fits and weights.size == (classes if is_weighted else 0)
     fits = fits and (labels.size == len(logits) if soft.size == 0 else soft.shape == logits.shape)
-    fits = fits and loss.size == (len(logits) if reduced == NONE else 1) and below(smoothing, 1)
-    fits = (
-        fits and in_place(span(dlogits), span(logits)) and disjoint((span(loss),), (span(logits),))
-    )
+    fits = fits and loss.size == (len(logits) if reduced == NONE else 1)
+    fits = fits and in_place(span(dlogits), span(logits))
+    fits = fits and disjoint((span(loss),), (span(logits),))
     others = span(labels), span(soft), span(weights)
-    fits = fits and disjoint((span(dlogits), span(loss)), others)
-    given = writable(logits), writable(labels), writable(soft), writable(weights)
+    if not (fits and disjoint((span(dlogits), span(loss)), others)):
+        return False
+    of_classes = writable(weights)
+    if not is_weighted:
+        of_classes = np.ones(classes, logits.dtype)
+    given = writable(logits), writable(labels), writable(soft), of_classes
     flat = carray(address(loss), (loss.size,))
-    return fits and _cross_entropy(*given, smoothing, ignores, ignored, reduced, flat, dlogits)
+    return _cross_entropy(*given, smoothing, ignores, ignored, reduced, flat, dlogits)
 
 
 _N = types.intp
-_given = read(2), read(1, of=1), read(2), read(1), types.float64, _N, _N, _N
+_given = read(2), read(1, of=1), read(2), read(1), _N, types.float64, _N, _N, _N
 _reduced_call = shortcut(*_given, written(0), written(2))(_checked)
 _each_call = shortcut(*_given, written(1), written(2))(_checked)
 
 
+def accepts(logits, labels, smoothing, weights, ignore_index, reduction, out):
+    """Whether compiled code took the arguments as they are, and has written (loss, dlogits)."""
+    ignored, is_soft = loss_arguments.ignored_label(ignore_index), getattr(labels, "ndim", 1) == 2
+    known = type(reduction) is str and reduction in REDUCTIONS
+    if ignored is None or not known or getattr(logits, "dtype", 0) not in _NOT_SOFT:
+        return False
+    plain = ignore_index is None and weights is None and reduction == "mean"
+    if (ignore_index is not None) if is_soft else plain:  # an error, or what losses.py has
+        return False
+    return _call(logits, labels, is_soft, smoothing, weights, ignored, reduction, out)
+
+
 def cross_entropy(logits, labels, is_soft, smoothing, weights, ignored, reduced, out):
     """Writes (loss, dlogits), all arguments checked; False where labels are out of range."""
-    dtype = logits.dtype
-    labels, soft = (_NO_LABELS, labels) if is_soft else (labels, _NOT_SOFT[dtype])
-    if weights is None:
-        weights = np.ones(logits.shape[1], dtype)
     call = _each_call if reduced == "none" else _reduced_call
-    call.ready(dtype, labels.dtype)
-    settings = smoothing, *ignored, REDUCTIONS[reduced]
+    call.ready(logits.dtype, _NO_LABELS.dtype if is_soft else labels.dtype)
+    return _call(logits, labels, is_soft, smoothing, weights, ignored, reduced, out)
+
+
+def _call(logits, labels, is_soft, smoothing, weights, ignored, reduced, out):
+    dtype, call = logits.dtype, _each_call if reduced == "none" else _reduced_call
+    labels, soft = (_NO_LABELS, labels) if is_soft else (labels, _NOT_SOFT[dtype])
+    weights, is_weighted = (UNWEIGHTED[dtype], 0) if weights is None else (weights, 1)
+    settings = is_weighted, smoothing, *ignored, REDUCTIONS[reduced]
     return call.accepts(logits, labels, soft, weights, *settings, *out)
