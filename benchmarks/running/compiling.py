@@ -2,7 +2,8 @@
 
 Each family has a process of its own, which compiles nothing for any other: what a user waits for
 who calls functions of one family for the first time. Told is what the first calls take longer than
-the second ones, of a core: others may use it meanwhile.
+the second ones, of a core: others may use it meanwhile. There are as many processes at once as the
+machine has cores, so what all of them take together is what it takes to compile everything.
 """
 
 import os
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +23,7 @@ from reference import FAMILIES, Case
 ROOT = Path(__file__).resolve().parents[2]
 KNOWN = (*FAMILIES, "network")
 DTYPES = ("float32", "float64")
+PROGRAM = {"normalization": "batch_norm", "dropout": 0.5, "residual": True}  # of a network
 SIZES = {"batch": 5, "fan_in": 6, "fan_out": 7}
 
 
@@ -28,13 +31,22 @@ def show(only=()):
     """Prints the table, a line on the way for each family. Raises ValueError for an unknown one."""
     if unknown := set(only) - set(KNOWN):
         raise ValueError(f"--only: no {', '.join(sorted(unknown))}, but {', '.join(KNOWN)}")
-    rows = []
-    for number, family in enumerate(chosen := [name for name in KNOWN if name in (only or KNOWN)]):
-        print(f"{number + 1}/{len(chosen)} {family}", file=sys.stderr, flush=True)
-        rows.append((family, *_measured(family)))
+    chosen = [name for name in KNOWN if name in (only or KNOWN)]
+    begun, rows = time.monotonic(), {}
+    with ThreadPoolExecutor(os.cpu_count()) as processes:
+        waiting = {processes.submit(_measured, family): family for family in chosen}
+        try:
+            for done in as_completed(waiting):
+                rows[waiting[done]] = done.result()
+                print(f"{len(rows)}/{len(chosen)} {waiting[done]}", file=sys.stderr, flush=True)
+        finally:
+            processes.shutdown(cancel_futures=True)
+    taken = time.monotonic() - begun
+    rows = [(family, *rows[family]) for family in chosen]
     rows.append(("together", *(sum(column) for column in list(zip(*rows, strict=True))[1:])))
     head = ["family", "float32 [s]", "float64 besides [s]"]
     print(tabulate(rows, head, floatfmt=".0f"))
+    print(f"compiled in {taken:.0f} s, {min(len(chosen), os.cpu_count())} at once")
 
 
 def _measured(family):
@@ -44,16 +56,17 @@ def _measured(family):
         done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"{family} was not compiled: {done.stderr.strip().splitlines()[-1]}")
-    return map(float, done.stdout.split())
+    return tuple(map(float, done.stdout.split()))
 
 
 def _calls(family, dtype):
-    """Every function of the family once, in every variant; a network's step."""
+    """Every function of the family once, in every variant; a step of a network, fused and not."""
     numba, rng = kernels.load("numba"), np.random.default_rng(0)
     if family == "network":
-        network = numba.network.create((6, 5, 4), batch=3, lr=0.1, dtype=dtype)
-        x = rng.standard_normal((3, 6)).astype(dtype)
-        network.step(x, np.zeros(3, np.int32))
+        x, labels = rng.standard_normal((3, 6)).astype(dtype), np.zeros(3, np.int32)
+        for options in ({}, PROGRAM):
+            network = numba.network.create((6, 5, 5, 4), batch=3, lr=0.1, dtype=dtype, **options)
+            network.step(x, labels)
         return
     for operation in FAMILIES[family]:
         case = Case("compile", SIZES, dtype, vary=False)
