@@ -5,7 +5,10 @@ backward pass where our specification keeps something else.
 import numpy as np
 
 from kernels.catalog import ACTIVATIONS, SELU_ALPHA, SELU_LAMBDA
-from reference import dropout, optimizer_spec
+from reference import FAMILIES, dropout, optimizer_spec, recurrence
+from reference.spec import upcast
+
+_RECURRENT = {operation.name for operation in FAMILIES["recurrent"]}
 
 
 def settings_of(operation, inputs):
@@ -24,6 +27,33 @@ def mask_of(inputs):
     """The elements that dropout keeps, which a library stores for the backward pass."""
     places = (inputs.get(name, 0) for name in ("seed", "step", "layer"))
     return dropout.factors(inputs["dy"], inputs["rate"], *places) > 0
+
+
+def cell_of(operation):
+    """The cell of a recurrent layer: rnn, lstm or gru, or None."""
+    return operation.name.partition("_")[0] if operation.name in _RECURRENT else None
+
+
+def recurrent_bias(cell, inputs):
+    """The bias of a layer whose sequences begin at 0, from what its forward pass saved: the middle
+    one of those that every step of every row was given.
+    """
+    wide, logit, arctanh = upcast(inputs), lambda p: np.log(p) - np.log1p(-p), np.arctanh
+    y, units = wide["y"], wide["y"].shape[2]
+    z = wide["x"] @ wide["weight"]
+    a = recurrence.previous(y, np.zeros_like(y[:, 0]), None, False) @ wide["recurrent"]
+    gates = [y] if cell == "rnn" else np.split(wide["gates"], 4, axis=2)
+    inverses = {"rnn": (arctanh,), "lstm": (logit, logit, arctanh, logit),
+                "gru": (logit, logit, arctanh, np.positive)}[cell]  # fmt: skip
+    linear = z + a
+    if cell == "gru":
+        r, _, _, m = gates
+        of_n, of_m = z[..., 2 * units :] + r * m, a[..., 2 * units :]
+        linear = np.concatenate([linear[..., : 2 * units], of_n, of_m], axis=2)
+    with np.errstate(divide="ignore"):  # of gates that are shut or open
+        found = [inverse(gate) for inverse, gate in zip(inverses, gates, strict=True)]
+    found = np.median(np.concatenate(found, axis=2) - linear, axis=(0, 1))
+    return found.astype(inputs["y"].dtype)
 
 
 def pre_activation(inputs):

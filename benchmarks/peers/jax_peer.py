@@ -13,7 +13,8 @@ import numpy as np
 from kernels.catalog import RULES
 from reference.spec import with_arrays
 
-from . import jax_formulas, jax_rules
+from . import jax_formulas, jax_recurrent, jax_rules
+from .given import cell_of
 
 WRITTEN = ("sgd", "momentum", "adam")
 
@@ -24,8 +25,10 @@ def jitted(operation, inputs, device="cpu"):
     """(call, results). On the CPU a call waits for its result, on a GPU `wait` does."""
     jax = _jax()
     place = jax.devices(device)[0]
+    wait = functools.partial(finish, device=device)
+    if cell_of(operation):
+        return jax_recurrent.bound(operation, inputs, place, wait)
     if operation.name in RULES and operation.name not in WRITTEN:
-        wait = functools.partial(finish, device=device)
         return jax_rules.bound(operation, inputs, place, wait)
     formula, inputs = jax_formulas.formula(operation, inputs), jax_formulas.kept(operation, inputs)
     arrays = {k: v for k, v in inputs.items() if isinstance(v, np.ndarray | tuple)}

@@ -1,11 +1,11 @@
 """PyTorch's ways of doing our operations: eager, torch.compile, and oneDNN with packed weights.
 
 What PyTorch itself would run is called directly, in the form that was fastest: without autograd's
-records, but for the gradients of losses; the backward pass as the products and derivatives that
-autograd would call; in eager mode into results allocated beforehand; update rules through
-torch.optim. torch.compile is given the same formulas (of the rules those of three), one compilation
-for every shape, and allocates its results as it always does. PyTorch is imported when something is
-bound, never with this module.
+records, but for the gradients of losses and for recurrent layers; the backward pass as the products
+and derivatives that autograd would call; in eager mode into results allocated beforehand; update
+rules through torch.optim. torch.compile is given the same formulas (of the rules those of three),
+one compilation for every shape, and allocates its results as it always does. PyTorch is imported
+when something is bound, never with this module.
 """
 
 import functools
@@ -17,8 +17,8 @@ import numpy as np
 from kernels.catalog import RULES
 from reference.spec import with_arrays
 
-from . import torch_formulas, torch_rules
-from .given import settings_of
+from . import torch_formulas, torch_recurrent, torch_rules
+from .given import cell_of, settings_of
 
 SPLITS = ("gaussian_nll",)  # what it checks of its arguments torch.compile takes from it
 
@@ -26,6 +26,8 @@ SPLITS = ("gaussian_nll",)  # what it checks of its arguments torch.compile take
 def eager(operation, inputs, device="cpu"):
     """(call, results) of eager mode."""
     torch = _torch()
+    if cell_of(operation):
+        return torch_recurrent.bound(operation, inputs, device)
     tensors = _tensors(torch_formulas.kept(operation, inputs), device)
     if operation.name in RULES:
         return torch_rules.bound(operation, inputs, tensors)

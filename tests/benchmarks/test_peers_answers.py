@@ -79,3 +79,41 @@ def test_pre_activations_are_found_again(activation):
     saves = ACTIVATIONS[activation].saves_input
     again = z if saves else reference.activation_forward(z, activation, **arguments)
     np.testing.assert_allclose(again, inputs["saved"], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
+def test_biases_of_recurrent_layers_are_found_again(cell):
+    """Both directions draw the same layer."""
+    forward, backward = recurrent(cell, "forward"), recurrent(cell, "backward")
+    at = workloads.layers_of("recurrent")["moons-32x16"].at(batch=3)
+    bias = forward.sample(np.random.default_rng(3), at)["bias"]
+    inputs = backward.sample(np.random.default_rng(3), at)
+    np.testing.assert_allclose(given.recurrent_bias(cell, inputs), bias, atol=1e-7)
+
+
+def test_what_a_recurrent_layer_leaves_for_its_gradient_may_be_kept_inside():
+    """Not so its states."""
+    operation = recurrent("lstm", "forward")
+    at = workloads.layers()["moons-32x16"].at(batch=3)
+    inputs = operation.sample(np.random.default_rng(3), at)
+    known = contenders.remembered(operation, inputs)
+    y, last, last_cell, *_ = operation.function(**inputs)
+    assert answers.disagreement(known, inputs, (y, last, last_cell)) is None
+    assert "last_cell: " in answers.disagreement(known, inputs, (y, last, 1.001 * last_cell))
+    with pytest.raises(ValueError, match="longer than"):
+        answers.disagreement(known, inputs, (y, last))
+
+
+def test_after_many_steps_an_answer_is_as_near():
+    """Where a bound element by element has grown beyond the numbers."""
+    operation = recurrent("gru", "forward")
+    at = workloads.layers_of("recurrent")["moons-32x16"].at(batch=3)
+    inputs = operation.sample(np.random.default_rng(3), at)
+    known = contenders.remembered(operation, inputs)
+    y, last, _ = operation.function(**inputs)
+    assert answers.disagreement(known, inputs, (y, last)) is None
+    assert "last: " in answers.disagreement(known, inputs, (y, np.float32(1.0001) * last))
+
+
+def recurrent(cell, way):
+    return OPERATIONS[f"{cell}_{way}[{'tanh, whole' if cell == 'rnn' else 'whole'}]"]

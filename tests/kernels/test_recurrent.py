@@ -1,5 +1,6 @@
 """Recurrent layers: pieces, directions, lengths, what is learned, and bad arguments."""
 
+import numba
 import numpy as np
 import pytest
 from conftest import FAST_NATIVE, NATIVE, backend_or_skip, case
@@ -195,6 +196,48 @@ def test_results_do_not_depend_on_how_the_batch_is_cut(fast_backend, cell):
     for rows in (slice(0, 2), slice(30, 47), slice(8, 61)):
         part, *_ = layer.forward(np.ascontiguousarray(x[rows]))
         np.testing.assert_array_equal(part, y[rows])
+
+
+@over_cells
+def test_results_do_not_depend_on_the_number_of_threads(cell):
+    """Bit for bit, though the batch is cut otherwise and the gradients of weights are sums."""
+    backend, rng = backend_or_skip("numba"), np.random.default_rng(8)
+    layer = Layer(backend, cell, parameters(cell, 40, 70, dtype="float32"))
+    x, dy = (rng.standard_normal((30, 9, n)).astype(np.float32) for n in (40, 70))
+    lengths, before, found = rng.integers(1, 10, 30), numba.get_num_threads(), []
+    try:
+        for threads in {1, min(2, before), before}:
+            numba.set_num_threads(threads)
+            y, last, saved = layer.forward(x, lengths=lengths)
+            gradients, firsts = layer.backward(dy, x, y, saved, dlast=last, lengths=lengths)
+            arrays = y, *last, *saved, *gradients, *firsts
+            found.append(tuple(array.tobytes() for array in arrays))
+    finally:
+        numba.set_num_threads(before)
+    assert len(set(found)) == 1
+
+
+def test_teacher_forcing_is_one_product_of_all_steps(layer_of):
+    """Output to hidden, h_t = tanh(x_t W + y_{t-1} R + b), y_t = h_t V + c: where the targets are
+    what it answers itself, the dense layer of all steps gives the same as step after step.
+    """
+    backend, rng = layer_of("rnn").backend, np.random.default_rng(9)
+    weight, bias, out, of_out = map(backend.asarray, (
+        rng.standard_normal((FEATURES + 2, UNITS)), rng.standard_normal(UNITS),
+        rng.standard_normal((UNITS, 2)), rng.standard_normal(2),
+    ))  # fmt: skip
+    x, y = rng.standard_normal((4, 6, FEATURES)), np.zeros((4, 7, 2))
+
+    def answered(given):
+        h = backend.dense_forward(backend.asarray(given), weight, bias, "tanh")
+        answer = backend.dense_forward(h, out, of_out)
+        backend.synchronize()
+        return backend.to_host(answer)
+
+    for t in range(6):
+        y[:, t + 1] = answered(np.concatenate([x[:, t], y[:, t]], axis=1))
+    given = np.concatenate([x, y[:, :-1]], axis=2).reshape(4 * 6, -1)
+    near(answered(given).reshape(4, 6, 2), y[:, 1:])
 
 
 # --- learning -------------------------------------------------------------------------------------
