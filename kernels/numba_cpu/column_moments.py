@@ -111,11 +111,11 @@ def _moments_task(t, x, first, last, found):
 @kernel
 def _scale_rows(x, start, stop, some, mean, scale, beta, skip, y):
     """y = scale (x - mean) + beta + skip, of these rows; the rest is a number a column. Where
-    nothing is added skip is a vector, and unused: so the loops are compiled without it.
+    nothing is added skip has no rows.
     """
     for i in range(start, stop):
         row, result = x[i, some], y[i, some]
-        if skip.ndim == 2:
+        if len(skip) > 0:
             more = skip[i, some]
             for j in range(row.size):
                 result[j] = (row[j] - mean[j]) * scale[j] + beta[j] + more[j]

@@ -10,6 +10,7 @@ from .. import arguments, normalization
 from ..normalization import EPS, MOMENTUM
 from .codegen.jit import named
 from .codegen.shortcut import below, disjoint, in_place, read, shortcut, span, writable, written
+from .codegen.vectors import no_rows
 from .column_moments import (
     columns_gradient,
     inference_scale,
@@ -21,7 +22,7 @@ from .row_moments import normalize_rows, rows_gradient
 
 _REAL = types.float64
 # What the shortcuts with skip and without it have in common; a call of it would cost those without
-# a tenth of a microsecond. Where nothing is added, the loops get a vector in the place of skip.
+# a tenth of a microsecond. Where nothing is added, skip has no rows.
 _common = register_jitable(forceinline=True)
 
 
@@ -40,7 +41,7 @@ def _batch(x, gamma, beta, running_mean, running_variance, momentum, eps, skip, 
     fits = fits and disjoint(outputs, (span(x), span(gamma), span(beta)))
     if fits:
         variance = np.empty(units)
-        given = writable(x), writable(gamma), writable(beta), eps, writable(skip)
+        given = writable(x), writable(gamma), writable(beta), eps, skip
         normalize_columns(*given, y, mean, variance, rstd)
         keep_running(mean, variance, rows, momentum, running_mean, running_variance)
     return fits
@@ -53,7 +54,7 @@ _NORMALIZED = written(2), written(1), written(1)
 @shortcut(*_BATCH, *_NORMALIZED)
 def _batch_forward(x, gamma, beta, running_mean, running_variance, momentum, eps, y, mean, rstd):
     given = x, gamma, beta, running_mean, running_variance, momentum, eps
-    return _batch(*given, beta, y, mean, rstd)
+    return _batch(*given, no_rows(beta), y, mean, rstd)
 
 
 @shortcut(*_BATCH, read(2), *_NORMALIZED)
@@ -61,7 +62,7 @@ def _batch_to_skip(x, gamma, beta, running_mean, running_variance, momentum, eps
                    rstd):  # fmt: skip
     given = x, gamma, beta, running_mean, running_variance, momentum, eps
     outputs = span(y), span(mean), span(rstd), span(running_mean), span(running_variance)
-    return _may_be_added(skip, x, *outputs) and _batch(*given, skip, y, mean, rstd)
+    return _may_be_added(skip, x, *outputs) and _batch(*given, writable(skip), y, mean, rstd)
 
 
 @_common
@@ -73,20 +74,20 @@ def _infer(x, gamma, beta, running_mean, running_variance, eps, skip, y):
     fits = fits and in_place(span(y), span(x)) and disjoint((span(y),), inputs)
     if fits:
         scale = inference_scale(writable(gamma), writable(running_variance), eps)
-        given = writable(x), writable(running_mean), scale, writable(beta), writable(skip)
+        given = writable(x), writable(running_mean), scale, writable(beta), skip
         scale_columns(*given, y)
     return fits
 
 
 @shortcut(read(2), *[read(1)] * 4, _REAL, written(2))
 def _inference(x, gamma, beta, running_mean, running_variance, eps, y):
-    return _infer(x, gamma, beta, running_mean, running_variance, eps, beta, y)
+    return _infer(x, gamma, beta, running_mean, running_variance, eps, no_rows(beta), y)
 
 
 @shortcut(read(2), *[read(1)] * 4, _REAL, read(2), written(2))
 def _inference_to_skip(x, gamma, beta, running_mean, running_variance, eps, skip, y):
     given = x, gamma, beta, running_mean, running_variance, eps
-    return _may_be_added(skip, x, span(y)) and _infer(*given, skip, y)
+    return _may_be_added(skip, x, span(y)) and _infer(*given, writable(skip), y)
 
 
 @_common
@@ -97,20 +98,20 @@ def _layer(x, gamma, beta, eps, skip, y, mean, rstd):
     inputs = span(x), span(gamma), span(beta)
     fits = fits and disjoint((span(y), span(mean), span(rstd)), inputs)
     if fits:
-        given = writable(x), writable(gamma), writable(beta), eps, writable(skip)
+        given = writable(x), writable(gamma), writable(beta), eps, skip
         normalize_rows(*given, y, mean, rstd)
     return fits
 
 
 @shortcut(read(2), read(1), read(1), _REAL, *_NORMALIZED)
 def _layer_forward(x, gamma, beta, eps, y, mean, rstd):
-    return _layer(x, gamma, beta, eps, beta, y, mean, rstd)
+    return _layer(x, gamma, beta, eps, no_rows(beta), y, mean, rstd)
 
 
 @shortcut(read(2), read(1), read(1), _REAL, read(2), *_NORMALIZED)
 def _layer_to_skip(x, gamma, beta, eps, skip, y, mean, rstd):
     fits = _may_be_added(skip, x, span(y), span(mean), span(rstd))
-    return fits and _layer(x, gamma, beta, eps, skip, y, mean, rstd)
+    return fits and _layer(x, gamma, beta, eps, writable(skip), y, mean, rstd)
 
 
 def _backward(gradient, axis, name):

@@ -40,7 +40,7 @@ def _normalize(x, gamma, beta, eps, skip, y, mean, rstd):
         deviation = 1 / np.sqrt(_squares(row, exact) / units + eps)
         mean[i], rstd[i] = real(exact), real(deviation)
         m, r = real(exact), real(deviation)
-        if skip.ndim == 2:
+        if len(skip) > 0:
             more = skip[i]
             for j in range(row.size):
                 result[j] = (row[j] - m) * r * gamma[j] + beta[j] + more[j]
@@ -51,7 +51,7 @@ def _normalize(x, gamma, beta, eps, skip, y, mean, rstd):
 
 @threaded
 def normalize_rows(x, gamma, beta, eps, skip, y, mean, rstd):
-    """Layer norm's y, mean and rstd; skip is a vector, and unused, where nothing is added."""
+    """Layer norm's y, mean and rstd; skip has no rows where nothing is added."""
     rows = 1 + (CHUNK - 1) // x.shape[1]
     if serial(x.size):
         _normalize(x, gamma, beta, eps, skip, y, mean, rstd)

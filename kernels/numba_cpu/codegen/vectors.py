@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 import llvmlite.binding as llvm
 from llvmlite import ir
-from numba import njit, types
+from numba import carray, njit, types
 from numba.core import cgutils, config
-from numba.extending import intrinsic
+from numba.extending import intrinsic, register_jitable
 
 from .jit import INTERNAL
 
@@ -57,6 +57,14 @@ def address(typingctx, array):
         return context.make_array(array)(context, builder, args[0]).data
 
     return types.CPointer(array.dtype)(array), codegen
+
+
+@register_jitable
+def no_rows(vector):
+    """A matrix without rows, of this vector's type: for an argument that is not given, without the
+    code being compiled once more.
+    """
+    return carray(address(vector), (0, vector.size))
 
 
 @intrinsic

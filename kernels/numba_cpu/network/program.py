@@ -13,7 +13,7 @@ from .. import gemm
 from ..activation_rows import backward, forward, slope_gradient
 from ..codegen.jit import chunk, chunks, kernel, named, serial, threaded
 from ..codegen.symbol import Numbered
-from ..codegen.vectors import advance, location
+from ..codegen.vectors import advance, location, no_rows
 from ..column_moments import (
     columns_gradient,
     inference_scale,
@@ -52,7 +52,7 @@ from .update import clipped_update, count_step, finish_all
 # they do in `layers`, FAN_OUT with all pieces of its UNITS; NOWHERE: of an array that there is not.
 KIND, LAYER, UNITS, ARRAYS = range(ACTIVATION + 1, ACTIVATION + 5)
 OPERATION_COLUMNS, NOWHERE = ARRAYS + MOST_ARRAYS, -1
-EPS, MOMENTUM = 1e-5, 0.1  # the defaults. A vector in the place of a normalisation's skip is none.
+EPS, MOMENTUM = 1e-5, 0.1  # the defaults.
 
 
 @register_jitable
@@ -112,7 +112,7 @@ def _batch_norm(memory, op, layers, count, plan, settings, labels, rows):
     gamma, beta = _of_units(memory, op, 1), _of_units(memory, op, 2)
     mean, rstd = _of_units(memory, op, 6), _of_units(memory, op, 7)
     variance = np.empty(op[FAN_OUT])
-    normalize_columns(x, gamma, beta, EPS, beta, y, mean, variance, rstd)
+    normalize_columns(x, gamma, beta, EPS, no_rows(beta), y, mean, variance, rstd)
     running = _of_units(memory, op, 3), _of_units(memory, op, 4)
     keep_running(mean, variance, rows, MOMENTUM, *running)
 
@@ -121,7 +121,7 @@ def _batch_norm_inference(memory, op, layers, count, plan, settings, labels, row
     x, y = _of_batch(memory, op, 0, rows), _of_batch(memory, op, 5, rows)
     scale = inference_scale(_of_units(memory, op, 1), _of_units(memory, op, 4), EPS)
     given = _of_units(memory, op, 3), scale, _of_units(memory, op, 2)
-    scale_columns(x, *given, given[-1], y)
+    scale_columns(x, *given, no_rows(given[-1]), y)
 
 
 def _batch_norm_backward(memory, op, layers, count, plan, settings, labels, rows):
@@ -135,7 +135,7 @@ def _layer_norm(memory, op, layers, count, plan, settings, labels, rows):
     x, y = _of_batch(memory, op, 0, rows), _of_batch(memory, op, 3, rows)
     moments = vector(memory, op[ARRAYS + 4], rows), vector(memory, op[ARRAYS + 5], rows)
     gamma, beta = _of_units(memory, op, 1), _of_units(memory, op, 2)
-    normalize_rows(x, gamma, beta, EPS, beta, y, *moments)
+    normalize_rows(x, gamma, beta, EPS, no_rows(beta), y, *moments)
 
 
 def _layer_norm_backward(memory, op, layers, count, plan, settings, labels, rows):
