@@ -53,7 +53,8 @@ def widened(operation, inputs):
     eps = np.finfo(spec.floating(inputs)).eps
     bounds = operation.bounds(inputs)
     largest = [np.abs(r).max() for r in operation.oracle(inputs)]
-    wider = [b * WIDER + Bound.of(ULPS * eps * r) for b, r in zip(bounds, largest, strict=True)]
+    with np.errstate(over="ignore"):
+        wider = [b * WIDER + Bound.of(ULPS * eps * r) for b, r in zip(bounds, largest, strict=True)]
     if cell_of(operation):
         most = [OF_LARGEST * r for r in largest]
         parts = [(b.each, b.deviation, m) for b, m in zip(wider, most, strict=True)]
