@@ -6,8 +6,7 @@ exp(z) - 1 for elu) are exact only relative to the largest numbers: WIDER times 
 units in the last place of the largest number of the result. Counts are exact, those of a histogram
 but for elements so near to a border. Random numbers are others than ours: their distribution is
 compared, and of dropout how many are kept, and what becomes of these. What a recurrent layer's
-forward pass leaves for the backward pass alone a library keeps to itself; and as our bound grows
-with every step, no error of such a layer may be more than OF_LARGEST of the largest number.
+forward pass leaves for the backward pass alone a library keeps to itself.
 """
 
 import dataclasses
@@ -19,11 +18,8 @@ from kernels.catalog import CONSTANT, INITIALIZERS, ORTHOGONAL, SPARSE_NORMAL
 from reference import spec
 from reference.bounds import Bound
 
-from .given import cell_of
-
 WIDER, ULPS = 2, 8
 STATES = {"lstm_forward": 3, "gru_forward": 2}  # what else than states these return is not seen
-OF_LARGEST = 2.0**-15
 CHANCE = 1e-9  # that equal distributions are taken for different ones
 
 
@@ -55,10 +51,6 @@ def widened(operation, inputs):
     largest = [np.abs(r).max() for r in operation.oracle(inputs)]
     with np.errstate(over="ignore"):
         wider = [b * WIDER + Bound.of(ULPS * eps * r) for b, r in zip(bounds, largest, strict=True)]
-    if cell_of(operation):
-        most = [OF_LARGEST * r for r in largest]
-        parts = [(b.each, b.deviation, m) for b, m in zip(wider, most, strict=True)]
-        wider = [Bound(np.fmin(each, m), np.fmin(deviation, m)) for each, deviation, m in parts]
     return dataclasses.replace(operation, error_bound=lambda *_: tuple(wider))
 
 

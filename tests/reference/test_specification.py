@@ -11,6 +11,7 @@ from conftest import NATIVE, SIMULATED, backend_or_skip, call, case, is_quick, v
 
 import kernels
 import reference
+from benchmarks.suites import workloads
 from reference import Operation, Result, bounds, network_spec
 from reference.bounds import EXACT, Bound
 from reference.spec import arrays_of
@@ -577,3 +578,17 @@ def test_bounds_bind(operation):
         print(f"\n{operation!s:40} {name:18} {shown:>6} {spread:>6}", end="")
         assert exact[name] or of_each >= 0.01, name
         assert alike[name] or of_deviation >= 0.01, name
+
+
+@pytest.mark.parametrize(
+    "operation", [o for o in reference.FAMILIES["recurrent"] if "whole" in o.variant], ids=str
+)
+def test_deviations_bind_after_many_steps(operation):
+    """Where the bound of each element has long left the numbers behind."""
+    at = workloads.layers_of("recurrent")["digits-64x128"].at(batch=2)
+    inputs = operation.sample(np.random.default_rng(5), at)
+    _, results, _ = call(kernels.load("numpy"), operation, inputs)
+    expected, limits = operation.oracle(inputs), operation.bounds(inputs)
+    for result, got, want, bound in zip(operation.results, results, expected, limits, strict=True):
+        _, share = bound.shares(got, want)
+        assert 0.01 <= share <= 1, result.name
