@@ -14,7 +14,6 @@ from .activation_spec import backward_bound, forward_bound
 from .activations import activation_backward, activation_forward
 from .bounds import ELEMENTARY, EXACT, Bound, product_bound, smallest_normal, unit_roundoff
 
-
 SPANS = {"sigmoid": 1.0, "tanh": 2.0}  # of all their values
 
 
