@@ -130,7 +130,7 @@ def softmax(logits, *, axis=-1, out=None):
         if axis is LAST:
             if _softmax_call.accepts(logits, out):
                 return out
-        elif _across(axis, False, logits, out):
+        elif _quick(axis, _softmax_call, False, logits, out):
             return out
     return _along(axis, _softmax_call, False, logits, out)
 
@@ -141,15 +141,17 @@ def log_softmax(logits, *, axis=-1, out=None):
         if axis is LAST:
             if _log_softmax_call.accepts(logits, out):
                 return out
-        elif _across(axis, True, logits, out):
+        elif _quick(axis, _log_softmax_call, True, logits, out):
             return out
     return _along(axis, _log_softmax_call, True, logits, out)
 
 
-def _across(axis, takes_log, logits, out):
-    """Whether the columns of a matrix, or of several, are done."""
+def _quick(axis, rows_call, takes_log, logits, out):
+    """Whether the rows of a matrix, or the columns of one or of several, are done."""
     if not (type(logits) is type(out) is np.ndarray and type(axis) is int):
         return False
+    if axis == 1 and logits.ndim == 2:
+        return rows_call.accepts(logits, out)
     if logits.ndim not in (2, 3) or axis not in (-2, logits.ndim - 2) or logits.shape[-1] == 1:
         return False
     if logits.ndim == 2:
