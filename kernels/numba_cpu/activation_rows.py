@@ -5,17 +5,20 @@ once. `alpha` points to one slope, to two numbers where the activation is SCALED
 every unit where it is SLOPES.
 """
 
+import numpy as np
 from numba import carray, prange, types
 from numba.extending import register_jitable
 
 from ..catalog import ACTIVATIONS, SCALED_ELU, SLOPES
 from .activation_functions import FUNCTIONS, OF_PAIRS, d_slope, slope
-from .codegen.jit import CHUNK, kernel, named, serial, threaded
+from .codegen.jit import CHUNK, THREADS_FROM, kernel, named, serial, threaded
 from .codegen.symbol import Numbered
+from .codegen.threads import thread_count
 from .codegen.vectors import address, advance, location, never_inlined
 
 _COSTLY = *sorted({a.id for a in ACTIVATIONS.values() if a.exponentials}), SCALED_ELU
 _N = types.intp
+MOST_PARTS = 64  # of the rows of prelu's gradients
 
 
 # y = act(z) and dz = dy act'(saved) of `rows` pieces of `cols` elements that begin so many elements
@@ -176,10 +179,60 @@ def backward(activation_id, dy, saved, alpha, dz):
 
 
 @kernel
-def slope_gradient(dy, z, dalpha):
-    """dalpha_j = sum_i dy_ij min(0, z_ij), row by row so that memory is read in order."""
-    dalpha[:] = 0
+def _add_slope_gradient(dy, z, dalpha):
+    """dalpha_j += sum_i dy_ij min(0, z_ij), row by row so that memory is read in order."""
     for i in range(len(dy)):
         row, s = dy[i], z[i]
         for j in range(dalpha.size):
             dalpha[j] += row[j] * (type(s[j])(0) if s[j] > 0 else s[j])
+
+
+@kernel
+def slope_gradient(dy, z, dalpha):
+    """dalpha_j = sum_i dy_ij min(0, z_ij)."""
+    dalpha[:] = 0
+    _add_slope_gradient(dy, z, dalpha)
+
+
+@kernel
+def _prelu_part(dy, z, alpha, dz, dalpha):
+    """dz and dalpha of some rows, so few at a time that memory is read once."""
+    dalpha[:] = 0
+    cols = dalpha.size
+    rows = 1 + (CHUNK - 1) // cols
+    for first in range(0, len(dz), rows):
+        some = slice(first, min(len(dz), first + rows))
+        a, s, b = dy[some], z[some], dz[some]
+        _add_slope_gradient(a, s, dalpha)  # first: dz may replace what it reads
+        differentiate(
+            *(address(a), SLOPES, cols, address(s), cols, address(b), cols),
+            *(address(alpha), len(b), cols),
+        )
+
+
+@kernel
+def _add_up(parts, total):
+    total[:] = parts[0]
+    for c in range(1, len(parts)):
+        part = parts[c]
+        for j in range(total.size):
+            total[j] += part[j]
+
+
+@threaded
+def prelu_backward(dy, z, alpha, dz, dalpha):
+    """dz and dalpha of 2-D arrays; its sums are of parts that do not depend on the threads."""
+    if dz.size < THREADS_FROM:
+        _prelu_part(dy, z, alpha, dz, dalpha)
+        return
+    rows = (len(dz) + MOST_PARTS - 1) // MOST_PARTS
+    sums = np.empty(((len(dz) + rows - 1) // rows, dalpha.size), dz.dtype)
+    if thread_count() == 1:
+        for c in range(len(sums)):
+            part = slice(c * rows, min(len(dz), (c + 1) * rows))
+            _prelu_part(dy[part], z[part], alpha, dz[part], sums[c])
+    else:
+        for c in prange(len(sums)):
+            part = slice(c * rows, min(len(dz), (c + 1) * rows))
+            _prelu_part(dy[part], z[part], alpha, dz[part], sums[c])
+    _add_up(sums, dalpha)

@@ -5,7 +5,7 @@ from numba import carray, types
 
 from .. import arguments
 from ..catalog import SCALED_ELU, SLOPES
-from .activation_rows import activations, backward, derivatives, forward, slope_gradient
+from .activation_rows import activations, backward, derivatives, forward, prelu_backward
 from .codegen.jit import named
 from .codegen.shortcut import disjoint, in_place, read, shortcut, span, writable, written
 from .codegen.symbol import stored
@@ -77,9 +77,7 @@ def _prelu_backward(dy, z, alpha, dz, dalpha):
     fits = fits and disjoint((span(dz), span(dalpha)), (span(alpha),))
     fits = fits and disjoint((span(dalpha),), (span(dy), span(z)))
     if fits:
-        dy, z = writable(dy), writable(z)
-        slope_gradient(dy, z, dalpha)  # first: dz may replace what it reads
-        backward(SLOPES, dy, z, writable(alpha), dz)
+        prelu_backward(writable(dy), writable(z), writable(alpha), dz, dalpha)
     return fits
 
 

@@ -2,9 +2,9 @@
 
 A block of columns is read row by row, so that loads are vectors, with running maxima and sums for
 its columns (Milakov and Gimelshein, Online normalizer calculation for softmax, 2018). As many rows
-as fit are taken together into a work space, where every exponential is taken once. Where they are
-all, they are read from memory once, else a second time for the result. Of a matrix with few columns
-several rows make one, each of whose places has a running sum of its own.
+as fit are taken together into a work space. Where they are all, every exponential is taken once,
+else all are read again for the result, and their exponentials are taken anew. Of a matrix with few
+columns several rows make one, each of whose places has a running sum of its own.
 """
 
 import numpy as np
@@ -15,9 +15,10 @@ from .codegen.elementary import exp, log
 from .codegen.jit import kernel, threaded
 from .codegen.shortcut import in_place, read, shortcut, span, writable, written
 from .codegen.threads import thread_count
-from .codegen.vectors import stack
+from .codegen.vectors import address, advance, apart, stack
 
-WIDTH = 64  # the most columns of a block
+WIDTH = 128  # the most columns of a block,
+NARROW = 64  # or these, where so a matrix fits into the work space whole, or has few
 STATE = 4 * WIDTH
 VECTOR = 16  # float32 of a large register
 SPACE = 1 << 13  # elements that are taken together: 32 KiB of float32
@@ -34,6 +35,93 @@ def _merge(top, period):
         top[c] = top[c % period]
 
 
+@register_jitable
+def _piece(array, start, count):
+    return carray(advance(address(array), start), count)
+
+
+# Each loop over rows is a function of its own, whose arrays lie apart: together they would be too
+# many for LLVM to check, and short rows would be checked too often. Four rows are added up, or
+# compared, before what their columns have so far is loaded, changed and stored: that takes longest.
+
+
+@kernel
+def _take(x, begin, step, rows, width, work):
+    """Copies rows of x into the work space; -inf makes up the last one, and a multiple of four."""
+    apart()
+    for r in range(rows):
+        start = begin + r * step
+        count = min(width, x.size - start)
+        row, kept = _piece(x, start, count), _piece(work, r * width, count)
+        for c in range(count):
+            kept[c] = row[c]
+    taken = (rows - 1) * width + min(width, x.size - begin - (rows - 1) * step)
+    rest = _piece(work, taken, (rows + 3) // 4 * 4 * width - taken)
+    for c in range(rest.size):
+        rest[c] = -np.inf
+
+
+@register_jitable
+def _four(work, r, width):
+    rows = _piece(work, r * width, 4 * width)
+    return rows[:width], rows[width : 2 * width], rows[2 * width : 3 * width], rows[3 * width :]
+
+
+@kernel
+def _raise(work, rows, width, top):
+    """The largest so far of every column."""
+    apart()
+    for r in range(0, rows, 4):
+        p, q, s, t = _four(work, r, width)
+        for c in range(width):
+            one = p[c] if p[c] > q[c] else q[c]
+            other = s[c] if s[c] > t[c] else t[c]
+            one = one if one > other else other
+            top[c] = one if one > top[c] else top[c]
+
+
+@kernel
+def _add_exponentials(work, rows, width, shift, part):
+    """part += exp(row - shift) of the rows, which become these exponentials."""
+    apart()
+    for r in range(0, rows, 4):
+        for k in range(r, r + 4):
+            kept = _piece(work, k * width, width)
+            for c in range(width):
+                kept[c] = exp(kept[c] - shift[c])
+        p, q, s, t = _four(work, r, width)
+        for c in range(width):
+            part[c] += (p[c] + q[c]) + (s[c] + t[c])
+
+
+@kernel
+def _subtract(work, begin, step, rows, width, top, shift, out):
+    """The rows less their columns' largest elements, less the logarithms of the sums."""
+    apart()
+    for r in range(rows):
+        start = begin + r * step
+        count = min(width, out.size - start)
+        kept, result = _piece(work, r * width, count), _piece(out, start, count)
+        for c in range(count):
+            result[c] = kept[c] - top[c] - shift[c]
+
+
+@kernel
+def _scale(work, begin, step, rows, width, top, scale, out, anew):
+    """The exponentials of the rows, which are taken anew or lie there, times the scales."""
+    apart()
+    for r in range(rows):
+        start = begin + r * step
+        count = min(width, out.size - start)
+        kept, result = _piece(work, r * width, count), _piece(out, start, count)
+        if anew:
+            for c in range(count):
+                result[c] = exp(kept[c] - top[c]) * scale[c]
+        else:
+            for c in range(count):
+                result[c] = kept[c] * scale[c]
+
+
 @kernel
 def _block(x, out, begin, step, width, period, takes_log):
     """The columns from `begin` on of a matrix; in place c of a row stands column c % period."""
@@ -42,30 +130,20 @@ def _block(x, out, begin, step, width, period, takes_log):
     top, total, shift, part = state[0, :width], state[1, :width], state[2, :width], state[3, :width]
     for c in range(width):
         top[c], total[c] = lowest, 0
-    count, at_once = (x.size - begin + step - 1) // step, SPACE // width
+    count, at_once = (x.size - begin + step - 1) // step, SPACE // width // 4 * 4
     for first in range(0, count, at_once):
         rows = min(at_once, count - first)
         for c in range(width):
             shift[c], part[c] = top[c], 0
-        for r in range(rows):
-            start = begin + (first + r) * step
-            row, kept = x[start : min(x.size, start + width)], work[r * width : (r + 1) * width]
-            for c in range(row.size):
-                kept[c] = row[c]
-                top[c] = row[c] if row[c] > top[c] else top[c]
+        _take(x, begin + first * step, step, rows, width, work)
+        _raise(work, rows, width, top)
         if period < width:
             _merge(top, period)
         for c in range(width):
             if top[c] > shift[c]:
                 total[c] *= exp(shift[c] - top[c])
             shift[c] = top[c] if top[c] > lowest else real(0)  # -inf - -inf is NaN
-        for r in range(rows):
-            start = begin + (first + r) * step
-            kept = work[r * width : r * width + min(width, x.size - start)]
-            for c in range(kept.size):
-                e = exp(kept[c] - shift[c])
-                part[c] += e
-                kept[c] = kept[c] if takes_log else e
+        _add_exponentials(work, rows, width, shift, part)
         for c in range(width):
             total[c] += part[c]
     for c in range(period, width):
@@ -73,27 +151,23 @@ def _block(x, out, begin, step, width, period, takes_log):
     for c in range(width):
         total[c] = total[c % period]
         shift[c] = log(total[c]) if takes_log else real(1) / total[c]
-    for r in range(count):
-        start = begin + r * step
-        row, result = x[start : min(x.size, start + width)], out[start : min(x.size, start + width)]
-        kept = work[r * width : r * width + row.size] if count <= at_once else row
+    for first in range(0, count, at_once):
+        rows, start = min(at_once, count - first), begin + first * step
+        if takes_log or count > at_once:
+            _take(x, start, step, rows, width, work)
         if takes_log:
-            for c in range(row.size):
-                result[c] = kept[c] - top[c] - shift[c]
-        elif count <= at_once:
-            for c in range(row.size):
-                result[c] = kept[c] * shift[c]
+            _subtract(work, start, step, rows, width, top, shift, out)
         else:
-            for c in range(row.size):
-                result[c] = exp(row[c] - top[c]) * shift[c]
+            _scale(work, start, step, rows, width, top, shift, out, count > at_once)
 
 
 @register_jitable
 def _widths(along, behind):
     """(columns of a block, their places in a row of the work space)."""
-    if 2 * behind <= WIDTH:
-        return behind, behind * min(along, WIDTH // behind)
-    blocks = (behind + WIDTH - 1) // WIDTH
+    if 2 * behind <= NARROW:
+        return behind, behind * min((along + 3) // 4, NARROW // behind)
+    most = NARROW if NARROW * along <= SPACE < WIDTH * along else WIDTH
+    blocks = (behind + most - 1) // most
     width = (behind + blocks - 1) // blocks
     width = min(behind, (width + VECTOR - 1) // VECTOR * VECTOR)
     return width, width

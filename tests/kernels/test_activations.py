@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+import kernels
 import reference
 from reference.activations import ACTIVATIONS
 
@@ -170,3 +171,24 @@ def test_normal_distribution_is_as_accurate_as_stated(dtype, most, oracle):
     z[:] = np.nan
     apply(z, p, e)
     assert np.isnan(p[0])
+
+
+def test_gradients_of_slopes_do_not_depend_on_the_threads():
+    """Nor does it matter whether dz replaces dy or the sums are of parts."""
+    import numba
+
+    cpu, threads = kernels.load("numba"), numba.get_num_threads()
+    rng = np.random.default_rng(7)
+    for shape in ((1030, 130), (1, 140_000), (70_000, 2)):
+        dy, z = rng.standard_normal((2, *shape)).astype(np.float32)
+        alpha = rng.uniform(0, 1, shape[1]).astype(np.float32)
+        expected = cpu.activation_backward(dy, z, "prelu", alpha)
+        np.testing.assert_allclose(expected[1], (dy * np.minimum(z, 0)).sum(0, float), 1e-3, 1e-3)
+        try:
+            numba.set_num_threads(1)
+            out = dy, np.empty_like(alpha)
+            results = cpu.activation_backward(dy, z, "prelu", alpha, out=out)
+        finally:
+            numba.set_num_threads(threads)
+        for got, want in zip(results, expected, strict=True):
+            np.testing.assert_array_equal(got, want)

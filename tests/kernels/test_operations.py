@@ -57,7 +57,7 @@ SHARED = {
         *((n, 1, 16) for n in around(3 * rows_a_part(losses.PART + 1, 16))),
         *((n, 1, 17) for n in around(3 * rows_a_part(losses.PART + 1, 17))),
         *[(1, 1, 9001), (3, 1, 5000)],
-        *((n, 1, 70) for n in around(softmax_columns.SPACE // softmax_columns.WIDTH)),
+        *((n, 1, 70) for n in around(softmax_columns.SPACE // softmax_columns.NARROW)),
         *((1, 1, n) for n in around(element_loss_parts.BLOCK)),
         *((n, 1, 1) for n in around(3 * element_loss_parts.PART)),
         *((n, 1, 1) for n in around(jit.THREADS_FROM // element_loss_parts.COST)),

@@ -90,6 +90,22 @@ def never_inlined(typingctx):
 
 
 @intrinsic
+def apart(typingctx):
+    """Promises that no array which the calling function writes overlaps another of its arguments:
+    so LLVM compiles loops to vectors without checks, of which it would make a few at most.
+    """
+
+    def codegen(context, builder, signature, args):
+        for argument in builder.function.args:
+            kind = argument.type
+            if kind.is_pointer and isinstance(kind.pointee, ir.FloatType | ir.DoubleType):
+                argument.add_attribute("noalias")
+        return context.get_dummy_value()
+
+    return types.void(), codegen
+
+
+@intrinsic
 def advance(typingctx, pointer, elements):
     """pointer + elements."""
 
