@@ -46,10 +46,10 @@ class Checkout(ExistingEnvironment):
 
 
 class Page(OutputPublisher):
-    """The report's page in asv's site.
+    """The report's page in asv's site, and the libraries of asv's own pages beside them.
 
-    asv's own pages take scripts from other places; where these cannot be reached asv shows its
-    error.html, from which a link leads to the report too.
+    Where these are not installed, asv takes them from other places; where those cannot be reached
+    it shows its error.html, from which a link leads to the report too.
     """
 
     name = "report"
@@ -61,9 +61,13 @@ class Page(OutputPublisher):
 
     @classmethod
     def publish(cls, conf, repo, benchmarks, graphs, revisions):
-        from ..reports import columns, page  # which import the suites
+        from ..reports import columns, libraries, page  # which import the suites
 
         site = Path(conf.html_dir)
+        try:
+            libraries.bring_home(site)
+        except LookupError as reason:
+            log.warning(f"asv's own pages need the network: {reason}")
         try:
             text = page.render(columns.view())
         except ValueError as reason:

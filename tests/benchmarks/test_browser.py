@@ -1,15 +1,11 @@
 """The page in a browser: it asks for nothing, fits a telephone, sorts and filters, and tells its
-figures by mouse, touch and keyboard.
-
-The browser is the one that FUSEBENCH_BROWSER names, else `chromium` or `chromium-headless-shell`.
-"""
+figures by mouse, touch and keyboard."""
 
 import itertools
-import os
-import shutil
-from contextlib import contextmanager
 
+import browsing
 import pytest
+from browsing import opened
 from pages import HOSTILE, LAYER, rendered
 
 pytestmark = pytest.mark.browser
@@ -18,26 +14,8 @@ WIDTHS, THEMES = (390, 1400), ("light", "dark")
 
 @pytest.fixture(scope="module")
 def browser():
-    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    names = filter(
-        None, (os.environ.get("FUSEBENCH_BROWSER"), "chromium", "chromium-headless-shell")
-    )
-    refused = []
-    with api.sync_playwright() as driver:
-        for path in filter(None, map(shutil.which, names)):
-            try:
-                started = driver.chromium.launch(executable_path=path, args=["--no-sandbox"])
-                blank = started.new_page()
-                blank.goto("data:text/html,<title>here</title>")
-                assert blank.title() == "here"
-                blank.close()
-            except api.Error as error:
-                refused.append(f"{path}: {str(error).splitlines()[0]}")
-                continue
-            yield started
-            started.close()
-            return
-    pytest.skip("; ".join(refused) or "no browser: neither FUSEBENCH_BROWSER nor chromium")
+    with browsing.started() as found:
+        yield found
 
 
 @pytest.fixture
@@ -45,21 +23,6 @@ def address(house):
     path = house / "report.html"
     path.write_text(rendered(house), encoding="utf-8")
     return path.as_uri()
-
-
-@contextmanager
-def opened(browser, address, width=1400, **more):
-    """The page; at the end nothing must have been asked for, and nothing said on the console."""
-    context = browser.new_context(viewport={"width": width, "height": 900}, **more)
-    page, heard = context.new_page(), []
-    page.on("console", lambda message: heard.append(message.text))
-    page.on("pageerror", lambda error: heard.append(str(error)))
-    page.on("request", lambda asked: heard.append(asked.url) if asked.url != address else None)
-    page.goto(address)
-    yield page
-    address = page.url
-    assert [line for line in heard if line.partition("#")[0] != address.partition("#")[0]] == []
-    context.close()
 
 
 @pytest.mark.parametrize(("width", "theme"), [*itertools.product(WIDTHS, THEMES)])

@@ -138,7 +138,9 @@ def test_templates_are_installed():
     setup = configparser.ConfigParser()
     setup.read(Path(__file__).resolve().parents[2] / "setup.cfg")
     assert setup["options.package_data"]["benchmarks.reports"] == "templates/*"
-    assert {p.name for p in page.TEMPLATES.iterdir()} == {"page.html", "page.css", "page.js"}
+    assert {p.name for p in page.TEMPLATES.iterdir()} == {
+        *("page.html", "page.css", "page.js", "site.js")
+    }
     assert "jinja2" in setup["options"]["install_requires"]
 
 
