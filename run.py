@@ -4,6 +4,8 @@
     python3 run.py bench [--no-gpu] [--all] [--only NAME ...] [--backend FILE]
     python3 run.py test [--no-gpu] [--all] [arguments of pytest]
 
+example: python3 run.py bench --only adam mnist
+
 The first call installs, the following ones start at once; when setup.cfg has changed, what is
 missing is added. --no-gpu installs no CuPy, and hides the GPU from one that is there.
 Standard library only.

@@ -20,7 +20,11 @@ EXPORTS = {  # the options of report
 
 
 def main(arguments=None):
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description=__doc__,
+        epilog="example: python -m benchmarks run --only adam mnist",
+    )
     commands = parser.add_subparsers(dest="command", required=True)
 
     def command(name, what, example):
