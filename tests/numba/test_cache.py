@@ -113,9 +113,7 @@ for rule in reference.FAMILIES["optimizers"]:
 
 
 def test_what_closes_over_compiled_functions_is_compiled_once(checkout):
-    """Numba alone would take each process's for another, and compile it again. Two of one name and
-    one file are told apart.
-    """
+    """Numba alone would take each process's for another, and compile it again."""
     code = """
 import numpy, numba, kernels
 from kernels.numba_cpu import activation_rows as rows
