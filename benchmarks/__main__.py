@@ -31,7 +31,7 @@ def main(arguments=None):
         called = f"example: python -m benchmarks {name} {example}".rstrip()
         return commands.add_parser(name, help=what, description=what, epilog=called)
 
-    run = command("run", "time the grid and print the report", "--only adam mnist")
+    run = command("run", "time the grid, print each table when it is done", "--only adam mnist")
     run.add_argument("--all", action="store_true", help="every layer, variant and dtype")
     run.add_argument(
         "--only",
@@ -121,8 +121,12 @@ def main(arguments=None):
         if args.command == "run":
             from .running import runner
 
-            failed = runner.run(args.only, args.machine)
-            print(report.render(args.machine))
+            def show(family):
+                if text := report.of_family(family, args.machine):
+                    print(f"\n{text}\n", flush=True)
+
+            failed = runner.run(args.only, args.machine, show)
+            print(report.without_tables(args.machine))
             return 1 if failed else 0
         wanted = {form: getattr(args, form) for form in EXPORTS if getattr(args, form)}
         if wanted:

@@ -43,6 +43,8 @@ def draw(name, rng):
     return rng.uniform()
 
 
+BLOCK = 1 << 15  # elements
+
 # States that are not negative: sums, means and maxima of squares, maxima of magnitudes, rates.
 SQUARES = (
     *("accumulator", "mean_square", "mean_square_change", "variance"),
@@ -62,9 +64,26 @@ def _sample(rule, rng, shape, dtype):
 
 
 def _errors(rule, inputs, dtype, errors):
-    """Of param and the states after a step, given those of all arrays before it. A GPU takes a
-    subnormal number of float32 for zero.
+    """Of param and the states after a step, given those of all arrays before it, block by block:
+    the arrays between lie in a cache then.
     """
+    shape = inputs["param"].shape
+    blocks = []
+    for first in range(0, max(1, inputs["param"].size), BLOCK):
+
+        def part(array, first=first):
+            if not np.ndim(array):
+                return array
+            return np.broadcast_to(array, shape).reshape(-1)[first : first + BLOCK]
+
+        own = {name: part(value) if name in errors else value for name, value in inputs.items()}
+        of = {name: part(error) for name, error in errors.items()}
+        blocks.append(_block_errors(rule, own, dtype, of))
+    return [np.concatenate(found).reshape(shape) for found in zip(*blocks, strict=True)]
+
+
+def _block_errors(rule, inputs, dtype, errors):
+    """A GPU takes a subnormal number of float32 for zero."""
     given = {name: Inexact(value) for name, value in inputs.items() if name not in errors}
     for name, error in errors.items():
         size = np.abs(inputs[name])

@@ -9,6 +9,7 @@ from .. import bench_network
 from ..running.journal import BAD
 from . import formats, roofline
 from .columns import FUNCTIONS, earlier_runs, fastest_cpu, view
+from .results import FAMILY_OF
 
 
 def render(machine=None, folders=()):
@@ -18,11 +19,34 @@ def render(machine=None, folders=()):
 
 def text(shown, markdown=False):
     """The report, or the same in Markdown, its tables GitHub's."""
-    kinds = "float32", "float64"
-    kinds = [(function, dtype) for function in FUNCTIONS for dtype in kinds]
+    parts = [("", head(shown)), *tables(shown, FUNCTIONS), *_rest(shown)]
+    return _joined(parts, markdown)
+
+
+def of_family(family, machine=None):
+    """The tables of one family alone, for a run that is not over."""
+    own = [f for f in FUNCTIONS if FAMILY_OF.get(f, "network") == family]
+    return _joined(tables(view(machine), own))
+
+
+def without_tables(machine=None):
+    """What the report says beside its tables, for a run that has shown them."""
+    shown = view(machine)
+    return _joined([("", head(shown)), *_rest(shown)])
+
+
+def tables(shown, functions):
+    """The table of each of these functions in each dtype in which it was timed."""
+    kinds = [(function, dtype) for function in functions for dtype in ("float32", "float64")]
     chosen = {kind: [c for c in shown.cells if (c.function, c.dtype) == kind] for kind in kinds}
-    parts = [("", head(shown)), *(table(*k, cells, shown) for k, cells in chosen.items() if cells)]
-    parts += [crossover(shown), ("", failures(shown.run)), ("", earlier(shown.run))]
+    return [table(*kind, cells, shown) for kind, cells in chosen.items() if cells]
+
+
+def _rest(shown):
+    return [crossover(shown), ("", failures(shown.run)), ("", earlier(shown.run))]
+
+
+def _joined(parts, markdown=False):
     return "\n\n".join(_part(*part, markdown) for part in parts if part[1])
 
 

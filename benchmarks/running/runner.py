@@ -26,10 +26,11 @@ LOG = workloads.ROOT / ".asv" / "run.log"
 CONFIG = workloads.ROOT / "asv.conf.json"
 
 
-def run(only=(), machine=None):
+def run(only=(), machine=None, done=None):
     """Times the roofline and the grid, or what `only` names of it; returns how many cells failed.
 
-    only: names of families, functions, variants, workloads or layers. Raises ValueError where the
+    only: names of families, functions, variants, workloads or layers. done: called with the name of
+    each family when all of its cells are timed, and nothing else runs. Raises ValueError where the
     grid has no such name and RuntimeError where asv could not run.
     """
     from asv.machine import MachineCollection  # not needed to know what is timed
@@ -50,11 +51,35 @@ def run(only=(), machine=None):
     LOG.write_text("")
     MachineCollection.save(machine, {**surroundings.hardware(), "machine": machine})
     path = surroundings.begin(machine)
-    print(f"{sum(group.cells for part in parts for group in part)} cells", flush=True)
-    for part in parts:
-        _asv(machine, part, path)
+    progress = Progress(sum(group.cells for part in parts for group in part), time.time())
+    print(f"{progress.total} cells", flush=True)
+    for part, after in itertools.zip_longest(parts, parts[1:]):
+        family = part[0].family
+        _asv(machine, part, path, progress)
         journal.close_part()
+        if done and family != "roofline" and not (after and after[0].family == family):
+            done(family)
     return sum(line["state"] in journal.BAD for line in journal.outcomes(path).values())
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Of a run of so many cells, begun at a time in seconds."""
+
+    total: int
+    began: float
+
+    def line(self, family, cells, now):
+        """How far it is. The cells to come are taken to be like those before them."""
+        seconds = now - self.began
+        text = f"{family:13} {cells:4} of {self.total} cells, {100 * cells // self.total:3}%"
+        if not 0 < cells < self.total:
+            return f"{text}, {_minutes(seconds)} in all"
+        return f"{text}, about {_minutes(seconds * (self.total - cells) / cells)} left"
+
+
+def _minutes(seconds):
+    return f"{seconds:.0f} s" if seconds < 60 else f"{seconds / 60:.0f} min"
 
 
 def available():
@@ -137,9 +162,8 @@ def _either(values):
     return f"({'|'.join(values)})" if values else ""
 
 
-def _asv(machine, part, path):
+def _asv(machine, part, path, progress):
     """Runs asv on some groups, its output in the log, the progress on the screen."""
-    total, before, began = sum(group.cells for group in part), journal.started(path), time.time()
     command = [sys.executable, "-m", "asv", "run", "-E", "checkout", "--set-commit-hash", "HEAD"]
     command += ["--config", str(CONFIG), "--machine", machine]
     for group in part:
@@ -152,9 +176,8 @@ def _asv(machine, part, path):
         while code is None:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 code = process.wait(timeout=1 if terminal else 10)
-            done, seconds = journal.started(path) - before, time.time() - began
-            line = f"{part[0].family:12} {done:4} of {total} cells, {seconds:3.0f} s"
-            print(f"\r{line}" if terminal else line, end="" if terminal else "\n", flush=True)
+            line = progress.line(part[0].family, journal.started(path), time.time())
+            print(f"\r{line:60}" if terminal else line, end="" if terminal else "\n", flush=True)
     finally:
         code = process.wait()  # Ctrl-C reaches asv as well, which then cleans up
         print("\n" if terminal else "", end="", flush=True)

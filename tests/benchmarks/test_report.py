@@ -178,3 +178,22 @@ def test_plots_are_drawn(monkeypatch, house):
     bytes_ = 4 * (785 * 512 + 784 + 512)  # of one row; 16 take longer to multiply than to move
     floor = [[1, bytes_ / 40e9], [16, 16 * (2 * 784 * 512 + 512) / 100e9]]
     assert drawn["roof, CPU"] == [pytest.approx(point, rel=1e-3) for point in floor]
+
+
+def test_a_familys_tables_and_the_rest_are_the_report(house):
+    """A run shows each table when it is timed, and what is said beside them at its end."""
+    begin()
+    note_roofs()
+    note("sgd", {(LAYER, "float32", "numpy"): 8e-6})
+    note("dense_forward", {("relu", LAYER, "float32", 1, "numpy"): 60e-6})
+    note("network_step", {("digits-64-128-64-32-10", "float32", 16, "numpy"): 1e-3})
+    families = {name: report.of_family(name) for name in ("dense", "optimizers", "network")}
+    assert [text.split(",")[0] for text in families.values()] == [
+        *("dense_forward", "sgd", "network_step")
+    ]
+    assert report.of_family("losses") == ""
+    rest = report.without_tables()
+    assert rest.endswith("All 3 timed cells agree with the float64 reference.")
+    assert not any(name in rest for name in ("dense_forward,", "sgd,", "network_step,"))
+    head, _, end = rest.rpartition("\n\n")
+    assert report.render() == "\n\n".join((head, *families.values(), end))

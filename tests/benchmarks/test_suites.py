@@ -195,6 +195,39 @@ def test_a_transfer_that_changes_the_data_is_not_timed(spoil):
         bench_network.transfer(Elsewhere(spoil), "moons-2-32-16-2", "float32", 16)
 
 
+@pytest.mark.parametrize(
+    ("cells", "seconds", "end"),
+    [
+        (0, 5, "0 of 200 cells,   0%, 5 s in all"),
+        (20, 30, "20 of 200 cells,  10%, about 4 min left"),
+        (199, 1990, "199 of 200 cells,  99%, about 10 s left"),
+        (200, 360, "200 of 200 cells, 100%, 6 min in all"),
+    ],
+)
+def test_the_progress_of_a_run(cells, seconds, end):
+    line = runner.Progress(200, 1000.0).line("losses", cells, 1000.0 + seconds)
+    assert line.startswith("losses")
+    assert line.endswith(end)
+
+
+def test_a_family_is_shown_when_all_its_parts_are_timed(monkeypatch, house):
+    """Also where it is timed in several parts; the ceilings are no family."""
+    said = []
+    monkeypatch.setattr(runner, "LOG", house / "run.log")
+    monkeypatch.setattr(runner, "PART", 1)
+    monkeypatch.setattr(runner, "_asv", lambda _, part, *more: said.append(part[0].family))
+    monkeypatch.setattr("asv.machine.MachineCollection.save", lambda *_: None)
+    runner.run(["sgd", "add_l2", "clip_by_value"], done=lambda name: said.append(f"{name} done"))
+    timed = list(dict.fromkeys(said))
+    assert timed[0] == "roofline"
+    assert "roofline done" not in said
+    for family in ("optimizers", "gradients"):
+        last = len(said) - 1 - said[::-1].index(family)
+        assert said[last + 1] == f"{family} done"
+        assert said.count(f"{family} done") == 1
+    assert said.count("gradients") > 1
+
+
 def test_unknown_name_is_refused():
     with pytest.raises(
         ValueError, match="--only: no nonsense in the grid, but activation_backward, "

@@ -110,3 +110,17 @@ for rule in reference.FAMILIES["optimizers"]:
         command = [sys.executable, "-c", code, *together]
         done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
+
+
+def test_what_closes_over_compiled_functions_is_compiled_once(checkout):
+    """Numba alone would take each process's for another, and compile it again."""
+    code = """
+import numpy, numba, kernels
+from kernels.numba_cpu import activation_rows as rows
+for number in (1, 2):
+    rows.activations.ready(numpy.dtype("float32"), number)
+compiled = rows.activations._compiled.values()
+print(*(each._cache_hits for each in compiled), *(len({each.address for each in compiled}),))
+"""
+    said = [str(folder(checkout, code)) for _ in range(2)]
+    assert said == ["0 0 2", "1 1 2"]

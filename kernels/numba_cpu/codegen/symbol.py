@@ -9,8 +9,10 @@ import ctypes
 import llvmlite.binding as llvm
 import numba
 from llvmlite import ir
-from numba import cfunc, types
+from numba import types
 from numba.core import cgutils
+from numba.core.caching import FunctionCache
+from numba.core.ccallback import CFunc
 from numba.extending import intrinsic
 
 from ...arguments import FLOATS
@@ -55,8 +57,28 @@ def _call(context, builder, wanted, values, given, callee):
     return context.get_dummy_value() if nothing else value
 
 
-def _compiled(function, signature):
-    return cfunc(signature, **OPTIONS, fastmath={"contract"})(function)
+class _Cache(FunctionCache):
+    """Numba knows a function in a closure again by what it holds, pickled. Where that is a compiled
+    function it differs in every process, which would compile it anew. Ours are known by a name: the
+    folder of the cache stands for the code of all of them.
+    """
+
+    def __init__(self, function, name):
+        super().__init__(function)
+        self._known_as = name
+
+    def _index_key(self, sig, codegen):
+        return sig, codegen.magic_tuple(), self._known_as
+
+
+def _compiled(function, signature, name):
+    """The C function of a name that no other has in this house, as numba.cfunc makes it."""
+    options = {key: value for key, value in OPTIONS.items() if key != "cache"}
+    options["fastmath"] = {"contract"}
+    made = CFunc(function, (signature.args, signature.return_type), {}, options)
+    made._cache = _Cache(function, name)
+    made.compile()
+    return made
 
 
 _DEFINED = {}  # what a caller calls -> (function, signature)
@@ -101,7 +123,7 @@ def ready(dtype, *calls):
         for function, signature in (_DEFINED[call] for call in calls):
             symbol = _symbol(function, pointer.dtype)
             if symbol not in _COMPILED:
-                _COMPILED[symbol] = _compiled(function, signature(pointer))
+                _COMPILED[symbol] = _compiled(function, signature(pointer), symbol)
                 llvm.add_symbol(symbol, _COMPILED[symbol].address)
 
 
@@ -120,7 +142,7 @@ class Numbered:
 
     def __init__(self, name, signature, functions):
         self.functions, self._signature, self._compiled = functions, signature, {}
-        self._symbol = f"fusebench_table_{name}_{{}}".format
+        self._name, self._symbol = name, f"fusebench_table_{name}_{{}}".format
         self._tables = {}
         for dtype in map(numba.from_dtype, FLOATS):
             self._tables[dtype] = table = (ctypes.c_int64 * (1 + max(functions)))()
@@ -168,6 +190,7 @@ class Numbered:
                     threads.launch()
                     real = numba.from_dtype(dtype)
                     wanted = self._signature(types.CPointer(real))
-                    compiled = _compiled(self.functions[number], wanted)
+                    name = f"{self._name} {number}"
+                    compiled = _compiled(self.functions[number], wanted, name)
                     self._tables[real][number] = compiled.address
                     self._compiled[dtype, number] = compiled
