@@ -97,7 +97,7 @@ def _complaints(found):
 def _share(run, cell, seconds):
     """Rate and share of the roof of a call that finds its data in main memory."""
     roof = roofline.Roof.measured(run, [gpu.BACKEND], cell.dtype)
-    roof = roof and dataclasses.replace(roof, triads=roof.triads[-1:])
+    roof = roof and dataclasses.replace(roof, streams=roof.streams[-1:])
     return formats.against_roof(roof, cell, seconds)
 
 
