@@ -41,7 +41,7 @@ class Run:
     this one. known: all of these, and what was skipped.
     edited: whether the code differed from the commit; elsewhere: the backends whose arrays lie
     elsewhere than in the host's memory. specifications: the version of what was timed, by function:
-    times of two versions are not compared.
+    times of two versions are not compared. file: of a user's backend.
     """
 
     machine: str
@@ -53,6 +53,7 @@ class Run:
     finished: datetime
     edited: bool = False
     code: str = ""
+    file: str = ""
     times: dict = field(default_factory=dict)
     fastest: dict = field(default_factory=dict)
     verdicts: dict = field(default_factory=dict)
@@ -103,6 +104,7 @@ def of_journal(path):
     names = "machine", "hardware", "versions", "settings", "python", "commit", "edited", "code"
     started = datetime.fromisoformat(head["started"]).astimezone()
     run = Run(**{name: head[name] for name in names}, finished=started)
+    run.file = head.get("backend", "")  # which older journals do not tell
     for (function, *values), line in journal.outcomes(path).items():
         key = key_of(function, values)
         run.known.add(key)

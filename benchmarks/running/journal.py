@@ -43,6 +43,7 @@ def begin(machine, hardware, versions, settings):
         "commit": commit,
         "edited": edited,
         "code": code(),
+        "backend": os.environ.get("FUSEBENCH_BACKEND", ""),  # a user's file
         "python": "{}.{}".format(*sys.version_info),
         "versions": versions,
         "settings": settings,
