@@ -43,7 +43,6 @@ def test_a_wrong_backend_fails_alike_by_the_line_that_is_printed(monkeypatch, ho
     """A user's own, at sampled inputs and not at the borders: so the seed is the cell's."""
     file = user_module(house, MINE)
     monkeypatch.setenv("FUSEBENCH_BACKEND", str(file))
-    monkeypatch.setenv("FUSEBENCH_ALL", "1")  # as replay sets it
     begin()
     softmax, adam = suite.suites("losses")["softmax"](), suite.suites("optimizers")["adam"]()
     with pytest.raises(suite.Wrong) as wrong:
@@ -57,6 +56,7 @@ def test_a_wrong_backend_fails_alike_by_the_line_that_is_printed(monkeypatch, ho
         f"python -m benchmarks replay adam moons-2x32 float32 mine --backend {file}",
     ]
     assert again(lines[0]) == (1, f"WRONG: {wrong.value}")
+    monkeypatch.setenv("FUSEBENCH_ALL", "1")  # as replay sets it
     assert command.main(shlex.split(lines[1])[3:]) == 1
 
 
