@@ -1,6 +1,7 @@
-"""python -m benchmarks run | report | peers | compile | card | record | pack | resources
+"""python -m benchmarks run | report | replay | peers | compile | card | record | pack | resources
 
-Time the grid through asv, print what was found, compare with other libraries, time the compiler;
+Time the grid through asv, print what was found, check one cell again, compare with other libraries,
+time the compiler;
 test and record a GPU, or record it alone, pack what a machine without network needs for that; what
 the CUDA kernels need of one.
 """
@@ -40,7 +41,11 @@ def main(arguments=None):
         metavar="NAME",
         help="families, functions, variants, workloads or layers",
     )
-    run.add_argument("--backend", type=_module, metavar="FILE", help="a Python file: your backend")
+    replay = command("replay", "check one cell again", "adam digits-64x128 float32 numba")
+    replay.add_argument("function", metavar="FUNCTION")
+    replay.add_argument("names", nargs="+", metavar="NAME", help="variant, layer, batch, dtype...")
+    for each in (run, replay):
+        each.add_argument("--backend", type=_module, metavar="FILE", help="your backend's file")
     report = command("report", "print the results of the last run", "--html report.html")
     report.add_argument("--plot", type=Path, metavar="DIR", help="draw time against batch here")
     for form, what in EXPORTS.items():
@@ -76,9 +81,9 @@ def main(arguments=None):
     command("resources", "registers and occupancy of the CUDA kernels, by NVRTC", "")
     args = parser.parse_args(arguments)
 
-    if args.command == "run":
+    if args.command in ("run", "replay"):
         # Before the suites are imported: they read these.
-        if args.all:
+        if args.command == "replay" or args.all:
             os.environ["FUSEBENCH_ALL"] = "1"
         if args.backend:
             os.environ["FUSEBENCH_BACKEND"] = str(args.backend)
@@ -88,6 +93,11 @@ def main(arguments=None):
 
             peers.compare(args.only, args.threads, args.rounds, args.output or peers.OUTPUT)
             return 0
+        if args.command == "replay":
+            from .running import journal, replay
+
+            os.environ.pop(journal.VARIABLE, None)  # it belongs to no run
+            return replay.replay(args.function, *args.names)
         if args.command == "compile":
             from .running import compiling
 

@@ -7,6 +7,7 @@ p -= lr g, two arrays read, one written.
 
 import os
 import time
+from functools import partial
 from types import SimpleNamespace
 
 from reference import FAMILIES, Case
@@ -25,17 +26,18 @@ _operations = {str(operation): operation for family in FAMILIES.values() for ope
 _square = Case(f"{SIDE}x{SIDE}", {"fan_in": SIDE, "fan_out": SIDE}, vary=False)
 # An update rule takes (fan_in + 1) fan_out parameters: the weights and the bias.
 _arrays = {
-    str(n): Case(str(n), {"fan_in": n - 1, "fan_out": 1}, vary=False) for n in ceilings.ELEMENTS
+    str(n): Case(str(n), {"fan_in": n - 1, "fan_out": 1}, vary=False)
+    for n in (1 << 12, 1 << 16, 1 << 20, 1 << 21, 1 << 22, 1 << 24)
 }
 
 
 class _Ceiling(_Suite):
-    """What the CPU can do; `loop` makes the call of a size and a dtype."""
+    """What the CPU can do; the functions make the call of a size and a dtype."""
 
     timer = staticmethod(time.perf_counter)
     # Short samples, and many: the fastest counts, and other work may hold a core for milliseconds.
     sample_time = 0.0
-    repeat = (7, 1000, 2.0)
+    repeat = (7, 1000, 0.2)
 
     @classmethod
     def runs_on(cls, module):
@@ -45,8 +47,8 @@ class _Ceiling(_Suite):
     def times(cls, variant, dtype, module):
         return True
 
-    def _prepare(self, *, layer, dtype, backend):
-        self.call = self.loop(int(layer), dtype)
+    def _prepare(self, *, layer, dtype, backend, variant=""):
+        self.call = self.operations[variant].function(int(layer), dtype)
 
 
 class _Elsewhere(_Suite):
@@ -57,13 +59,24 @@ class _Elsewhere(_Suite):
         return super().runs_on(module) and transfers(module)
 
 
-def _ceiling(name, loop, sizes):
-    """A suite of the CPU itself, over sizes that stand in the place of the layers."""
-    axes = {"layer": list(map(str, sizes)), "dtype": grid.dtypes(), "backend": [HOST]}
-    operations = {"": SimpleNamespace(name=name, function=loop)}
+def _ceiling(name, loops, sizes, dtypes, **attributes):
+    """A suite of the CPU itself, `loops` by variant, over sizes in the place of the layers."""
+    axes = {"variant": list(loops)} if loops.keys() != {""} else {}
+    axes |= {"layer": list(map(str, sizes)), "dtype": dtypes, "backend": [HOST]}
+    operations = {v: SimpleNamespace(name=name, function=loop) for v, loop in loops.items()}
     layers = dict.fromkeys(axes["layer"])
-    loop = staticmethod(loop)
-    return suite(name, operations, axes, layers, base=_Ceiling, loop=loop)
+    return suite(name, operations, axes, layers, base=_Ceiling, **attributes)
+
+
+def _multiply_adds(name, alone):
+    loops = {"": partial(ceilings.multiply_adds, alone=alone)}
+    return _ceiling(name, loops, [WORK], grid.dtypes(), repeat=(7, 1000, 1.0))
+
+
+def _streams(name, footprints, alone):
+    """Bytes are the same whatever they hold: of one dtype."""
+    loops = {way: partial(ceilings.streams, way, alone=alone) for way in ceilings.WAYS}
+    return _ceiling(name, loops, footprints, ("float32",))
 
 
 def _product(name, variant, dtypes):
@@ -75,8 +88,10 @@ def _product(name, variant, dtypes):
     )
 
 
-multiply_add = _ceiling("multiply_add", ceilings.multiply_adds, [WORK])
-stream = _ceiling("stream", ceilings.triads, ceilings.ELEMENTS)
+multiply_add = _multiply_adds("multiply_add", alone=False)
+multiply_add_alone = _multiply_adds("multiply_add_alone", alone=True)
+stream = _streams("stream", ceilings.FOOTPRINTS, alone=False)
+stream_alone = _streams("stream_alone", ceilings.ALONE, alone=True)
 product = _product("product", "identity", grid.dtypes())
 product_tf32 = _product("product_tf32", "relu tf32", ("float32",))
 triad = suite(

@@ -16,7 +16,7 @@ if (worker := os.environ.get("PYTEST_XDIST_WORKER")) and "kernels" not in sys.mo
 
 import kernels
 from reference import FAMILIES, Case
-from reference.spec import with_arrays
+from reference.spec import arrays_of, with_arrays
 
 # Each of these has a name for `-k`. The simulated GPU stays out of tests on whole workloads, for
 # which it is too slow: they take NATIVE or FAST_NATIVE.
@@ -200,6 +200,22 @@ def user_module(folder, source):
     path = folder / "mine.py"
     path.write_text("import numpy as np\nimport reference\n" + dedent(source))
     return path
+
+
+def moved(operation, inputs, results):
+    """Bytes of the arrays that a call reads, once, and of those that it writes, once.
+
+    Of the same function's arguments some are not read, or not all of them.
+    """
+    unread = "saved" if str(operation).endswith("backward[identity]") else None
+    unread = {"initialize": "weight", "random_affine": "matrices"}.get(operation.name, unread)
+    read = {name: value for name, value in inputs.items() if name != unread}
+    chosen = {"sparse_categorical_cross_entropy": "probabilities", "nll": "log_probabilities"}
+    if name := chosen.get(operation.name):
+        read[name] = read[name][:, 0]  # one of each row
+    if operation.name == "clip_by_global_norm":
+        results = results[-1:]  # where the limit is not reached
+    return sum(array.nbytes for array in (*arrays_of(read), *results))
 
 
 @pytest.fixture

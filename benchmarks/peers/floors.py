@@ -9,25 +9,27 @@ import time
 import numpy as np
 
 from ..reports import roofline
-from ..suites.ceilings import ELEMENTS, multiply_adds, passes, triads
+from ..suites.ceilings import FOOTPRINTS, moved, multiply_adds, streams
 
 FLOOR = "floor"
 OPERATIONS = 1 << 28  # of a call: about a millisecond
-SECONDS = 0.3  # of measuring; the fastest repetition counts
+WAY = "triad"
+SECONDS = 0.15  # of measuring; the fastest repetition counts
 BRIEFLY = 0.02  # of measuring which ceiling binds
 
 
 def measured():
-    """{"flops": operations a second, "triads": [(bytes, bytes a second)]}, as JSON keeps them."""
+    """{"flops": operations a second, "triads": [(bytes of the arrays, bytes moved a
+    second)]}, as JSON keeps them.
+    """
     return {
         "flops": OPERATIONS / _fastest(multiply_adds(OPERATIONS, np.float32), SECONDS),
-        "triads": [_bandwidth(elements) for elements in ELEMENTS],
+        "triads": [_bandwidth(footprint) for footprint in FOOTPRINTS],
     }
 
 
-def _bandwidth(elements):
-    seconds = _fastest(triads(elements, np.float32), SECONDS)
-    return 12 * elements, 12 * elements * passes(elements) / seconds
+def _bandwidth(footprint):
+    return footprint, moved(WAY, footprint) / _fastest(streams(WAY, footprint), SECONDS)
 
 
 def _fastest(call, seconds):
@@ -51,8 +53,7 @@ def higher(one, other):
 
 def roof(found):
     """What `measured` found, as the report's."""
-    triads = [(size, rate, "") for size, rate in found["triads"]]
-    return roofline.Roof((found["flops"], ""), triads)
+    return roofline.Roof((found["flops"], ""), [tuple(each) for each in found["triads"]])
 
 
 def floor(flops, size):
@@ -61,11 +62,11 @@ def floor(flops, size):
     """
     from .measure import sample
 
-    elements = min(max(size // 12, ELEMENTS[0]), ELEMENTS[-1])
+    footprint = min(max(size * 2 // 3, FOOTPRINTS[0]), FOOTPRINTS[-1])
     # Each call, and how many of it the operation takes.
     ways = (
         (multiply_adds(OPERATIONS, np.float32), flops / OPERATIONS),
-        (triads(elements, np.float32), size / (12 * elements * passes(elements))),
+        (streams(WAY, footprint), size / moved(WAY, footprint)),
     )
     call, share = max(ways, key=lambda way: _fastest(way[0], BRIEFLY) * way[1])
     return lambda count: sample(call, lambda: None, max(1, round(count * share))) * share

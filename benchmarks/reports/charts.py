@@ -109,7 +109,7 @@ def rooflines(shown, rows):
 def _roofline(roof, points, rows):
     every = [point for found in points.values() for point in found]
     ceilings = [roof.arithmetic, *([roof.tf32] if roof.tf32 else [])]
-    bandwidths = sorted({roof.bandwidth(size) for size, *_ in roof.triads})
+    bandwidths = sorted(rate for _, rate in roof.levels())
     ridge = max(rate for rate, _ in ceilings) / bandwidths[0]
     intensities = [intensity for intensity, *_ in every] + [2 * ridge]
     x, y = _axes(intensities, [r for _, r, _ in every] + [r for r, _ in ceilings], LARGE)

@@ -8,7 +8,7 @@ from .. import bench_network
 from . import formats
 from .columns import fastest_cpu
 
-FORMAT = 1  # of the exports; raised when a name in them changes its meaning
+FORMAT = 2  # of the exports; raised when a name in them changes its meaning
 NOT_MEASURED, OTHER = "not measured", "other specification"
 
 
@@ -51,7 +51,7 @@ def _ceilings(roof):
         "flops": roof.arithmetic[0],
         "by": roof.arithmetic[1],
         "tf32_flops": roof.tf32 and roof.tf32[0],
-        "streams": [[size, rate] for size, rate, _ in roof.triads],
+        "streams": [list(level) for level in roof.levels()],
     }
 
 

@@ -54,10 +54,9 @@ def edits(edited):
 
 
 def streams(roof):
-    """The bandwidth of each memory that the triads reach."""
-    rates = {roof.bandwidth(count): count for count, *_ in roof.triads}
-    each = [f"{number(rate / 1e9)} up to {size(count)}" for rate, count in rates.items()]
-    return f"GB/s (triad): {', '.join(each)}"
+    """The bandwidth of each memory, by the bytes of the arrays that reach it."""
+    each = [f"{number(rate / 1e9)} up to {size(count)}" for count, rate in roof.levels()]
+    return f"GB/s: {', '.join(each)}"
 
 
 def batch_name(cell):

@@ -6,7 +6,8 @@ from functools import partial
 from tabulate import tabulate
 
 from .. import bench_network
-from ..running.journal import BAD
+from ..running import replay
+from ..running.journal import BAD, IMPLAUSIBLE
 from . import formats, roofline
 from .columns import FUNCTIONS, earlier_runs, fastest_cpu, view
 from .results import FAMILY_OF
@@ -181,7 +182,7 @@ def crossover(shown):
 
 
 def failures(run):
-    """Every kernel that is wrong or failed, with the reason."""
+    """Every kernel that is wrong or failed: the reason, and the command that checks it again."""
     bad = {k: v for k, v in run.verdicts.items() if v[0] in BAD}
     if not bad:
         count = sum(cell.function not in roofline.CEILINGS for cell, _ in run.times)
@@ -190,11 +191,14 @@ def failures(run):
     alike = {}
     for (cell, backend), (word, reason) in bad.items():
         kernel = " ".join(filter(None, (word, f"{backend},", cell.function, cell.variant)))
-        alike.setdefault((kernel, cell.dtype, reason), []).append(cell)
-    for (kernel, dtype, reason), cells in alike.items():
+        again = "" if word == IMPLAUSIBLE else backend
+        alike.setdefault((kernel, cell.dtype, reason, again), []).append(cell)
+    for (kernel, dtype, reason, again), cells in alike.items():
         where = " ".join(filter(None, (cells[0].layer, formats.batch_name(cells[0]))))
         more = f" and {len(cells) - 1} more" if cells[1:] else ""
         lines.append(f"  {kernel}, {dtype}, {where}{more}: {reason}")
+        if again:
+            lines.append(f"    {replay.line(cells[0], again, run.file)}")
     return "\n".join(lines)
 
 

@@ -10,13 +10,12 @@ import statistics
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from reference import FAMILIES
-
 from ..running import journal
 from ..suites import workloads
+from . import roofline
 
 RECORDED = workloads.ROOT / "results"
-FAMILY_OF = {operation.name: family for family, ops in FAMILIES.items() for operation in ops}
+FAMILY_OF = roofline.FAMILY_OF
 FIRST = "1"  # the specification's version where a journal does not tell it: then there was no other
 SURROUNDINGS = ("machine", "commit", "python", "versions", "settings")
 
@@ -42,7 +41,7 @@ class Run:
     this one. known: all of these, and what was skipped.
     edited: whether the code differed from the commit; elsewhere: the backends whose arrays lie
     elsewhere than in the host's memory. specifications: the version of what was timed, by function:
-    times of two versions are not compared.
+    times of two versions are not compared. file: of a user's backend.
     """
 
     machine: str
@@ -54,6 +53,7 @@ class Run:
     finished: datetime
     edited: bool = False
     code: str = ""
+    file: str = ""
     times: dict = field(default_factory=dict)
     fastest: dict = field(default_factory=dict)
     verdicts: dict = field(default_factory=dict)
@@ -82,7 +82,7 @@ def newest(machine=None, folder=None):
     if not paths:
         return None
     run, *others = (
-        _of_journal(path, heads[path])
+        of_journal(path)
         for path in paths
         if all(heads[path][name] == heads[paths[0]][name] for name in SURROUNDINGS)
     )
@@ -98,11 +98,13 @@ def newest(machine=None, folder=None):
     return run
 
 
-def _of_journal(path, head):
+def of_journal(path):
     """The run that a journal is of."""
+    head = journal.head(path)
     names = "machine", "hardware", "versions", "settings", "python", "commit", "edited", "code"
     started = datetime.fromisoformat(head["started"]).astimezone()
     run = Run(**{name: head[name] for name in names}, finished=started)
+    run.file = head.get("backend", "")  # which older journals do not tell
     for (function, *values), line in journal.outcomes(path).items():
         key = key_of(function, values)
         run.known.add(key)
@@ -114,6 +116,14 @@ def _of_journal(path, head):
             run.fastest[key] = min(line["samples"])
         elif line["state"] in journal.BAD:
             run.verdicts[key] = line["state"], line["reason"]
+    return _judged(run)
+
+
+def _judged(run):
+    """The run, with a verdict in the place of every time that is implausible."""
+    for key, reason in roofline.implausible(run).items():
+        del run.times[key]
+        run.verdicts[key] = journal.IMPLAUSIBLE, reason
     return run
 
 
@@ -173,7 +183,7 @@ def read(path):
             elif seconds is None and key[0] in verdicts:  # what has none was never run
                 run.verdicts[key] = verdicts[key[0]]
     run.elsewhere.update(backend for _, backend in [*run.times, *run.verdicts])
-    return run
+    return _judged(run)
 
 
 def session(path):

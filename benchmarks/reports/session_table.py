@@ -8,7 +8,7 @@ from collections import Counter
 from tabulate import tabulate
 
 from ..peers import table
-from ..running import gpu, journal
+from ..running import gpu, journal, replay
 from . import formats, results, roofline
 
 CACHE_KEPT = "What a library may have set aside of the L2 cache could not be given back."
@@ -81,10 +81,13 @@ def _left_out(found):
 
 def _complaints(found):
     """Whatever is wrong or failed, and why."""
-    entries = [(results.Cell(**entry["cell"]), entry) for entry in found["cells"]]
-    entries += [(entry["key"], entry) for entry in (*found["borders"], *found["peers"])]
-    entries = [(what, entry["verdict"]) for what, entry in entries]
-    lines = [f"{what}: {verdict}" for what, verdict in entries if verdict.startswith(journal.BAD)]
+    lines = []
+    for entry in found["cells"]:
+        if entry["verdict"].startswith(journal.BAD):
+            cell = results.Cell(**entry["cell"])
+            lines += [f"{cell}: {entry['verdict']}", f"  {replay.line(cell, gpu.BACKEND)}"]
+    entries = [(entry["key"], entry["verdict"]) for entry in (*found["borders"], *found["peers"])]
+    lines += [f"{what}: {verdict}" for what, verdict in entries if verdict.startswith(journal.BAD)]
     for entry in found["peers"]:
         lines += [f"{entry['key']}, {name}: {why}" for name, why in entry["refused"].items()]
     if lines:
@@ -97,7 +100,7 @@ def _complaints(found):
 def _share(run, cell, seconds):
     """Rate and share of the roof of a call that finds its data in main memory."""
     roof = roofline.Roof.measured(run, [gpu.BACKEND], cell.dtype)
-    roof = roof and dataclasses.replace(roof, triads=roof.triads[-1:])
+    roof = roof and dataclasses.replace(roof, streams=roof.streams[-1:])
     return formats.against_roof(roof, cell, seconds)
 
 

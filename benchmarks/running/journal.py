@@ -27,7 +27,8 @@ ROOMS = ("reference", "kernels", "benchmarks")  # whose code the results depend 
 VARIABLE = "FUSEBENCH_JOURNAL"  # the file of the run that a process belongs to
 STARTED, CORRECT, TIMED = "started", "correct", "timed"
 WRONG, FAILED, SKIPPED = "WRONG", "failed", "n/a"
-BAD = (WRONG, FAILED)
+IMPLAUSIBLE = "IMPLAUSIBLE"  # its time, by the ceilings of the whole run: no cell notes it
+BAD = (WRONG, FAILED, IMPLAUSIBLE)
 # Seconds after which a cell is given up: until it is checked, with what Numba has to compile, which
 # may take a minute; and from then until it is timed.
 LIMITS = {STARTED: 180, CORRECT: 120}
@@ -42,6 +43,7 @@ def begin(machine, hardware, versions, settings):
         "commit": commit,
         "edited": edited,
         "code": code(),
+        "backend": os.environ.get("FUSEBENCH_BACKEND", ""),  # a user's file
         "python": "{}.{}".format(*sys.version_info),
         "versions": versions,
         "settings": settings,
@@ -81,14 +83,17 @@ def started(path):
 def outcomes(path):
     """{cell: its last line} of all cells that came to an end.
 
-    A cell that was under way when the run was interrupted, or is under way now, has not.
+    A cell that was under way when the run was interrupted, or is under way now, has not. One that
+    was timed several times has all samples.
     """
-    last, after, before = {}, {}, None
+    last, after, before, samples = {}, {}, None, {}
     for line in _lines(path):
         cell = line["cell"] and tuple(line["cell"])
         if cell != before:
             after[before] = line["at"]
             after.pop(cell, None)
+        if line["state"] == TIMED:
+            line["samples"] = samples[cell] = samples.get(cell, []) + line["samples"]
         last[cell], before = line, cell
     last.pop(None, None)
     found = {}

@@ -1,6 +1,7 @@
 """What the CPU can do at most: multiply-adds from registers, bytes streamed from each memory.
 
-Neither is computed by a kernel of ours, so that a kernel that becomes slower loses its share.
+Neither is computed by a kernel of ours, so that a kernel that becomes slower loses its share. No
+one way to stream is the fastest from every memory: the ceiling at a footprint is the best of them.
 """
 
 import functools
@@ -13,8 +14,14 @@ from numba import prange
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-# Of a triad's array, from the first-level cache to main memory.
-ELEMENTS = (1 << 12, 1 << 16, 1 << 20, 1 << 21, 1 << 22, 1 << 24)
+# Bytes of all arrays of a call, from the first-level caches to main memory; where a cache may end,
+# each is twice the one before.
+FOOTPRINTS = (1 << 14, 1 << 17, *(1 << k for k in range(19, 29)))
+# One thread's: a kernel that takes no more may keep a core to itself where other work disturbs all.
+ALONE = (1 << 14, 1 << 19, 1 << 21, 1 << 24)
+# How often each way moves the bytes of its arrays: in a triad, a += s b, one of two is read and
+# written back. Their order is that of the branches of `_stream`.
+WAYS = {"read": 1.0, "write": 1.0, "copy": 1.0, "triad": 1.5}
 
 
 def _registers():
@@ -69,38 +76,72 @@ def _index(k):
     return ir.Constant(ir.IntType(32), k)
 
 
+@numba.njit(cache=True)
+def _multiply_adds_alone(steps, scale, shift, sums):
+    sums[0] = _chains(steps, scale, shift)
+
+
 @numba.njit(parallel=True, cache=True)
 def _multiply_add(steps, scale, shift, sums):
     for thread in prange(sums.size):
         sums[thread] = _chains(steps, scale, shift)
 
 
+@numba.njit(cache=True, fastmath={"reassoc"})  # else each addition of a sum waits for the last
+def _stream_alone(way, a, b, scale, times, sums):
+    total = scale
+    for _ in range(times):
+        if way == 0:
+            for i in range(a.size):
+                total += a[i] + b[i]
+        elif way == 1:
+            for i in range(a.size):
+                a[i] = total
+                b[i] = total
+            total += scale
+        elif way == 2:
+            for i in range(a.size):
+                a[i] = b[i]
+        else:
+            for i in range(a.size):
+                a[i] += scale * b[i]
+    sums[0] = total
+
+
 @numba.njit(parallel=True, cache=True)
-def _triad(a, b, scale, times, threads):
-    part = a.size // threads
-    for thread in prange(threads):
-        mine, other = a[thread * part : (thread + 1) * part], b[thread * part : (thread + 1) * part]
-        for _ in range(times):
-            for i in range(mine.size):
-                mine[i] += scale * other[i]
+def _stream(way, a, b, scale, times, sums):
+    part = a.size // sums.size
+    for thread in prange(sums.size):
+        mine = slice(thread * part, (thread + 1) * part)
+        _stream_alone(way, a[mine], b[mine], scale, times, sums[thread : thread + 1])
 
 
-def multiply_adds(operations, dtype):
-    """A call that does so many, a multiply-add counted as two, on all threads."""
-    number, sums = np.dtype(dtype).type, np.zeros(numba.get_num_threads(), dtype)
+def multiply_adds(operations, dtype, alone=False):
+    """A call that does so many, a multiply-add counted as two, on all threads, or on one."""
+    number, sums = np.dtype(dtype).type, np.zeros(1 if alone else numba.get_num_threads(), dtype)
     each = 2 * CHAINS * (REGISTER // sums.itemsize) * len(sums)  # of one step
-    return functools.partial(_multiply_add, round(operations / each), number(0.5), number(1), sums)
+    loop = _multiply_adds_alone if alone else _multiply_add
+    return functools.partial(loop, round(operations / each), number(0.5), number(1), sums)
 
 
-def triads(elements, dtype):
-    """A call that passes `passes` times over two arrays of so many elements, a += s b, on all
-    threads: two are read, one is written back.
+def streams(way, footprint, dtype="float32", alone=False):
+    """A call that passes `passes` times over two arrays of so many bytes together in one of the
+    WAYS, on all threads, or on one.
     """
-    number, a, b = np.dtype(dtype).type, np.zeros(elements, dtype), np.ones(elements, dtype)
-    threads = numba.get_num_threads()
-    return functools.partial(_triad, a, b, number(1e-3), passes(elements), threads)
+    number, sums = np.dtype(dtype).type, np.zeros(1 if alone else numba.get_num_threads(), dtype)
+    # Their addresses differ by no multiple of 4 KiB, or a read would wait for the write of another.
+    count, apart = footprint // 2 // sums.itemsize, 1088 // sums.itemsize
+    both = np.ones(2 * count + apart, dtype)
+    a, b = both[:count], both[count + apart :]
+    given = list(WAYS).index(way), a, b, number(1e-3), passes(footprint), sums
+    return functools.partial(_stream_alone if alone else _stream, *given)
 
 
-def passes(elements):
-    """So many that a call takes milliseconds."""
-    return max(1, ELEMENTS[-1] // elements)
+def passes(footprint):
+    """So many that a call takes some tenths of a millisecond; of large arrays one."""
+    return max(1, FOOTPRINTS[-3] // footprint)
+
+
+def moved(way, footprint):
+    """Bytes that such a call moves."""
+    return WAYS[way] * footprint * passes(footprint)

@@ -6,6 +6,7 @@ import math
 
 from benchmarks.reports import results, roofline
 from benchmarks.running import journal
+from benchmarks.suites import ceilings
 
 
 def begin(machine="here", settings=None):
@@ -31,10 +32,11 @@ def note(function, times, elsewhere=False):
 
 def note_roofs(slowness=1):
     """100 GFLOP/s; 80 GB/s from the cache, 40 from memory."""
-    size, flops = 3 * 4 * 16777216, 1 << 32
+    flops = 1 << 32
     note("multiply_add", {(str(flops), "float32", roofline.HOST): slowness * flops / 90e9})
-    for elements, rate in ((4096, 72e9), (16777216, 36e9)):
-        note("stream", {(str(elements), "float32", roofline.HOST): slowness * size / rate})
+    for size, rate in ((1 << 14, 72e9), (1 << 28, 36e9)):
+        seconds = slowness * ceilings.moved("triad", size) / rate
+        note("stream", {("triad", str(size), "float32", roofline.HOST): seconds})
 
 
 def record(machine, commit="0123456789abcdef", started=1_700_000_000, **entries):

@@ -1,5 +1,6 @@
 """The ceilings of the machine, and the floor of a cell that follows from them."""
 
+import itertools
 from functools import reduce
 
 import numba
@@ -29,13 +30,35 @@ def test_multiply_add_loop_takes_as_many_steps_as_the_operations_need(dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_triad_passes_over_every_element_so_often(dtype):
-    a, b = np.zeros(4096, dtype), np.ones(4096, dtype)
-    ceilings._triad(a, b, np.dtype(dtype).type(0.25), 3, 1)
-    assert (a == 0.75).all()
-    a, b, _, passes, threads = ceilings.triads(1 << 16, dtype).args
-    assert (a.dtype, len(a), len(b), threads) == (dtype, 1 << 16, 1 << 16, numba.get_num_threads())
-    assert passes == ceilings.passes(1 << 16) == 256
+def test_streams_pass_over_every_element_so_often(dtype):
+    """3 times over 4096 elements and as many, by two threads."""
+    after = {"read": (1, 1), "write": (0.75, 0.75), "copy": (2, 2), "triad": (2.5, 2)}
+    for place, way in enumerate(ceilings.WAYS):
+        a, b, sums = np.ones(4096, dtype), np.ones(4096, dtype), np.zeros(2, dtype)
+        b *= 1 + (way in ("copy", "triad"))
+        ceilings._stream(place, a, b, np.dtype(dtype).type(0.25), 3, sums)
+        assert [set(a), set(b)] == [{after[way][0]}, {after[way][1]}]
+        assert set(sums) == {{"read": 3 * 4096 + 0.25, "write": 1.0}.get(way, 0.25)}
+    _, a, b, _, passes, sums = ceilings.streams("read", 1 << 19, dtype).args
+    assert (a.dtype, a.nbytes + b.nbytes, len(sums)) == (dtype, 1 << 19, numba.get_num_threads())
+    assert passes == ceilings.passes(1 << 19) > ceilings.passes(1 << 28) == 1
+    assert ceilings.moved("triad", 1 << 19) == 1.5 * passes * (1 << 19)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_loops_on_one_thread_do_the_same(dtype):
+    for call in (ceilings.multiply_adds(1 << 16, dtype, alone=True),
+                 ceilings.streams("triad", 1 << 14, dtype, alone=True)):  # fmt: skip
+        call()
+        assert (call.args[-1].size, call.args[-1][0] != 0) == (1, True)
+
+
+def test_footprints_leave_no_gap():
+    """Where caches end, from half a megabyte to a quarter of a gigabyte, one is twice the last."""
+    sizes = ceilings.FOOTPRINTS
+    assert all(large <= 2 * small for small, large in itertools.pairwise(sizes) if small >= 1 << 19)
+    assert (sizes[0], sizes[-1]) == (1 << 14, 1 << 28)
+    assert set(ceilings.ALONE) <= set(sizes)
 
 
 @pytest.mark.parametrize(("flops", "size", "ceiling"), [(10**9, 1, 1e-3), (1, 10**9, 1e-2)])
@@ -48,7 +71,7 @@ def test_floor_is_what_binds_of_the_same_round(monkeypatch, flops, size, ceiling
         call()
         if call.func is ceilings._multiply_add:
             return floors.OPERATIONS / 1e12
-        a, _, _, passes, _ = call.args
+        _, a, _, _, passes, _ = call.args
         return 3 * a.nbytes * passes / 1e11
 
     def sample(call, wait, count):
@@ -70,7 +93,7 @@ def test_ceilings_are_plausible(monkeypatch):
     x = np.ones((256, 256), np.float32)
     seconds = floors._fastest(lambda: x @ x, 0.0)
     assert found["flops"] > 0.5 * 2 * 256**3 / seconds  # half: other work may disturb either
-    assert [size for size, _ in found["triads"]] == [3 * 4 * n for n in ceilings.ELEMENTS]
+    assert [size for size, _ in found["triads"]] == list(ceilings.FOOTPRINTS)
     size, rate = found["triads"][-1]
-    a, b = np.ones((2, ceilings.ELEMENTS[-1]), np.float32)
-    assert 0.2 < rate / (size / floors._fastest(lambda: np.add(a, b, a), 0.0)) < 20
+    a, b = np.ones((2, size // 8), np.float32)
+    assert 0.2 < rate / (1.5 * size / floors._fastest(lambda: np.add(a, b, a), 0.0)) < 20

@@ -79,8 +79,8 @@ def test_the_map_says_who_wins_and_by_how_much(house):
     name = "digits-64-128-64-32-10"
     assert maps[f"relu {LAYER}"] == ["C 2.00°", "G 20.0°"]
     assert maps[f"tanh {LAYER}"][:1] == ["WRONG"]
-    assert maps[name] == ["C 2.50°", "G 3.20°"]
-    assert maps[f"with transfer {name}"] == ["C 6.25°", "G 1.28°"]
+    assert maps[name] == ["C 2.00°", "G 3.20°"]
+    assert maps[f"with transfer {name}"] == ["C 5.00°", "G 1.28°"]
 
 
 def test_a_launch_bound_cell_needs_less_by_the_roof_than_the_shortest_call(house):

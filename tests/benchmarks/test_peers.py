@@ -287,7 +287,7 @@ def test_table():
     assert row.split() in lines
     assert f"{where} full - 50.0 WRONG".split() == lines[lines.index(row.split()) + 1][:7]
     assert f"numpy, {where} 3500: WRONG: 1 of 2 wrong" in text
-    assert "100 GFLOP/s (multiply-adds from registers), GB/s (triad): 40.0" in text
+    assert "100 GFLOP/s (multiply-adds from registers), GB/s: 40.0" in text
     assert "oneDNN: inference only" in text
     assert "not measured: torch: not installed" in text
     # The geometric mean of 2 and 0.5 is 1.

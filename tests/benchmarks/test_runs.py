@@ -165,6 +165,7 @@ def test_what_became_of_a_cell(house, lines, expected):
         for line in lines:
             at, cell, state = [*line.split(), None][:3]
             text = {"cell": None if cell == "end" else [cell], "state": state, "at": float(at)}
+            text |= {"samples": [1e-6]} if state == journal.TIMED else {}
             file.write(json.dumps(text) + "\n" if state != "sta" else json.dumps(text)[:20])
     found = journal.outcomes(path)
     assert {c[0]: line.get("reason", line["state"]) for c, line in found.items()} == expected

@@ -7,14 +7,13 @@ import math
 
 import numpy as np
 import pytest
-from conftest import NATIVE, SIMULATED, backend_or_skip, call, case, is_quick, verify
+from conftest import NATIVE, SIMULATED, backend_or_skip, call, case, is_quick, moved, verify
 
 import kernels
 import reference
 from benchmarks.suites import workloads
 from reference import Operation, Result, bounds, network_spec
 from reference.bounds import EXACT, Bound
-from reference.spec import arrays_of
 
 OPERATIONS = [operation for family in reference.FAMILIES.values() for operation in family]
 over_operations = pytest.mark.parametrize("operation", OPERATIONS, ids=str)
@@ -349,20 +348,11 @@ def test_bytes_are_those_of_the_arrays(operation, dtype):
     """Each array that is read, once, and each that is written, once."""
     given = case(6, 5, 7, dtype)
     inputs = operation.sample(np.random.default_rng(2), given)
-    unread = "saved" if str(operation).endswith("backward[identity]") else None
-    unread = {"initialize": "weight", "random_affine": "matrices"}.get(operation.name, unread)
-    read = {name: value for name, value in inputs.items() if name != unread}
-    chosen = {"sparse_categorical_cross_entropy": "probabilities", "nll": "log_probabilities"}
-    if name := chosen.get(operation.name):
-        read[name] = read[name][:, 0]  # one of each row
     results = [
         np.asarray(array).astype(result.dtype or dtype)
         for array, result in zip(operation.oracle(inputs), operation.results, strict=True)
     ]
-    if operation.name == "clip_by_global_norm":
-        results = results[-1:]  # where the limit is not reached
-    moved = sum(array.nbytes for array in (*arrays_of(read), *results))
-    assert operation.bytes(dtype, **given.sizes) == moved
+    assert operation.bytes(dtype, **given.sizes) == moved(operation, inputs, results)
 
 
 @pytest.mark.parametrize("optimizer", reference.network.STATES)

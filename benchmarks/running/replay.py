@@ -1,0 +1,68 @@
+"""One cell's check once more, in a process of its own: the line that stands under every WRONG.
+
+The inputs follow from the names of the cell, so that a replay computes what the run did.
+"""
+
+import shlex
+import traceback
+
+import kernels
+from reference import FAMILIES
+
+from .journal import FAILED, SKIPPED, WRONG
+
+
+def line(cell, backend, file=""):
+    """The command of a cell; `file` is where a user's own backend lies."""
+    names = cell.function, cell.variant, cell.layer, cell.batch, cell.dtype, backend
+    words = ["python", "-m", "benchmarks", "replay", *(str(name) for name in names if name)]
+    if file and backend not in kernels.BACKENDS:
+        words += ["--backend", str(file)]
+    return shlex.join(words)
+
+
+def replay(function, *names):
+    """Checks a cell, says what came of it, and returns the exit status: 1 where it is wrong or
+    raises, 2 where the backend does not have it.
+
+    names: those of `line`, in any order. Raises ValueError for what is none.
+    """
+    suite, values = _found(function, names)
+    from ..suites.suite import Wrong  # here: this is what takes a second to import
+
+    try:
+        suite().setup(*values)
+    except Wrong as complaint:
+        print(f"{WRONG}: {complaint}")
+        return 1
+    except NotImplementedError as reason:
+        print(f"{SKIPPED}: {reason}")
+        return 2
+    except Exception as error:
+        traceback.print_exc()
+        print(f"{FAILED}: {type(error).__name__}: {error}")
+        return 1
+    print("agrees with the float64 reference")
+    return 0
+
+
+def _found(function, names):
+    """(the suite of a function, the values of its axes that these names are)."""
+    from .runner import suites
+
+    known = {name: cls for family in (*FAMILIES, "network") for name, cls in suites(family)}
+    if function not in known:
+        raise ValueError(f"there is no function {function}, but {', '.join(known)}")
+    cls = known[function]
+    chosen = {"variant": ""} if "variant" in cls.axes else {}
+    for name in names:
+        name = int(name) if name.isdecimal() else name
+        fitting = [axis for axis, values in cls.axes.items() if name in values]
+        if name in cls.layers:  # of which not every one is in the grid
+            fitting = ["layer"]
+        if not fitting:
+            raise ValueError(f"{function} has no {name}")
+        chosen[fitting[0]] = name
+    if missing := [axis for axis in cls.axes if axis not in chosen]:
+        raise ValueError(f"{function} needs a {' and a '.join(missing)} too")
+    return cls, tuple(chosen[axis] for axis in cls.axes)
