@@ -9,11 +9,12 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import asv.util
+import pytest
 from asv.publishing import OutputPublisher
 from journals import begin, note, record
 from pages import HOSTILE, LAYER, Reader, house_of_runs, rendered
 
-from benchmarks.reports import charts, columns, exports, figures, formats, page
+from benchmarks.reports import charts, columns, exports, figures, formats, libraries, page
 from benchmarks.running import plugin
 from benchmarks.suites import workloads
 
@@ -157,6 +158,19 @@ def test_asv_publishes_the_page(house):
     for name in ("index.html", "error.html"):
         assert (site / name).read_text().count('<a href="report.html">') == 1
     assert plugin.Page in asv.util.iter_subclasses(OutputPublisher)
+
+
+def test_without_its_libraries_asvs_site_stays_as_it_is(monkeypatch, tmp_path):
+    text = (Path(asv.__file__).parent / "www" / "index.html").read_text()
+    (tmp_path / "index.html").write_text(text)
+    names = {name for _, name in libraries.ELSEWHERE.findall(text)}
+    assert names == {*libraries.SOURCES, *libraries.REPLACED}
+    assert len(names) == 10
+    monkeypatch.setitem(libraries.SOURCES, "jquery.flot.min.js", ("no.such", "x"))
+    with pytest.raises(LookupError, match="is not installed"):
+        libraries.bring_home(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["index.html"]
+    assert (tmp_path / "index.html").read_text() == text
 
 
 def test_spans_of_numbers():

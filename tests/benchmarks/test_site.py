@@ -126,7 +126,7 @@ def test_asvs_pages_open_from_this_machine_alone(browser, site):
         head.click()
         assert "1.000μs" in rows.first.inner_text()
         head.click()
-        assert "60.00μs" in rows.first.inner_text()
+        assert "60.000μs" in rows.first.inner_text()
         page.goto(f"{site}index.html#{NAME}")
         page.locator("#main-graph canvas.flot-overlay").wait_for()
         page.goto(f"{site}index.html#{NAME}?x-axis=variant")
