@@ -233,11 +233,12 @@ class Judge:
             return None
         array = self.timed.arguments[chosen[0]].reshape(-1)
         values = self.draw()[chosen[0]].reshape(-1)
+        number = min(number, len(values))  # then nothing is new any more
 
         def calls(call):
             start = self.timer()
             for k in range(number):
-                array[k % len(values)] = values[k % len(values)]
+                array[k] = values[k]
                 call()
             return (self.timer() - start) / number
 
