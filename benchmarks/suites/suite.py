@@ -1,9 +1,9 @@
 """The asv suites: one class for every function, made from its specifications.
 
 A cell of the grid (variant, layer, dtype, batch, backend) runs in a process of its own. Its setup
-samples the inputs, runs the kernel on them and at the borders that the specification names, and
-compares the results with the float64 oracle; only a kernel that agrees is timed. What becomes of it
-is noted in the run's journal.
+runs the kernel at the borders that the specification names and compares the results with the float64
+oracle; only a kernel that agrees is timed. Of the timed calls some are compared as well (judging.py).
+What becomes of it is noted in the run's journal.
 """
 
 import contextlib
@@ -25,9 +25,12 @@ from reference.spec import with_arrays
 
 from ..running import journal
 from ..running.journal import CORRECT, FAILED, SKIPPED, STARTED, TIMED, WRONG
-from . import grid, judging, workloads
-from .judging import Wrong, timer_of
-from .judging import elsewhere as transfers
+from . import grid, owned, workloads
+from .judging import Judge
+from .owned import Wrong, timer_of
+from .owned import elsewhere as transfers
+from .trial import Trial
+from .tricks import named
 
 # asv forks every cell from this process: what is imported here is not imported a thousand times. No
 # kernel runs, no thread starts and no device is touched by it. Numba makes its typing tables, which
@@ -102,9 +105,9 @@ class _Suite:
     def load(self, backend, function):
         """The backend as a module; sets `timer`, and whether it computes `elsewhere`."""
         users = grid.is_users(backend)
-        self.functions = judging.functions() if users else {}
+        self.functions = owned.functions() if users else {}
         module = _load(backend, function)
-        judging.replaced(self.functions)
+        owned.replaced(self.functions)
         self.timer, self.elsewhere = timer_of(module), transfers(module)
         return module
 
@@ -122,18 +125,18 @@ class _Suite:
 
         try:
             check_borders(operation, module, dtype)
-            timed = judging.Trial(operation, module, sampled(operation, layer, dtype, batch))
+            timed = Trial(operation, module, sampled(operation, layer, dtype, batch))
         except Wrong as complaint:
-            judging.replaced(self.functions)
-            raise Wrong(judging.named(operation, module, draw, str(complaint))) from None
+            owned.replaced(self.functions)
+            raise Wrong(named(operation, module, draw, str(complaint))) from None
         self.call = timed.call
-        self.judge = judging.Judge(operation, module, draw, timed, self.warmup_time, self.repeat[0])
+        self.judge = Judge(operation, module, draw, timed, self.warmup_time, self.repeat[0])
 
     def judged(self, outcome):
         """Raises Wrong where the calls that were timed were not true."""
         if self.judge:
             self.judge.verdict(min(outcome["samples"]), outcome["number"])
-        judging.replaced(self.functions)
+        owned.replaced(self.functions)
 
 
 def offers(module, operation):
@@ -207,7 +210,7 @@ def checked(operation, module, inputs, where=""):
     call = functools.partial(function, **arguments, **out)
     results = operation.collect(arguments, call())
     module.synchronize()
-    complaint = operation.disagreement(inputs, tuple(judging.host(module, r) for r in results))
+    complaint = operation.disagreement(inputs, tuple(owned.host(module, r) for r in results))
     if complaint:
         raise Wrong(complaint + where)
     return call
