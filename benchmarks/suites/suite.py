@@ -1,9 +1,9 @@
 """The asv suites: one class for every function, made from its specifications.
 
 A cell of the grid (variant, layer, dtype, batch, backend) runs in a process of its own. Its setup
-runs the kernel at the borders that the specification names and compares the results with the float64
-oracle; only a kernel that agrees is timed. Of the timed calls some are compared as well (judging.py).
-What becomes of it is noted in the run's journal.
+runs the kernel at the borders that the specification names and compares the results with the
+float64 oracle; only a kernel that agrees is timed. Of the timed calls some are compared as well
+(judging.py). What becomes of it is noted in the run's journal.
 """
 
 import contextlib

@@ -92,4 +92,4 @@ class Trial:
 
 
 def equal(a, b):
-    return a.dtype == b.dtype and np.arrayequal(a, b, equal_nan=a.dtype.kind == "f")
+    return a.dtype == b.dtype and np.array_equal(a, b, equal_nan=a.dtype.kind == "f")
