@@ -5,7 +5,9 @@ and are held against these. What runs in the same process could reach all of thi
 replaced is seen (`replaced`); what it puts back in time, or changes in memory, is not.
 """
 
+import contextlib
 import functools
+import importlib.util
 import sys
 import time
 
@@ -74,6 +76,18 @@ def timer_of(module):
         return clock()
 
     return timer
+
+
+def one_blas_thread():
+    """For the oracle's products: BLAS's threads spin for tens of milliseconds after a product, and
+    would hold a core against the kernel that is timed next. Without threadpoolctl, which may be
+    missing where a card is recorded, they do.
+    """
+    if not importlib.util.find_spec("threadpoolctl"):
+        return contextlib.nullcontext()
+    from threadpoolctl import threadpool_limits
+
+    return threadpool_limits(1, "blas")
 
 
 ROOMS = "time", "timeit", "numpy", "kernels", "reference", "benchmarks", "asv_runner"

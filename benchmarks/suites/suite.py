@@ -10,7 +10,6 @@ import contextlib
 import dataclasses
 import functools
 import importlib
-import importlib.util
 import inspect
 import itertools
 import secrets
@@ -27,7 +26,7 @@ from ..running import journal
 from ..running.journal import CORRECT, FAILED, SKIPPED, STARTED, TIMED, WRONG
 from . import grid, owned, workloads
 from .judging import Judge
-from .owned import Wrong, timer_of
+from .owned import Wrong, one_blas_thread, timer_of
 from .owned import elsewhere as transfers
 from .trial import Trial
 from .tricks import named
@@ -161,18 +160,6 @@ def own_parameters(function, variant):
         for name, o in variants.items()
     }
     return passed[variant] - set.intersection(*passed.values()) if passed else set()
-
-
-def one_blas_thread():
-    """For the oracle's products: BLAS's threads spin for tens of milliseconds after a product, and
-    would hold a core against the kernel that is timed next. Without threadpoolctl, which may be
-    missing where a card is recorded, they do.
-    """
-    if not importlib.util.find_spec("threadpoolctl"):
-        return contextlib.nullcontext()
-    from threadpoolctl import threadpool_limits
-
-    return threadpool_limits(1, "blas")
 
 
 def sampled(operation, layer, dtype, batch):
