@@ -119,8 +119,8 @@ class _Suite:
             raise NotImplementedError(f"{backend} has no {operation} in {dtype}")
         case = dataclasses.replace(layer.at(dtype=dtype, batch=batch), rows=None)
 
-        def draw():  # not the first rows of a data set, which everybody knows
-            return operation.sample(np.random.default_rng(secrets.randbits(64)), case)
+        def draw(**sizes):  # not the first rows of a data set, which everybody knows
+            return operation.sample(np.random.default_rng(secrets.randbits(64)), case.at(**sizes))
 
         try:
             check_borders(operation, module, dtype)

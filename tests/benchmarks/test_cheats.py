@@ -117,6 +117,25 @@ def test_a_cheat_is_told_by_its_name_and_gets_no_time(run, monkeypatch, name):
     assert re.match(NAMES[name], line["reason"])
 
 
+def test_a_kernel_that_is_wrong_at_a_timed_call_gets_no_time(house, monkeypatch):
+    """And is right in every call before."""
+    monkeypatch.setenv("FUSEBENCH_BACKEND", str(FOLDER / "honest.py"))
+    _, function, values = cell_of("honest")
+    cell = suite.suites("losses")[function]()
+    cell.setup(*values)
+    honest, judged = cell.judge.judged.call, cell.judge.judged
+
+    def mistaken():
+        result = honest()
+        result += 1e-3
+        return result
+
+    judged.call = mistaken
+    assert 0 < cell.judge._with_judged(7) < 1
+    with pytest.raises(suite.Wrong, match=r"^softmax, p: "):
+        cell.judge.verdict(1e-5, 7)
+
+
 def _of(module, function):
     package, _, rest = module.partition(".")
     thing = __import__(module.rpartition(".")[0] or module, fromlist=["_"])
