@@ -112,7 +112,7 @@ def _identity(value):
 
 def replaced(before):
     """Raises Wrong where a function is no longer what it was."""
-    now = functions()
+    now = functions() if before else {}
     for name, value in before.items():
         if now.get(name) != value:
             raise Wrong(f"replaces {name}")
