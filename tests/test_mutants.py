@@ -36,7 +36,6 @@ TABLES = (
     "peers",
     "page",
     "plausible",
-    "cheats",
 )
 
 

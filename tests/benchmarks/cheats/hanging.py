@@ -1,8 +1,0 @@
-"""Never returns."""
-
-import time
-
-
-def softmax(logits, *, out=None):
-    while True:
-        time.sleep(1)
