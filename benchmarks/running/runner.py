@@ -35,7 +35,8 @@ def run(only=(), machine=None, done=None):
     the machine back just then.
 
     only: names of families, functions, variants, workloads or layers. done: called with the name of
-    each family when all of its cells are timed, and nothing else runs. Raises ValueError where the
+    each family when all of its cells are timed, and nothing else runs; once more where the ceilings
+    were timed again because of it. Raises ValueError where the
     grid has no such name and RuntimeError where asv could not run.
     """
     from asv.machine import MachineCollection  # not needed to know what is timed
@@ -59,14 +60,18 @@ def run(only=(), machine=None, done=None):
     progress = Progress(_cells(parts), time.time())
     print(f"{progress.total} cells", flush=True)
     _time(machine, parts, path, progress, done)
+    doubted = {}
     for _ in range(AGAIN):
-        count = _verdicts(path).count(journal.IMPLAUSIBLE)
-        if not count:
+        beyond = [family for family, word in _verdicts(path) if word == journal.IMPLAUSIBLE]
+        if not beyond:
             break
-        print(f"{count} times are less than the ceilings allow, which are timed again", flush=True)
+        doubted |= dict.fromkeys(beyond)
+        print(f"{len(beyond)} times are less than the ceilings allow: these are timed again")
         again = dataclasses.replace(progress, total=journal.started(path) + _cells(roofs))
         _time(machine, roofs, path, again)
-    return sum(verdict in journal.BAD for verdict in _verdicts(path))
+    for family in doubted if done else ():
+        done(family)
+    return sum(word in journal.BAD for _, word in _verdicts(path))
 
 
 def _cells(parts):
@@ -83,8 +88,11 @@ def _time(machine, parts, path, progress, done=None):
 
 
 def _verdicts(path):
-    """The words of the cells that have no time."""
-    return [word for word, _ in results.of_journal(path).verdicts.values()]
+    """(family, word) of the cells that have no time."""
+    verdicts = results.of_journal(path).verdicts.items()
+    return [
+        (results.FAMILY_OF.get(cell.function, "network"), word) for (cell, _), (word, _) in verdicts
+    ]
 
 
 @dataclasses.dataclass(frozen=True)

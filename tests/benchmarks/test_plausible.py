@@ -96,7 +96,7 @@ def test_a_run_fails_by_what_exceeds_the_ceilings_still(
 
     rounds, left = [], list(slowness)
 
-    def asv(machine, part, path):
+    def asv(machine, part, path, progress):
         rounds.append(part[0].family)
         if rounds[-1] == "roofline":
             note_roofs(left.pop(0))
@@ -109,7 +109,9 @@ def test_a_run_fails_by_what_exceeds_the_ceilings_still(
     monkeypatch.setattr(runner, "_asv", asv)
     assert command.main(["run", "--only", "sgd"]) == status
     assert rounds == ["roofline", "optimizers"] + ["roofline"] * (timed - 1)
-    assert ("IMPLAUSIBLE" in capsys.readouterr().out) == (status == 1)
+    shown = capsys.readouterr().out.rpartition("timed again")[2]  # the table too, once more
+    assert "sgd, float32" in shown
+    assert ("IMPLAUSIBLE" in shown) == (status == 1)
 
 
 # --- what a share is counted by ------------------------------------------------------------------
