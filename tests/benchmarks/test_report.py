@@ -184,7 +184,7 @@ def test_a_familys_tables_and_the_rest_are_the_report(house):
     """A run shows each table when it is timed, and what is said beside them at its end."""
     begin()
     note_roofs()
-    note("sgd", {(LAYER, "float32", "numpy"): 8e-6})
+    note("sgd", {(LAYER, "float32", "numpy"): 80e-6})
     note("dense_forward", {("relu", LAYER, "float32", 1, "numpy"): 60e-6})
     note("network_step", {("digits-64-128-64-32-10", "float32", 16, "numpy"): 1e-3})
     families = {name: report.of_family(name) for name in ("dense", "optimizers", "network")}
