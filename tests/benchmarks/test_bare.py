@@ -144,6 +144,7 @@ def test_a_small_session(elsewhere):
     assert "cupy fake-card-1" in reported()
 
 
+@pytest.mark.slow
 def test_what_kills_or_stops_the_process_again_and_again_is_left_out(elsewhere):
     """Twice it is tried; the measurements before it are kept, and those after it are made."""
     for fault in ("kill", "hang"):

@@ -254,6 +254,7 @@ def test_a_library_is_checked_at_one_rate_and_timed_at_zero():
     assert heard == [training_step.RATE, 0.0, 0.0]
 
 
+@pytest.mark.slow
 def test_a_library_is_checked_without_masks_and_timed_with_them():
     """Its running statistics are judged too; ours are checked with the masks that they draw."""
     inputs, heard = sampled(DEEP), []
