@@ -36,8 +36,8 @@ def run(only=(), machine=None, done=None):
 
     only: names of families, functions, variants, workloads or layers. done: called with the name of
     each family when all of its cells are timed, and nothing else runs; once more where the ceilings
-    were timed again because of it. Raises ValueError where the
-    grid has no such name and RuntimeError where asv could not run.
+    were timed again because of it. Raises ValueError where the grid has no such name and
+    RuntimeError where asv could not run.
     """
     from asv.machine import MachineCollection  # not needed to know what is timed
 
@@ -66,7 +66,10 @@ def run(only=(), machine=None, done=None):
         if not beyond:
             break
         doubted |= dict.fromkeys(beyond)
-        print(f"{len(beyond)} times are less than the ceilings allow: these are timed again")
+        print(
+            f"{len(beyond)} times are less than the ceilings allow: these are timed again",
+            flush=True,
+        )
         again = dataclasses.replace(progress, total=journal.started(path) + _cells(roofs))
         _time(machine, roofs, path, again)
     for family in doubted if done else ():

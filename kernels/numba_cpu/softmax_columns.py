@@ -15,7 +15,7 @@ from .codegen.elementary import exp, log
 from .codegen.jit import kernel, threaded
 from .codegen.shortcut import in_place, read, shortcut, span, writable, written
 from .codegen.threads import thread_count
-from .codegen.vectors import address, advance, apart, stack
+from .codegen.vectors import address, advance, noalias, stack
 
 WIDTH = 128  # the most columns of a block,
 NARROW = 64  # or these, where so a matrix fits into the work space whole, or has few
@@ -48,7 +48,7 @@ def _piece(array, start, count):
 @kernel
 def _take(x, begin, step, rows, width, work):
     """Copies rows of x into the work space; -inf makes up the last one, and a multiple of four."""
-    apart()
+    noalias()
     for r in range(rows):
         start = begin + r * step
         count = min(width, x.size - start)
@@ -70,7 +70,7 @@ def _four(work, r, width):
 @kernel
 def _raise(work, rows, width, top):
     """The largest so far of every column."""
-    apart()
+    noalias()
     for r in range(0, rows, 4):
         p, q, s, t = _four(work, r, width)
         for c in range(width):
@@ -83,7 +83,7 @@ def _raise(work, rows, width, top):
 @kernel
 def _add_exponentials(work, rows, width, shift, part):
     """part += exp(row - shift) of the rows, which become these exponentials."""
-    apart()
+    noalias()
     for r in range(0, rows, 4):
         for k in range(r, r + 4):
             kept = _piece(work, k * width, width)
@@ -97,7 +97,7 @@ def _add_exponentials(work, rows, width, shift, part):
 @kernel
 def _subtract(work, begin, step, rows, width, top, shift, out):
     """The rows less their columns' largest elements, less the logarithms of the sums."""
-    apart()
+    noalias()
     for r in range(rows):
         start = begin + r * step
         count = min(width, out.size - start)
@@ -109,7 +109,7 @@ def _subtract(work, begin, step, rows, width, top, shift, out):
 @kernel
 def _scale(work, begin, step, rows, width, top, scale, out, anew):
     """The exponentials of the rows, which are taken anew or lie there, times the scales."""
-    apart()
+    noalias()
     for r in range(rows):
         start = begin + r * step
         count = min(width, out.size - start)

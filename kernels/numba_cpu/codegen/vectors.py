@@ -90,7 +90,7 @@ def never_inlined(typingctx):
 
 
 @intrinsic
-def apart(typingctx):
+def noalias(typingctx):
     """Promises that no array which the calling function writes overlaps another of its arguments:
     so LLVM compiles loops to vectors without checks, of which it would make a few at most.
     """

@@ -52,7 +52,7 @@ from .update import clipped_update, count_step, finish_all
 # they do in `layers`, FAN_OUT with all pieces of its UNITS; NOWHERE: of an array that there is not.
 KIND, LAYER, UNITS, ARRAYS = range(ACTIVATION + 1, ACTIVATION + 5)
 OPERATION_COLUMNS, NOWHERE = ARRAYS + MOST_ARRAYS, -1
-EPS, MOMENTUM = 1e-5, 0.1  # the defaults.
+EPS, MOMENTUM = 1e-5, 0.1  # the defaults
 
 
 @register_jitable
