@@ -69,6 +69,7 @@ def environment(threads):
     names = ("NUMBA", "OMP", "MKL", "OPENBLAS")
     return {
         **os.environ,
+        "FUSEBENCH_HOME": str(workloads.HOME),
         **{f"{name}_NUM_THREADS": str(threads) for name in names},
         "NPROC": str(threads),  # XLA's pool of threads
         "XLA_FLAGS": f"--xla_cpu_multi_thread_eigen={str(threads > 1).lower()}",
