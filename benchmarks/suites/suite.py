@@ -33,7 +33,6 @@ for _module in kernels.BACKENDS.values():
         importlib.import_module(_module)
 numba.njit("void()")(lambda: None)
 
-
 DRAWS = 8  # samples that show which parameters are passed
 
 
@@ -133,23 +132,17 @@ def offers(module, operation):
 
 @functools.cache
 def own_parameters(function, variant):
-    """The names of the parameters that samples of a variant pass, now or then, and not all samples
-    of every variant.
-    """
-    variants = {o.variant: o for o in itertools.chain(*FAMILIES.values()) if o.name == function}
+    """The names of the parameters that samples of a variant pass, but not all samples of all."""
     rng, passed = np.random.default_rng(0), {}
-    for name, o in variants.items():
+    for o in (o for o in itertools.chain(*FAMILIES.values()) if o.name == function):
         case = Case("names", dict.fromkeys(o.sizes, 1))
-        passed[name] = [set(o.sample(rng, case)) for _ in range(DRAWS)]
-    if not passed:
-        return set()
-    return set.union(*passed[variant]) - set.intersection(*itertools.chain(*passed.values()))
+        passed[o.variant] = [set(o.sample(rng, case)) for _ in range(DRAWS)]
+    always = set.intersection(*itertools.chain(*passed.values())) if passed else set()
+    return set().union(*passed.get(variant, ())) - always
 
 
 def transfers(module):
-    """Whether arrays have to go elsewhere before the module can compute with them: what it takes
-    for one is not the very memory (of which another library may have an array of its own).
-    """
+    """Whether arrays must go to other memory before the module can compute with them."""
     host = np.zeros(1)
     array = module.asarray(host)
     return array is not host and not np.may_share_memory(module.to_host(array), host)
