@@ -35,6 +35,7 @@ TABLES = (
     "record",
     "peers",
     "page",
+    "verdicts",
 )
 
 

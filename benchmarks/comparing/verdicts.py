@@ -151,7 +151,8 @@ def judge(first, second, functions):
         np.flatnonzero(again), second, words(second, CELL, bonferroni), strict=True
     ):
         cells[number] = _verdict(str(word), row)
-    place, groups = np.cumsum(again) - 1, together(functions)
+    place = np.cumsum(again) - 1
+    groups = together(functions)
     found = {name: _verdict(SAME, pooled(first, group)) for name, group in groups.items()}
     open_ = [n for n, group in groups.items() if not within(pooled(first, group), FUNCTION)]
     if open_:

@@ -88,8 +88,9 @@ def test_stage_one_has_no_say_in_the_verdict():
     (cell,), _ = verdicts.judge(first, second, ["adam"])
     assert cell.word == SAME
     assert cell.blocks == 20
-    (cell,), _ = verdicts.judge(second[:, :8], np.empty((0, 20)), ["adam"])
+    (cell,), _ = verdicts.judge(first / 10, np.empty((0, 20)), ["adam"])
     assert (cell.word, cell.blocks) == (SAME, 8)
+    assert cell.estimate == pytest.approx(0.03)
     with pytest.raises(ValueError, match="second"):
         verdicts.judge(first, np.empty((0, 20)), ["adam"])
 
@@ -132,6 +133,7 @@ def test_the_number_of_cells_counts(above):
 def test_holm_by_hand():
     p = np.array([0.03, 0.001, 0.004, 0.5])
     assert verdicts.holm(p) == pytest.approx([0.06, 0.004, 0.012, 0.5])
+    assert verdicts.holm(np.array([0.0045, 0.004])) == pytest.approx([0.008, 0.008])
     assert verdicts.bonferroni(p) == pytest.approx([0.12, 0.004, 0.016, 2])
 
 
