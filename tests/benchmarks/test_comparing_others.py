@@ -20,7 +20,7 @@ SAID = {  # the head is slower by: 0.4 %, 1.5 %, 3 %, 20 %
 
 @pytest.mark.parametrize("tool", others.RULES)
 def test_each_rule_has_its_own_threshold(tool):
-    """Of times that deviate by 1 %: criterion asks for 1 % and half an interval, which is 0.6 % here,
+    """Of times that deviate by 1 %: criterion asks for 1 % and half an interval, 0.6 % here,
     asv for 10 %, nvbench for as much as these deviate, benchstat for what a rank test sees.
     """
     rule, head = others.RULES[tool], BLOCKS[::-1]
