@@ -69,6 +69,15 @@ def main(arguments=None):
     peers.add_argument("--output", type=Path, metavar="FILE", help="the rounds, as JSON")
     compiling = command("compile", "time Numba's compiler, family by family", "--only losses")
     compiling.add_argument("--only", nargs="+", default=[], metavar="FAMILY")
+    compare = command(
+        "compare", "what a commit makes slower: 0 no, 1 yes, 2 wrong, 3 no verdict", "main HEAD"
+    )
+    compare.add_argument("base", metavar="BASE", help="a commit")
+    compare.add_argument("head", metavar="HEAD", help="a later one")
+    compare.add_argument("--only", nargs="+", default=[], metavar="NAME", help="as for run")
+    compare.add_argument("--budget", type=float, default=float("inf"), metavar="MINUTES")
+    compare.add_argument("--json", type=Path, metavar="FILE", help="all verdicts, as JSON")
+    compare.add_argument("--markdown", type=Path, metavar="FILE", help="for a pull request")
     command("resources", "registers and occupancy of the CUDA kernels, by NVRTC", "")
     args = parser.parse_args(arguments)
 
@@ -84,6 +93,10 @@ def main(arguments=None):
 
             peers.compare(args.only, args.threads, args.rounds, args.output or peers.OUTPUT)
             return 0
+        if args.command == "compare":
+            from .comparing import blocks
+
+            return blocks.compare(args)
         if args.command == "compile":
             from .running import compiling
 

@@ -150,7 +150,7 @@ def judge(first, second, functions):
     for number, row, word in zip(
         np.flatnonzero(again), second, words(second, CELL, bonferroni), strict=True
     ):
-        cells[number] = _verdict(str(word), row)
+        cells[number] = _verdict(str(word), row if len(row) else first[number])
     place = np.cumsum(again) - 1
     groups = together(functions)
     found = {name: _verdict(SAME, pooled(first, group)) for name, group in groups.items()}
@@ -158,7 +158,7 @@ def judge(first, second, functions):
     if open_:
         rows = np.stack([pooled(second, place[groups[name]]) for name in open_])
         for name, row, word in zip(open_, rows, words(rows, FUNCTION, holm), strict=True):
-            found[name] = _verdict(str(word), row)
+            found[name] = _verdict(str(word), row if len(row) else pooled(first, groups[name]))
     return cells, found
 
 
