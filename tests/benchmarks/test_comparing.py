@@ -1,0 +1,164 @@
+"""Blocks are measured as they should be, kept, and gone on with; by processes that only pretend."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from benchmarks.comparing import blocks, machine_code, table, verdicts
+
+CELLS = {f"adam {k}": {"function": "adam", "control": k == 1, "number": 10 + k} for k in range(2)}
+
+
+class Pretending:
+    """A process whose times are those of TIMES, by its side and the cell."""
+
+    def __init__(self, log, times):
+        self.log, self.times = log, times
+
+    def __call__(self, folder, seed):
+        self.log.append(("start", folder.name, seed))
+        return _Process(self, folder.name)
+
+
+class _Process:
+    def __init__(self, of, side):
+        self.of, self.side = of, side
+
+    def ask(self, question, *arguments):
+        self.of.log.append((question, self.side, *arguments))
+        if question == "prepare":
+            self.name = arguments[0]
+            return None
+        return self.of.times[self.side][self.name]
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.of.log.append(("close", self.side))
+
+
+@pytest.fixture
+def pretend(monkeypatch, tmp_path):
+    """(a comparison with two cells, what its processes are asked), the second 1.2 times as slow."""
+    log = []
+    times = {"base": dict.fromkeys(CELLS, 1.0), "head": {"adam 0": 1.0, "adam 1": 1.2}}
+    monkeypatch.setattr(blocks.sides, "Process", Pretending(log, times))
+    return blocks.Comparison(tmp_path, ("a" * 40, "b" * 40), CELLS), log
+
+
+def quietly(_):
+    pass
+
+
+def test_log_ratio_by_hand():
+    assert blocks.log_ratio((0, 1, 1, 0), (1, 2, 8, 4)) == pytest.approx(math.log(2))
+    assert blocks.log_ratio((1, 0, 0, 1), (1, 2, 8, 4)) == pytest.approx(-math.log(2))
+
+
+def test_a_comparison_runs_through_both_stages(pretend):
+    comparison, log = pretend
+    assert blocks.measure(comparison, say=quietly)
+    assert (comparison.count(1), comparison.count(2)) == (8, 20)
+    assert comparison.chosen() == ["adam 1"]
+    assert comparison.ratios(1).shape == (2, 8)
+    assert comparison.ratios(2) == pytest.approx(np.full((1, 20), math.log(1.2)))
+    starts = [each for each in log if each[0] == "start"]
+    assert len(starts) == 2 * 28  # a fresh process a side and block
+    assert len({seed for _, _, seed in starts}) == 28
+    assert all(a[2] == b[2] for a, b in zip(starts[::2], starts[1::2], strict=True))
+    assert sum(each[0] == "close" for each in log) == len(starts)
+
+
+def test_sides_are_asked_alike(pretend):
+    comparison, log = pretend
+    blocks.measure(comparison, say=quietly)
+    samples = [each for each in log if each[0] == "sample"]
+    orders = {tuple(side for _, side, _ in samples[k : k + 4]) for k in range(0, len(samples), 4)}
+    base, head = "base", "head"
+    assert orders == {(base, head, head, base), (head, base, base, head)}
+    for k in range(0, len(samples), 4):
+        assert len({number for *_, number in samples[k : k + 4]}) == 1
+    prepared = [each for each in log if each[0] == "prepare"]
+    for one, other in zip(prepared[::2], prepared[1::2], strict=True):
+        assert {one[1], other[1]} == {base, head}
+        assert one[2:] == other[2:]  # the cell and the seed
+    assert {each[2] for each in prepared[:32:4]} == set(CELLS)  # the cells are shuffled
+
+
+def test_what_is_finished_is_kept_and_not_measured_again(pretend, monkeypatch):
+    comparison, log = pretend
+    real, done = blocks._block, []
+
+    def stopped(*arguments):
+        if len(done) == 3:
+            raise KeyboardInterrupt
+        done.append(0)
+        return real(*arguments)
+
+    monkeypatch.setattr(blocks, "_block", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        blocks.measure(comparison, say=quietly)
+    lines = (comparison.folder / "blocks.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == json.loads(json.dumps(comparison.blocks))
+    assert len(lines) == 3
+    monkeypatch.setattr(blocks, "_block", real)
+    blocks.measure(comparison, say=quietly)
+    assert comparison.count(1) == 8
+    log.clear()
+    assert blocks.measure(comparison, say=quietly)
+    assert log == []
+
+
+def test_a_budget_ends_it(pretend):
+    comparison, _ = pretend
+    assert not blocks.measure(comparison, minutes=-1, say=quietly)
+    assert comparison.blocks == []
+    found = table.judged(comparison)
+    assert found["status"] == verdicts.NO_VERDICT
+    assert "NO VERDICT" in table.render(found)
+
+
+@pytest.mark.parametrize(("judging", "status"), [(0, 3), (6, 3), (7, 1), (20, 1)])
+def test_too_few_blocks_to_find_anything_are_no_verdict(pretend, judging, status):
+    comparison, _ = pretend
+    comparison.cells = {n: {**cell, "control": False} for n, cell in CELLS.items()}
+    blocks.measure(comparison, say=quietly)
+    comparison.blocks = comparison.blocks[: 8 + judging]
+    assert table.judged(comparison)["status"] == status
+
+
+def test_a_control_that_is_slower_is_no_verdict(pretend):
+    comparison, _ = pretend
+    blocks.measure(comparison, say=quietly)
+    found = table.judged(comparison)
+    assert found["cells"]["adam 1"]["verdict"] == verdicts.SLOWER
+    assert found["cells"]["adam 1"]["ratio"] == pytest.approx(1.2)
+    assert found["cells"]["adam 0"]["verdict"] == verdicts.SAME
+    assert found["status"] == verdicts.NO_VERDICT
+    comparison.missing = {"sgd": ("WRONG", "at 3")}
+    found = table.judged(comparison)
+    assert found["status"] == verdicts.BROKEN
+    assert "at 3" in table.render(found)
+    assert json.loads(json.dumps(found)) == json.loads(json.dumps(table.judged(comparison)))
+    assert "| adam 1" in table.markdown(found)
+    comparison.missing = {"sgd": ("n/a", "base is WRONG: at 3")}  # what head mends is no fault
+    assert table.judged(comparison)["status"] == verdicts.NO_VERDICT
+
+
+def test_source_without_its_comments_tells_functions_apart(tmp_path, monkeypatch):
+    paths = iter(tmp_path / f"{k}.py" for k in range(4))
+    monkeypatch.setattr(machine_code, "_path", lambda name: tmp_path / f"{name}.py")
+    texts = ("def f():\n    return 1", 'def f():\n    """It."""\n    return 1  # one')
+    for text in (*texts, "def f():\n    return 2"):
+        next(paths).write_text(text)
+    sources = [machine_code._source.__wrapped__(str(k)) for k in range(3)]
+    assert sources[0] == sources[1] != sources[2]
+
+
+def test_a_function_depends_on_what_its_module_imports():
+    assert {"kernels.catalog", "kernels.arguments"} & machine_code._imports(
+        "kernels.numba_cpu.optimizers"
+    )
