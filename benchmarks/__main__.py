@@ -1,8 +1,8 @@
-"""python -m benchmarks run | report | peers | compile | card | record | pack | resources
+"""python -m benchmarks run | report | compare | peers | compile | card | record | pack | resources
 
-Time the grid through asv, print what was found, compare with other libraries, time the compiler;
-test and record a GPU, or record it alone, pack what a machine without network needs for that; what
-the CUDA kernels need of one.
+Time the grid through asv, print what was found, compare two commits, or us with other libraries,
+time the compiler; test and record a GPU, or record it alone, pack what a machine without network
+needs for that; what the CUDA kernels need of one.
 """
 
 import argparse
