@@ -94,9 +94,9 @@ def main(arguments=None):
             peers.compare(args.only, args.threads, args.rounds, args.output or peers.OUTPUT)
             return 0
         if args.command == "compare":
-            from .comparing import blocks
+            from .comparing import command as comparing
 
-            return blocks.compare(args)
+            return comparing.compare(args)
         if args.command == "compile":
             from .running import compiling
 

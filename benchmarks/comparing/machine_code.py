@@ -21,15 +21,17 @@ def is_ours(module):
     return module.__name__.partition(".")[0] == PACKAGE
 
 
+@functools.cache
 def digest(module, function):
     """A hash of the source of a backend's function; empty where it is that of head on both."""
     if not is_ours(module):
         return ""
+    call, inner = getattr(module, function, None), f"{module.__name__}."
     homes = {
         name
         for name, part in sys.modules.items()
-        if name.startswith(f"{module.__name__}.") and hasattr(part, function)
-    }
+        if name.startswith(inner) and any(value is call for value in vars(part).values())
+    } or {module.__name__}  # which imports all that there is
     found, waiting = set(), homes
     while waiting:
         found |= waiting
@@ -65,13 +67,14 @@ def _imports(name):
 
 @functools.cache
 def _source(name):
+    """The text of a module, without what does not count."""
     tree = ast.parse(_path(name).read_text())
     for node in ast.walk(tree):
-        if (
-            ast.get_docstring(node, clean=False)
-            if hasattr(node, "body")
-            and isinstance(node, (ast.Module, ast.FunctionDef, ast.ClassDef))
-            else None
-        ):
-            node.body = node.body[1:] or [ast.Pass()]
+        match node:
+            case (
+                ast.Module(body=[ast.Expr(value=ast.Constant(value=str())), *rest])
+                | ast.FunctionDef(body=[ast.Expr(value=ast.Constant(value=str())), *rest])
+                | ast.ClassDef(body=[ast.Expr(value=ast.Constant(value=str())), *rest])
+            ):
+                node.body = rest
     return ast.dump(tree)

@@ -17,7 +17,7 @@ from pathlib import Path
 from ..suites import workloads
 
 FOLDER = workloads.ROOT / ".asv" / "compare"
-SIDES = ("base", "head")
+SIDES = BASE, HEAD = "base", "head"
 
 
 def commit(name):
@@ -76,10 +76,15 @@ def _run(*command):
         raise RuntimeError(f"{' '.join(map(str, command[:4]))} failed: {' '.join(last)}")
 
 
+class Failed(RuntimeError):
+    """A side did not answer a question: it says why, or its process died."""
+
+
 class Process:
     """A process of a side, stopped unless it answers."""
 
     def __init__(self, folder, seed=0):
+        self._log = folder.parent / f"{folder.name}.log"
         environment = {
             **os.environ,
             "PYTHONPATH": str(folder),
@@ -87,18 +92,19 @@ class Process:
             "NUMBA_CACHE_DIR": str(folder.parent / f"{folder.name}.cache"),
         }
         environment.pop("FUSEBENCH_JOURNAL", None)
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.comparing.side"],
-            cwd=folder,
-            env=environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
+        with self._log.open("w") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "benchmarks.comparing.side"],
+                cwd=folder,
+                env=environment,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+            )
 
     def ask(self, *question):
-        """The answer. Raises RuntimeError where there is none."""
+        """The answer. Raises Failed where there is none."""
         self._signal("SIGCONT")
         try:
             print(json.dumps(question), file=self._process.stdin, flush=True)
@@ -106,11 +112,13 @@ class Process:
         except OSError:
             line = ""
         if not line:
-            raise Died(f"its process died at {' '.join(map(str, question))}")
+            last = self._log.read_text().strip().splitlines()[-1:]
+            asked = " ".join(map(str, question))
+            raise Failed(f"its process died at {asked}: {' '.join(last)}".rstrip(": "))
         answer = json.loads(line)
         self._signal("SIGSTOP")
         if "error" in answer:
-            raise RuntimeError(answer["error"])
+            raise Failed(answer["error"])
         return answer["answer"]
 
     def close(self):
@@ -126,7 +134,3 @@ class Process:
 
     def __exit__(self, *_):
         self.close()
-
-
-class Died(RuntimeError):
-    """A process of a side ended before it answered."""

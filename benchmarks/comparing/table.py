@@ -25,10 +25,12 @@ def judged(comparison):
     controls = [cell["control"] for cell in comparison.cells.values()]
     status, cells, groups = verdicts.NO_VERDICT, [], {}
     if comparison.cells and comparison.count(1) == verdicts.CHOOSING:
-        again, blocks = len(comparison.chosen()), comparison.count(2)
-        second = comparison.ratios(2) if blocks else np.empty((again, 0))
-        cells, groups = verdicts.judge(comparison.ratios(1), second, functions)
-        if not again or verdicts.fewest(again, blocks) is not None:  # else nothing could be found
+        names, blocks = comparison.chosen(), comparison.count(2)
+        again = np.array([name in names for name in comparison.cells])
+        second = comparison.ratios(2, names)
+        cells, groups = verdicts.judge(comparison.ratios(1), second, functions, again)
+        # Else nothing could have been found.
+        if not names or verdicts.fewest(len(names), blocks) is not None:
             status = verdicts.status(cells, groups, functions, controls)
     if comparison.broken:
         status = verdicts.BROKEN

@@ -137,28 +137,27 @@ def chosen(first, functions):
     return again
 
 
-def judge(first, second, functions):
+def judge(first, second, functions, again=None):
     """(the Verdict on each cell, {function: Verdict}).
 
-    first: stage 1's log-ratios, (cells, blocks); second: (those chosen, blocks), in the same order;
-    functions: the name of each cell's. What was not chosen is what stage 1 has found it to be.
+    first: stage 1's log-ratios, (cells, blocks); functions: the name of each cell's; again: which
+    cells stage 2 has looked at, those `chosen` unless given; second: its log-ratios, (these,
+    blocks), in the same order. What it has not looked at is SAME by stage 1, or UNSURE.
     """
-    again = chosen(first, functions)
+    again = chosen(first, functions) if again is None else again
     if second.shape[0] != again.sum():
         raise ValueError(f"second must have the {again.sum()} cells chosen, got {len(second)}")
-    cells = [_verdict(SAME, row) for row in first]
-    for number, row, word in zip(
-        np.flatnonzero(again), second, words(second, CELL, bonferroni), strict=True
-    ):
-        cells[number] = _verdict(str(word), row if len(row) else first[number])
-    place = np.cumsum(again) - 1
-    groups = together(functions)
-    found = {name: _verdict(SAME, pooled(first, group)) for name, group in groups.items()}
-    open_ = [n for n, group in groups.items() if not within(pooled(first, group), FUNCTION)]
+    cells = [_left(row, CELL) for row in first]
+    judged = zip(np.flatnonzero(again), second, words(second, CELL, bonferroni), strict=True)
+    for number, row, word in judged:
+        cells[number] = _verdict(word, row if len(row) else first[number])
+    place, groups = np.cumsum(again) - 1, together(functions)
+    found = {name: _left(pooled(first, group), FUNCTION) for name, group in groups.items()}
+    open_ = [n for n, group in groups.items() if found[n].word != SAME and again[group].all()]
     if open_:
         rows = np.stack([pooled(second, place[groups[name]]) for name in open_])
         for name, row, word in zip(open_, rows, words(rows, FUNCTION, holm), strict=True):
-            found[name] = _verdict(str(word), row if len(row) else pooled(first, groups[name]))
+            found[name] = _verdict(word, row if len(row) else pooled(first, groups[name]))
     return cells, found
 
 
@@ -200,6 +199,11 @@ def modes(ratios):
     return tuple((float(np.median(part)), len(part)) for part in (low, high))
 
 
+def _left(row, margin):
+    """What is said of what stage 2 has not looked at."""
+    return _verdict(SAME if within(row, margin) else UNSURE, row)
+
+
 def _verdict(word, row):
     low, high = interval(row)
-    return Verdict(word, float(np.median(row)), float(low), float(high), len(row), modes(row))
+    return Verdict(str(word), float(np.median(row)), float(low), float(high), len(row), modes(row))

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from benchmarks.comparing import blocks, machine_code, table, verdicts
+from benchmarks.comparing import blocks, comparison, machine_code, sides, table, verdicts
 
 CELLS = {f"adam {k}": {"function": "adam", "control": k == 1, "number": 10 + k} for k in range(2)}
 
@@ -15,7 +15,7 @@ class Pretending:
     """A process whose times are those of TIMES, by its side and the cell."""
 
     def __init__(self, log, times):
-        self.log, self.times = log, times
+        self.log, self.times, self.dies = log, times, None
 
     def __call__(self, folder, seed):
         self.log.append(("start", folder.name, seed))
@@ -28,6 +28,8 @@ class _Process:
 
     def ask(self, question, *arguments):
         self.of.log.append((question, self.side, *arguments))
+        if (self.side, *arguments[:1]) == self.of.dies and len(self.of.log) > 300:
+            raise sides.Failed("its process died")
         if question == "prepare":
             self.name = arguments[0]
             return None
@@ -45,8 +47,8 @@ def pretend(monkeypatch, tmp_path):
     """(a comparison with two cells, what its processes are asked), the second 1.2 times as slow."""
     log = []
     times = {"base": dict.fromkeys(CELLS, 1.0), "head": {"adam 0": 1.0, "adam 1": 1.2}}
-    monkeypatch.setattr(blocks.sides, "Process", Pretending(log, times))
-    return blocks.Comparison(tmp_path, ("a" * 40, "b" * 40), CELLS), log
+    monkeypatch.setattr(sides, "Process", Pretending(log, times))
+    return comparison.Comparison(tmp_path, ("a" * 40, "b" * 40), dict(CELLS)), log
 
 
 def quietly(_):
@@ -54,17 +56,17 @@ def quietly(_):
 
 
 def test_log_ratio_by_hand():
-    assert blocks.log_ratio((0, 1, 1, 0), (1, 2, 8, 4)) == pytest.approx(math.log(2))
-    assert blocks.log_ratio((1, 0, 0, 1), (1, 2, 8, 4)) == pytest.approx(-math.log(2))
+    assert comparison.log_ratio((0, 1, 1, 0), (1, 2, 8, 4)) == pytest.approx(math.log(2))
+    assert comparison.log_ratio((1, 0, 0, 1), (1, 2, 8, 4)) == pytest.approx(-math.log(2))
 
 
 def test_a_comparison_runs_through_both_stages(pretend):
-    comparison, log = pretend
-    assert blocks.measure(comparison, say=quietly)
-    assert (comparison.count(1), comparison.count(2)) == (8, 20)
-    assert comparison.chosen() == ["adam 1"]
-    assert comparison.ratios(1).shape == (2, 8)
-    assert comparison.ratios(2) == pytest.approx(np.full((1, 20), math.log(1.2)))
+    known, log = pretend
+    assert blocks.measure(known, say=quietly)
+    assert (known.count(1), known.count(2)) == (8, 20)
+    assert known.chosen() == ["adam 1"]
+    assert known.ratios(1).shape == (2, 8)
+    assert known.ratios(2, ["adam 1"]) == pytest.approx(np.full((1, 20), math.log(1.2)))
     starts = [each for each in log if each[0] == "start"]
     assert len(starts) == 2 * 28  # a fresh process a side and block
     assert len({seed for _, _, seed in starts}) == 28
@@ -73,8 +75,8 @@ def test_a_comparison_runs_through_both_stages(pretend):
 
 
 def test_sides_are_asked_alike(pretend):
-    comparison, log = pretend
-    blocks.measure(comparison, say=quietly)
+    known, log = pretend
+    blocks.measure(known, say=quietly)
     samples = [each for each in log if each[0] == "sample"]
     orders = {tuple(side for _, side, _ in samples[k : k + 4]) for k in range(0, len(samples), 4)}
     base, head = "base", "head"
@@ -89,7 +91,7 @@ def test_sides_are_asked_alike(pretend):
 
 
 def test_what_is_finished_is_kept_and_not_measured_again(pretend, monkeypatch):
-    comparison, log = pretend
+    known, log = pretend
     real, done = blocks._block, []
 
     def stopped(*arguments):
@@ -100,52 +102,65 @@ def test_what_is_finished_is_kept_and_not_measured_again(pretend, monkeypatch):
 
     monkeypatch.setattr(blocks, "_block", stopped)
     with pytest.raises(KeyboardInterrupt):
-        blocks.measure(comparison, say=quietly)
-    lines = (comparison.folder / "blocks.jsonl").read_text().splitlines()
-    assert [json.loads(line) for line in lines] == json.loads(json.dumps(comparison.blocks))
+        blocks.measure(known, say=quietly)
+    lines = (known.folder / "blocks.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == json.loads(json.dumps(known.blocks))
     assert len(lines) == 3
     monkeypatch.setattr(blocks, "_block", real)
-    blocks.measure(comparison, say=quietly)
-    assert comparison.count(1) == 8
+    blocks.measure(known, say=quietly)
+    assert known.count(1) == 8
     log.clear()
-    assert blocks.measure(comparison, say=quietly)
+    assert blocks.measure(known, say=quietly)
     assert log == []
 
 
 def test_a_budget_ends_it(pretend):
-    comparison, _ = pretend
-    assert not blocks.measure(comparison, minutes=-1, say=quietly)
-    assert comparison.blocks == []
-    found = table.judged(comparison)
+    known, _ = pretend
+    assert not blocks.measure(known, until=-1, say=quietly)
+    assert known.blocks == []
+    found = table.judged(known)
     assert found["status"] == verdicts.NO_VERDICT
     assert "NO VERDICT" in table.render(found)
 
 
+@pytest.mark.parametrize(("side", "status"), [("head", 2), ("base", 0)])
+def test_a_cell_that_fails_later_is_given_up_and_the_others_go_on(pretend, side, status):
+    known, log = pretend
+    sides.Process.dies = side, "adam 1"
+    assert blocks.measure(known, say=quietly)
+    assert list(known.cells) == ["adam 0"]
+    assert known.count(1) == 8
+    assert known.missing["adam 1"][1] == f"{side}: its process died"
+    assert json.loads((known.folder / "cells.json").read_text())[0] == known.cells
+    assert table.judged(known)["status"] == status
+    assert sum(each[0] == "close" for each in log) == sum(each[0] == "start" for each in log)
+
+
 @pytest.mark.parametrize(("judging", "status"), [(0, 3), (6, 3), (7, 1), (20, 1)])
 def test_too_few_blocks_to_find_anything_are_no_verdict(pretend, judging, status):
-    comparison, _ = pretend
-    comparison.cells = {n: {**cell, "control": False} for n, cell in CELLS.items()}
-    blocks.measure(comparison, say=quietly)
-    comparison.blocks = comparison.blocks[: 8 + judging]
-    assert table.judged(comparison)["status"] == status
+    known, _ = pretend
+    known.cells = {n: {**cell, "control": False} for n, cell in CELLS.items()}
+    blocks.measure(known, say=quietly)
+    known.blocks = known.blocks[: 8 + judging]
+    assert table.judged(known)["status"] == status
 
 
 def test_a_control_that_is_slower_is_no_verdict(pretend):
-    comparison, _ = pretend
-    blocks.measure(comparison, say=quietly)
-    found = table.judged(comparison)
+    known, _ = pretend
+    blocks.measure(known, say=quietly)
+    found = table.judged(known)
     assert found["cells"]["adam 1"]["verdict"] == verdicts.SLOWER
     assert found["cells"]["adam 1"]["ratio"] == pytest.approx(1.2)
     assert found["cells"]["adam 0"]["verdict"] == verdicts.SAME
     assert found["status"] == verdicts.NO_VERDICT
-    comparison.missing = {"sgd": ("WRONG", "at 3")}
-    found = table.judged(comparison)
+    known.missing = {"sgd": ("WRONG", "at 3")}
+    found = table.judged(known)
     assert found["status"] == verdicts.BROKEN
     assert "at 3" in table.render(found)
-    assert json.loads(json.dumps(found)) == json.loads(json.dumps(table.judged(comparison)))
+    assert json.loads(json.dumps(found)) == json.loads(json.dumps(table.judged(known)))
     assert "| adam 1" in table.markdown(found)
-    comparison.missing = {"sgd": ("n/a", "base is WRONG: at 3")}  # what head mends is no fault
-    assert table.judged(comparison)["status"] == verdicts.NO_VERDICT
+    known.missing = {"sgd": ("n/a", "base is WRONG: at 3")}  # what head mends is no fault
+    assert table.judged(known)["status"] == verdicts.NO_VERDICT
 
 
 def test_source_without_its_comments_tells_functions_apart(tmp_path, monkeypatch):
