@@ -72,8 +72,16 @@ def main(arguments=None):
     compare = command(
         "compare", "what a commit makes slower: 0 no, 1 yes, 2 wrong, 3 no verdict", "main HEAD"
     )
-    compare.add_argument("base", metavar="BASE", help="a commit")
-    compare.add_argument("head", metavar="HEAD", help="a later one")
+    compare.add_argument("base", metavar="BASE", nargs="?", help="a commit")
+    compare.add_argument("head", metavar="HEAD", nargs="?", help="a later one")
+    compare.add_argument(
+        "--self-test",
+        type=int,
+        nargs="?",
+        const=5,
+        metavar="N",
+        help="BASE against itself, N times, and against itself slowed down: what is found of that",
+    )
     compare.add_argument("--only", nargs="+", default=[], metavar="NAME", help="as for run")
     compare.add_argument("--budget", type=float, default=float("inf"), metavar="MINUTES")
     compare.add_argument("--json", type=Path, metavar="FILE", help="all verdicts, as JSON")

@@ -22,6 +22,7 @@ class Comparison:
     commits: tuple
     cells: dict = field(default_factory=dict)  # {name: {function, control, number}}
     missing: dict = field(default_factory=dict)  # {name: (state, why)}
+    slowed: float = 1  # by what head is slowed down on purpose
     blocks: list = field(default_factory=list)
 
     @property
@@ -35,6 +36,12 @@ class Comparison:
         found = [block["times"] for block in self.blocks if block["stage"] == stage]
         rows = [[log_ratio(*times[name]) for times in found] for name in names]
         return np.array(rows).reshape(len(rows), len(found))
+
+    def seconds(self, stage):
+        """(base, head): the times of all cells, each (cells, blocks), of a stage that saw them."""
+        found = [block["times"] for block in self.blocks if block["stage"] == stage]
+        both = np.array([[times(*each[name]) for each in found] for name in self.cells])
+        return both[..., 0], both[..., 1]
 
     def chosen(self):
         """The names of the cells that stage 2 looks at: what is begun stays as it is."""
@@ -78,19 +85,24 @@ def times(order, seconds):
     return [math.sqrt(math.prod(part)) for part in parts]
 
 
-def opened(base, head, only=(), say=print):
+def opened(base, head, only=(), say=print, audit=None, slowed=1):
     """The Comparison of two commits, with what is known of it already.
 
-    only: names as `run` takes them. Raises ValueError for an unknown commit or name, RuntimeError
+    only: names as `run` takes them; audit: the number of an audit's comparison; slowed: by what
+    head is to be slowed down. Raises ValueError for an unknown commit or name, RuntimeError
     where a commit cannot be built or does not start.
     """
     commits = sides.commit(base), sides.commit(head)
     pair = sides.FOLDER / "-".join(c[:12] for c in commits)
+    if slowed != 1:
+        pair = pair.with_name(f"{pair.name}-slowed-{slowed}")
     folder = pair / ("-".join(sorted(only)) or "all")
+    if audit is not None:
+        folder = folder.with_name(f"{folder.name}-audit-{audit}")
     folder.mkdir(parents=True, exist_ok=True)
     say("building both commits")
-    sides.built(pair, commits)
-    comparison = Comparison(folder, commits)
+    sides.built(pair, commits, slowed)
+    comparison = Comparison(folder, commits, slowed=slowed)
     if (known := folder / "cells.json").is_file():
         comparison.cells, comparison.missing = json.loads(known.read_text())
     else:

@@ -58,14 +58,14 @@ class Side:
     """What a process answers; the methods without an underscore are the questions."""
 
     def cells(self, only):
-        """[name, function, digest of its source] of the cells that `only` names, or of all."""
+        """[name, function of a backend, digest of its source] of the cells of `only`, or of all."""
         known = set().union(*(names for _, _, names in cells().values()))
         if unknown := set(only) - known:
             raise ValueError(f"--only: no {', '.join(sorted(unknown))} in the grid")
         return [
             [
                 name,
-                cls.__name__,
+                f"{cls.__name__} {values[-1]}",
                 machine_code.digest(kernels.load(grid.backend_path(values[-1])), cls.__name__),
             ]
             for name, (cls, values, names) in cells().items()

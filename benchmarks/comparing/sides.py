@@ -19,6 +19,29 @@ from ..suites import workloads
 FOLDER = workloads.ROOT / ".asv" / "compare"
 SIDES = BASE, HEAD = "base", "head"
 
+# What an audit adds to a backend: whatever it has of the reference's operations takes longer.
+SLOWING = """
+
+def _slowed(call):
+    import functools
+
+    @functools.wraps(call)
+    def slower(*args, **kwargs):
+        began = time.perf_counter()
+        returned = call(*args, **kwargs)
+        until = began + {factor} * (time.perf_counter() - began)
+        while time.perf_counter() < until:
+            pass
+        return returned
+
+    return slower
+
+
+for _name in __import__("reference").__all__:
+    if callable(globals().get(_name)):
+        globals()[_name] = _slowed(globals()[_name])
+"""
+
 
 def commit(name):
     """The full hash of a commit. Raises ValueError where there is none of that name."""
@@ -29,8 +52,8 @@ def commit(name):
     return answer.stdout.strip()
 
 
-def built(folder, commits):
-    """Makes folder/base and folder/head, where they are not there yet."""
+def built(folder, commits, slowed=1):
+    """Makes folder/base and folder/head, where they are not there yet; head slowed down by that."""
     for side, own in zip(SIDES, commits, strict=True):
         target = folder / side
         if target.is_dir():
@@ -43,6 +66,9 @@ def built(folder, commits):
             with tempfile.TemporaryDirectory() as other:
                 _unpack(wheel(own), Path(other))
                 shutil.move(Path(other, "kernels"), partial / "kernels")
+        if side == HEAD and slowed != 1:
+            with (partial / "kernels" / "numba_cpu" / "__init__.py").open("a") as file:
+                file.write(SLOWING.format(factor=slowed))
         partial.rename(target)
 
 
