@@ -198,7 +198,6 @@ def audited(rng, folder, factor, slowed=1):
 
 
 def test_an_audit_counts_alarms_and_finds(tmp_path):
-    pytest.importorskip("asv")
     rng = np.random.default_rng(1)
     measured = {factor: [audited(rng, tmp_path, factor, factor)] for factor in (1, *audit.PLANTED)}
     total = audit.summed(measured)

@@ -8,7 +8,6 @@ import pytest
 from benchmarks.comparing import others
 from benchmarks.comparing.verdicts import FASTER, SAME, SLOWER
 
-pytest.importorskip("asv")
 BLOCKS = np.array([NormalDist(1, 0.01).inv_cdf((k + 0.5) / 20) for k in range(20)])
 SAID = {  # the head is slower by: 0.4 %, 1.5 %, 3 %, 20 %
     "asv compare": (SAME, SAME, SAME, SLOWER),
@@ -27,6 +26,17 @@ def test_each_rule_has_its_own_threshold(tool):
     assert tuple(rule(BLOCKS, head * (1 + x)) for x in (0.004, 0.015, 0.03, 0.2)) == SAID[tool]
     assert rule(BLOCKS, BLOCKS) == SAME
     assert rule(BLOCKS * 1.2, head) == FASTER
+
+
+@pytest.mark.parametrize("blocks", [4, 20])
+def test_the_rank_test_is_asvs(blocks):
+    stats = pytest.importorskip("asv._stats")
+    rng = np.random.default_rng(3)
+    for shift in (0, 0.3, 1, 3):
+        one, other = rng.normal(0, 1, blocks), rng.normal(shift, 1, blocks)
+        _, p = stats.mann_whitney_u(list(one), list(other))
+        assert others.rank_test(one, other) == pytest.approx(p)
+    assert others.rank_test(one, one) == 1
 
 
 def test_asv_needs_a_test_beside_the_factor():
