@@ -1,9 +1,9 @@
 """The blocks of a comparison, measured one after the other.
 
 A block is a fresh process a side on one seed, which draws the order of the cells, the inputs, and
-whether a cell is timed ABBA or BAAB. Both sides call as often. While one answers the other is
-stopped. A comparison that was ended goes on with the next block, one that is complete is not
-measured again: to measure until the answer pleases is no test.
+whether a cell is timed ABBA or BAAB, in each of some rounds. Both sides call as often. While one
+answers the other is stopped. A comparison that was ended goes on with the next block, one that is
+complete is not measured again: to measure until the answer pleases is no test.
 """
 
 import math
@@ -63,6 +63,7 @@ def _block(known, stage, names):
         for name in rng.permutation(names).tolist():
             for side in rng.permutation(2):
                 ask(side, "prepare", name, seed)
-            order, calls = ORDERS[rng.integers(2)], known.cells[name]["number"]
-            times[name] = order, [ask(side, "sample", calls) for side in order]
+            cell = known.cells[name]
+            order = [s for coin in rng.integers(2, size=cell["rounds"]) for s in ORDERS[coin]]
+            times[name] = order, [ask(side, "sample", cell["number"]) for side in order]
     return {"stage": stage, "seed": seed, "times": times}

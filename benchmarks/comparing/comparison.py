@@ -10,7 +10,9 @@ import numpy as np
 from ..running import journal
 from . import sides, verdicts
 
-SAMPLE = 0.002  # seconds of calls in a row
+SAMPLE = 0.001  # seconds of calls in a row
+ROUNDS = 4  # of four samples each, in a block
+LONGEST = 0.1  # seconds of all samples; where they take longer there are fewer rounds
 SLOWEST = 0.1  # seconds of a call; cells beyond are left out
 
 
@@ -20,7 +22,7 @@ class Comparison:
 
     folder: Path  # base/ and head/ lie beside it
     commits: tuple
-    cells: dict = field(default_factory=dict)  # {name: {function, control, number}}
+    cells: dict = field(default_factory=dict)  # {name: {function, control, number, rounds}}
     missing: dict = field(default_factory=dict)  # {name: (state, why)}
     slowed: float = 1  # by what head is slowed down on purpose
     blocks: list = field(default_factory=list)
@@ -74,15 +76,18 @@ class Comparison:
 
 
 def log_ratio(order, seconds):
-    """ln(head / base) of a block's four samples."""
-    both = times(order, seconds)
-    return math.log(both[1] / both[0])
+    """ln(head / base) of a block's samples."""
+    base, head = times(order, seconds)
+    return math.log(head / base)
 
 
 def times(order, seconds):
-    """A block's time of each side: the geometric mean of its two samples."""
-    parts = [[s for side, s in zip(order, seconds, strict=True) if side == k] for k in (0, 1)]
-    return [math.sqrt(math.prod(part)) for part in parts]
+    """A block's time of each side: the lower quartile of its samples.
+
+    What disturbs a machine makes samples longer, and on a busy one it does so with half of them.
+    """
+    sides_of, seconds = np.array(order), np.array(seconds)
+    return [float(np.quantile(seconds[sides_of == side], 0.25)) for side in (0, 1)]
 
 
 def opened(base, head, only=(), say=print, audit=None, slowed=1):
@@ -131,9 +136,13 @@ def _checked(pair, only, say):
             elif seconds > SLOWEST:
                 missing[name] = journal.SKIPPED, f"a call takes {seconds:.2g} s"
             else:
-                calls = max(1, round(SAMPLE / seconds))
-                control = digests[name] == [function, digest]
-                cells[name] = {"function": function, "control": control, "number": calls}
+                number = max(1, round(SAMPLE / seconds))
+                cells[name] = {
+                    "function": function,
+                    "control": digests[name] == [function, digest],
+                    "number": number,
+                    "rounds": max(1, min(ROUNDS, int(LONGEST / (4 * number * seconds)))),
+                }
     finally:
         for side in both:
             side.process.close()

@@ -8,13 +8,13 @@ neither that a process has its own fortune nor that the machine changes between 
   medians differ by more than the factor 1.1, and a Mann-Whitney U test says so at p < 0.002.
 - benchstat, golang.org/x/perf/cmd/benchstat and benchmath (AssumeNothing; CompareAlpha: 0.05): a
   change is shown where a two-sided Mann-Whitney U test has p <= 0.05, however small it is.
-- criterion.rs 0.5, src/analysis/compare.rs and Criterion::default(): a t statistic, bootstrapped
+- criterion.rs, src/analysis/compare.rs and the defaults of Criterion: a t statistic, bootstrapped
   from both sides together, has p < 0.05, and the 95 % interval of the change of the mean,
   bootstrapped from each side, lies beyond 1 %. It resamples 100,000 times, here 4,000.
-- nvbench, python/scripts/nvbench_compare_legacy.py, its rule until 2026: the means differ by more
-  than the smaller one of the two relative standard deviations.
+- nvbench, python/scripts/nvbench_compare_legacy.py: the means differ by more than the smaller one
+  of the two relative standard deviations.
 
-asv, benchstat and nvbench do not correct for the number of comparisons; criterion does not either.
+None of them corrects for the number of cells. How each takes its samples is not replayed.
 """
 
 from functools import cache

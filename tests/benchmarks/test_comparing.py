@@ -8,7 +8,10 @@ import pytest
 
 from benchmarks.comparing import audit, blocks, comparison, machine_code, sides, table, verdicts
 
-CELLS = {f"adam {k}": {"function": "adam", "control": k == 1, "number": 10 + k} for k in range(2)}
+CELLS = {
+    f"adam {k}": {"function": "adam", "control": k == 1, "number": 10 + k, "rounds": 2}
+    for k in range(2)
+}
 
 
 class Pretending:
