@@ -50,9 +50,10 @@ def judged(comparison):
 
 
 def render(found, form="simple"):
-    """The table of all but SAME, what the verdict is, and how many of each there are."""
+    """The table of all but SAME with one mode, what is found, and how many of each there are."""
     both = [*found["functions"].items(), *found["cells"].items()]
-    rows = [_row(name, each) for name, each in both if each["verdict"] != verdicts.SAME]
+    said = [(n, each) for n, each in both if each["verdict"] != verdicts.SAME or each["modes"]]
+    rows = [_row(name, each) for name, each in said]
     rows.sort(key=lambda row: RANK.index(row[1]))
     broken = [[name, *why] for name, why in found["missing"].items() if why[0] in BAD]
     counts = Counter(each["verdict"] for each in found["cells"].values())

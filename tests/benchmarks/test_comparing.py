@@ -169,6 +169,19 @@ def test_a_control_that_is_slower_is_no_verdict(pretend):
     assert table.judged(known)["status"] == verdicts.NO_VERDICT
 
 
+def test_what_has_two_modes_is_shown_though_it_is_the_same(pretend):
+    known, _ = pretend
+    known.cells.pop("adam 1")
+    for k in range(8):
+        head = 1.04 if k < 4 else 1.0 + k / 1e5
+        known.blocks.append({"stage": 1, "times": {"adam 0": ((0, 1, 1, 0), (1, head, head, 1))}})
+    found = table.judged(known)
+    assert found["cells"]["adam 0"]["verdict"] == verdicts.SAME
+    modes = np.array(found["cells"]["adam 0"]["modes"])
+    assert modes == pytest.approx(np.array([[1, 4], [1.04, 4]]), abs=1e-3)
+    assert "two modes: 1.000 (4) and 1.040 (4)" in table.render(found)
+
+
 def test_source_without_its_comments_tells_functions_apart(tmp_path, monkeypatch):
     paths = iter(tmp_path / f"{k}.py" for k in range(4))
     monkeypatch.setattr(machine_code, "_path", lambda name: tmp_path / f"{name}.py")
