@@ -88,6 +88,7 @@ class Side:
 
     def prepare(self, name, seed):
         """Makes the inputs of a cell, which follow from the seed."""
+        self._call = None  # whose arrays may be large
         cls, values, _ = cells()[name]
         cell = dict(zip(cls.axes, values, strict=True))
         operation = cls.operations[cell.get("variant", "")]
@@ -98,8 +99,12 @@ class Side:
 
     def sample(self, number):
         """The seconds a call, of so many in a row."""
-        _seconds(self._call, self._timer, -(-number // WARMING))
-        return _seconds(self._call, self._timer, number)
+        gc.disable()
+        try:
+            _seconds(self._call, self._timer, -(-number // WARMING))
+            return _seconds(self._call, self._timer, number)
+        finally:
+            gc.enable()
 
 
 def _seconds(call, timer, number):
@@ -113,7 +118,6 @@ def main():
     questions, answers = sys.stdin, os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what a kernel prints is no answer
     side = Side()
-    gc.disable()
     for line in questions:
         question, *arguments = json.loads(line)
         try:
