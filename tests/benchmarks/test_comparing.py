@@ -7,7 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from benchmarks.comparing import audit, blocks, comparison, machine_code, sides, table, verdicts
+from benchmarks.__main__ import main
+from benchmarks.comparing import blocks, comparison, machine_code, sides, table, verdicts
 
 CELLS = {
     f"adam {k}": {"function": "adam", "control": k == 1, "number": 10 + k, "rounds": 2}
@@ -198,46 +199,15 @@ def test_a_function_depends_on_what_its_module_imports():
     )
 
 
-def audited(rng, folder, factor, slowed=1):
-    """A whole comparison of eight cells in which head takes this much longer, some short."""
-    cells = {f"c{k}": {"function": "adam numba", "control": k == 0, "number": 9} for k in range(8)}
-    known = comparison.Comparison(folder, ("a" * 40,) * 2, cells, slowed=slowed)
-    for stage in [1] * 8 + [2] * 20:
-        seconds = {name: 1e-6 if name == "c1" else 1e-4 for name in cells}
-        noise = np.exp(rng.normal(0, 0.004, (8, 4)))
-        times = {
-            name: (
-                (0, 1, 1, 0),
-                [t * x * f for x, f in zip(row, (1, factor, factor, 1), strict=True)],
-            )
-            for (name, t), row in zip(seconds.items(), noise, strict=True)
-        }
-        known.blocks.append({"stage": stage, "seed": 0, "times": times})
-    return known
-
-
-def test_an_audit_counts_alarms_and_finds(tmp_path):
-    rng = np.random.default_rng(1)
-    measured = {factor: [audited(rng, tmp_path, factor, factor)] for factor in (1, *audit.PLANTED)}
-    total = audit.summed(measured)
-    assert total[1][audit.OURS][verdicts.SAME] == 8
-    assert total[1.1][audit.OURS][verdicts.SLOWER] == 6  # neither the control nor the short one
-    assert total[1.03][audit.OURS][verdicts.SLOWER] == 0
-    assert total[1.03][f"{audit.OURS}, functions"][verdicts.SLOWER] == 1
-    assert total[1.3]["asv compare"][verdicts.SLOWER] == 6
-    assert audit.alarms(total) == 0
-    text = audit.render(total)
-    assert "0 of 8" in text
-    assert "6 of 6" in text
-    alarming = audit.summed({1: [audited(rng, tmp_path, 1.2)]})
-    assert audit.alarms(alarming) == 8
-
-
-def test_what_an_audit_adds_to_a_backend_slows_its_functions():
-    import time
-
-    module = {"time": time, "adam": lambda: time.sleep(0.01)}
-    exec(sides.SLOWING.format(factor=3), module)
-    began = time.perf_counter()
-    module["adam"]()
-    assert time.perf_counter() - began >= 0.03
+def test_the_command_prints_and_writes_what_it_found(pretend, monkeypatch, tmp_path, capsys):
+    known, _ = pretend
+    known.cells["adam 1"] = {**known.cells["adam 1"], "control": False}
+    monkeypatch.setattr(comparison, "opened", lambda *_, **__: known)
+    files = tmp_path / "it.json", tmp_path / "it.md"
+    wanted = ["--json", str(files[0]), "--markdown", str(files[1])]
+    assert main(["compare", "a", "b", *wanted]) == verdicts.WORSE
+    assert "adam 1" in capsys.readouterr().out
+    assert json.loads(files[0].read_text())["cells"]["adam 1"]["verdict"] == verdicts.SLOWER
+    assert files[1].read_text().startswith("### Times: SLOWER")
+    assert main(["compare", "a"]) == 2
+    assert "BASE and HEAD" in capsys.readouterr().err
