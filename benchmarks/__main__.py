@@ -1,9 +1,8 @@
-"""python -m benchmarks run | report | replay | peers | compile | card | record | pack | resources
+"""python -m benchmarks run | report | compare | replay | peers | compile | card | record | pack | ...
 
-Time the grid through asv, print what was found, check one cell again, compare with other libraries,
-time the compiler;
-test and record a GPU, or record it alone, pack what a machine without network needs for that; what
-the CUDA kernels need of one.
+Time the grid through asv, print what was found, compare two commits, check one cell again, compare
+with other libraries, time the compiler; test and record a GPU, or record it alone, pack what a
+machine without network needs for that; what the CUDA kernels need of one (`resources`).
 """
 
 import argparse
@@ -78,6 +77,23 @@ def main(arguments=None):
     peers.add_argument("--output", type=Path, metavar="FILE", help="the rounds, as JSON")
     compiling = command("compile", "time Numba's compiler, family by family", "--only losses")
     compiling.add_argument("--only", nargs="+", default=[], metavar="FAMILY")
+    compare = command(
+        "compare", "what a commit makes slower: 0 no, 1 yes, 2 wrong, 3 no verdict", "main HEAD"
+    )
+    compare.add_argument("base", metavar="BASE", nargs="?", help="a commit")
+    compare.add_argument("head", metavar="HEAD", nargs="?", help="a later one")
+    compare.add_argument(
+        "--self-test",
+        type=int,
+        nargs="?",
+        const=5,
+        metavar="N",
+        help="BASE against itself, N times, and against itself slowed down: what is found of that",
+    )
+    compare.add_argument("--only", nargs="+", default=[], metavar="NAME", help="as for run")
+    compare.add_argument("--budget", type=float, default=float("inf"), metavar="MINUTES")
+    compare.add_argument("--json", type=Path, metavar="FILE", help="all verdicts, as JSON")
+    compare.add_argument("--markdown", type=Path, metavar="FILE", help="for a pull request")
     command("resources", "registers and occupancy of the CUDA kernels, by NVRTC", "")
     args = parser.parse_args(arguments)
 
@@ -98,6 +114,10 @@ def main(arguments=None):
 
             os.environ.pop(journal.VARIABLE, None)  # it belongs to no run
             return replay.replay(args.function, *args.names)
+        if args.command == "compare":
+            from .comparing import command as comparing
+
+            return comparing.compare(args)
         if args.command == "compile":
             from .running import compiling
 

@@ -186,6 +186,17 @@ def checked(operation, module, inputs, where=""):
 
     Raises Wrong, saying `where`, if its result disagrees with the float64 oracle.
     """
+    call = bound(operation, module, inputs)
+    results = operation.collect(call.keywords, call())
+    module.synchronize()
+    complaint = operation.disagreement(inputs, tuple(module.to_host(r) for r in results))
+    if complaint:
+        raise Wrong(complaint + where)
+    return call
+
+
+def bound(operation, module, inputs):
+    """The same, whose result nobody has looked at."""
     function = getattr(module, operation.function.__name__)
 
     def copies():
@@ -199,13 +210,7 @@ def checked(operation, module, inputs, where=""):
         for array in out["out"] if isinstance(out["out"], tuple) else (out["out"],):
             if array.dtype.kind == "f":
                 array[...] = np.nan  # an element that the next call does not write stays NaN
-    call = functools.partial(function, **arguments, **out)
-    results = operation.collect(arguments, call())
-    module.synchronize()
-    complaint = operation.disagreement(inputs, tuple(module.to_host(r) for r in results))
-    if complaint:
-        raise Wrong(complaint + where)
-    return call
+    return functools.partial(function, **arguments, **out)
 
 
 def _load(backend, function):
