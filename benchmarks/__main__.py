@@ -1,4 +1,4 @@
-"""python -m benchmarks run | report | compare | replay | peers | compile | card | record | pack | ...
+"""python -m benchmarks run | report | compare | replay | peers | compile | card | record | pack ...
 
 Time the grid through asv, print what was found, compare two commits, check one cell again, compare
 with other libraries, time the compiler; test and record a GPU, or record it alone, pack what a
@@ -78,20 +78,31 @@ def main(arguments=None):
     compiling = command("compile", "time Numba's compiler, family by family", "--only losses")
     compiling.add_argument("--only", nargs="+", default=[], metavar="FAMILY")
     compare = command(
-        "compare", "what a commit makes slower: 0 no, 1 yes, 2 wrong, 3 no verdict", "main HEAD"
+        "compare",
+        "what a commit makes slower: exit status 0 nothing, 1 something, 2 wrong, 3 no verdict. "
+        "Compares the core grid's cells on the CPU whose code differs, and some of equal code as "
+        "controls; a cell takes some 3 s in all, and what it has to compile",
+        "main HEAD --only adam --budget 10",
     )
     compare.add_argument("base", metavar="BASE", nargs="?", help="a commit")
     compare.add_argument("head", metavar="HEAD", nargs="?", help="a later one")
+    compare.add_argument("--only", nargs="+", default=[], metavar="NAME", help="as for run")
+    compare.add_argument(
+        "--budget",
+        type=float,
+        default=float("inf"),
+        metavar="MINUTES",
+        help="in all: it judges as many cells as there is time for, suspicious ones first",
+    )
     compare.add_argument(
         "--self-test",
         type=int,
         nargs="?",
         const=5,
         metavar="N",
-        help="BASE against itself, N times, and against itself slowed down: what is found of that",
+        help="BASE, or HEAD, against itself, N times, and slowed down: what is found of that",
     )
-    compare.add_argument("--only", nargs="+", default=[], metavar="NAME", help="as for run")
-    compare.add_argument("--budget", type=float, default=float("inf"), metavar="MINUTES")
+    compare.add_argument("--output", metavar="DIR", help="keep the blocks here, not in .asv")
     compare.add_argument("--json", type=Path, metavar="FILE", help="all verdicts, as JSON")
     compare.add_argument("--markdown", type=Path, metavar="FILE", help="for a pull request")
     command("resources", "registers and occupancy of the CUDA kernels, by NVRTC", "")

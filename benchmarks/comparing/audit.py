@@ -1,29 +1,45 @@
 """`python -m benchmarks compare --self-test`: what the harness says where the truth is known.
 
-A commit is compared with itself, some times over, and with itself slowed down on purpose: every
-kernel waits after each call until it has taken so many times as long. All cells are measured in all
-blocks of both stages, so that the rules of other tools can be replayed on the same ones.
+A commit is compared with itself, some times over, and with itself slowed down on purpose: after
+each call a side waits until it has taken so many times as long, base 1 time. All cells are measured
+in all blocks of both stages, so that the rules of other tools can be replayed on the same ones.
 """
+
+from dataclasses import replace
 
 import numpy as np
 from tabulate import tabulate
 
-from . import blocks, comparison, others, table, verdicts
+from . import blocks, opening, others, sides, table, verdicts
 
 PLANTED = (1.03, 1.1, 1.3)
 OURS = "this comparison"
 LONG = 10e-6  # seconds of a call: to those below the waiting adds more than it should
 
 
-def measure(commit, rounds, only, until, say):
-    """{factor: [Comparison]} of those that are whole; 1 is the commit against itself."""
-    found = {}
+def measure(commit, rounds, only, folder, until, say):
+    """(the folder, {factor: [Comparison]} of those that are whole); 1: the commit with itself."""
+    name = "-".join(sorted(only)) or "all"
+    folder = folder or sides.FOLDER / f"{sides.commit(commit)[:12]}-self-test" / name
+    first, found = opening.opened(commit, commit, only, say, folder, every=True), {}
     for factor, number in [(1, k) for k in range(rounds)] + [(f, 0) for f in PLANTED]:
-        known = comparison.opened(commit, commit, only, say, audit=number, slowed=factor)
+        known = planted(first, factor, f"equal-{number + 1}" if factor == 1 else f"slowed-{factor}")
+        say(f"{known.folder.name}:")
         if not blocks.measure(known, until, say, every=True):
             break
         found.setdefault(factor, []).append(known)
-    return found
+    return folder, found
+
+
+def planted(known, factor, name):
+    """The comparison once more, in a folder of its own; what is slowed down is no control."""
+    slowed = None if factor == 1 else factor
+    cells = {n: {**c, "control": not (slowed and c["ours"])} for n, c in known.cells.items()}
+    again = replace(known, folder=known.folder / name, cells=cells, slowed=slowed, blocks=[])
+    again.missing = dict(known.missing)
+    if not again.resume():
+        again.keep()
+    return again
 
 
 def counts(known):
@@ -31,16 +47,19 @@ def counts(known):
 
     Of one that is slowed down the cells that are so, and whose calls are long enough.
     """
-    names, found = list(known.cells), table.judged(known)
+    found = table.judged(known)
     base, head = known.seconds(2)
-    long = np.median(base, axis=1) >= LONG
-    words = {OURS: np.array([found["cells"][name]["verdict"] for name in names])}
+    words = {OURS: np.array([each["verdict"] for each in found["cells"].values()])}
     words |= others.replay(base, head)
-    if known.slowed != 1:
-        long &= [not cell["control"] for cell in known.cells.values()]
-        words = {tool: said[long] for tool, said in words.items()}
-    words[f"{OURS}, functions"] = np.array([v["verdict"] for v in found["functions"].values()])
-    return {tool: _counted(said) for tool, said in words.items()}
+    if known.slowed:
+        asked = np.array([not cell["control"] for cell in known.cells.values()])
+        asked &= np.median(base, axis=1) >= LONG
+        words = {tool: said[asked] for tool, said in words.items()}
+    of = {name for name, cell in zip(known.functions, known.cells.values(), strict=True)
+          if not known.slowed or not cell["control"]}  # fmt: skip
+    functions = {name: each["verdict"] for name, each in found["functions"].items() if name in of}
+    words[f"{OURS}, functions"] = np.array(list(functions.values()))
+    return {tool: {w: int((said == w).sum()) for w in table.RANK} for tool, said in words.items()}
 
 
 def summed(measured):
@@ -72,7 +91,3 @@ def render(total):
         rows.append(row)
     headers = ["rule", "false alarms", "unsure", *(f"{factor} found" for factor in PLANTED)]
     return tabulate(rows, headers, disable_numparse=True)
-
-
-def _counted(said):
-    return {word: int((said == word).sum()) for word in table.RANK}

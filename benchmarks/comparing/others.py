@@ -76,21 +76,6 @@ def replay(base, head):
     }
 
 
-def shares(found, truth):
-    """{(tool, factor): (cells it calls SLOWER, cells it calls FASTER, cells)}.
-
-    found: {tool: words}; truth: by what factor each cell is slower, 1 where the code is equal.
-    """
-    table = {}
-    for tool, words in found.items():
-        for factor in np.unique(truth):
-            those = words[truth == factor]
-            table[tool, float(factor)] = tuple(
-                int(n) for n in ((those == SLOWER).sum(), (those == FASTER).sum(), len(those))
-            )
-    return table
-
-
 def rank_test(one, other):
     """The exact two-sided p of Mann and Whitney's U test; ties count for the side that has less."""
     pairs = one[:, None] - other

@@ -4,11 +4,13 @@ Its `kernels` are those of its side; `reference` and this harness are those of h
 """
 
 import contextlib
+import ctypes
 import functools
 import gc
 import itertools
 import json
 import os
+import signal
 import sys
 import zlib
 
@@ -16,20 +18,23 @@ import numpy as np
 
 import kernels
 from reference import FAMILIES
+from reference.spec import with_arrays
 
 from ..running import journal, runner
 from ..suites import grid, suite
 from . import machine_code
 
-WARMING = 4  # a call before so many timed ones: meanwhile the other process had the caches
+PAGE = 4096
+APART = 576  # bytes from the place of one array in its page to that of the next: 9 lines
+CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
 
 
 @functools.cache
 def cells():
-    """{name: (suite class, values, the names that select it)} of the cells that are compared.
+    """{name: (suite class, values, the names that select it)} of the cells that can be compared.
 
-    Those of the grid that compute on the host; of a backend that is the same on both sides, because
-    it is no kernel of ours, one of every family, as a control.
+    Those of the grid that compute on the host; of a backend that is no kernel of ours, and so the
+    same on both sides, one of every family, as a control.
     """
     found = {}
     for family, backend in itertools.product(FAMILIES, grid.backends()):
@@ -39,19 +44,22 @@ def cells():
             continue
         if suite.transfers(module):
             continue
-        for function, cls in runner.suites(family):
-            for values in itertools.product(*cls.axes.values()):
-                cell = dict(zip(cls.axes, values, strict=True))
-                layer, batch = cls.layers[cell["layer"]], cell.get("batch", 0)
-                if values[-1] != backend or (batch and batch not in cls.batches(layer)):
-                    continue
-                names = {family, function, *map(str, values), layer.name.partition("-")[0]}
-                found[" ".join([function, *(str(v) for v in values if v)])] = cls, values, names
-                if not machine_code.is_ours(module):
-                    break
-            if not machine_code.is_ours(module):
-                break
+        known = (
+            (cls, values)
+            for _, cls in runner.suites(family)
+            for values in itertools.product(*cls.axes.values())
+            if values[-1] == backend and _is_offered(cls, values)
+        )
+        for cls, values in itertools.islice(known, None if machine_code.is_ours(module) else 1):
+            layer = dict(zip(cls.axes, values, strict=True))["layer"]
+            names = {family, cls.__name__, *map(str, values), layer.partition("-")[0]}
+            found[" ".join([cls.__name__, *(str(v) for v in values if v)])] = cls, values, names
     return found
+
+
+def _is_offered(cls, values):
+    cell = dict(zip(cls.axes, values, strict=True))
+    return "batch" not in cell or cell["batch"] in cls.batches(cls.layers[cell["layer"]])
 
 
 class Side:
@@ -86,25 +94,63 @@ class Side:
             return [suite.FAILED, f"{type(error).__name__}: {error}", 0]
         return [suite.CORRECT, "", min(_seconds(cell.call, cell.timer, 1) for _ in range(5))]
 
-    def prepare(self, name, seed):
-        """Makes the inputs of a cell, which follow from the seed."""
+    def prepare(self, name, seed, slowed=None):
+        """Makes the inputs of a cell, which follow from the seed, as does the core that it runs on.
+
+        slowed: how many times as long a call takes; 1 goes the same way, for the other side.
+        """
         self._call = None  # whose arrays may be large
+        if CORES:
+            os.sched_setaffinity(0, CORES)  # for threads that a kernel may start now
         cls, values, _ = cells()[name]
         cell = dict(zip(cls.axes, values, strict=True))
         operation = cls.operations[cell.get("variant", "")]
         case = cls.layers[cell["layer"]].at(dtype=cell["dtype"], batch=cell.get("batch", 0))
         module = kernels.load(grid.backend_path(cell["backend"]))
         inputs = operation.sample(np.random.default_rng([seed, zlib.crc32(name.encode())]), case)
-        self._call, self._timer = suite.bound(operation, module, inputs), suite.timer_of(module)
+        call, self._timer = suite.bound(operation, module, inputs), suite.timer_of(module)
+        self._call = functools.partial(call.func, **_placed(call.keywords))
+        if slowed:
+            self._call = _slowed(self._call, self._timer, slowed)
+        if CORES:
+            os.sched_setaffinity(0, [CORES[seed % len(CORES)]])
 
-    def sample(self, number):
-        """The seconds a call, of so many in a row."""
+    def sample(self, number, times):
+        """[seconds a call] of some samples, each of so many calls in a row."""
         gc.disable()
         try:
-            _seconds(self._call, self._timer, -(-number // WARMING))
-            return _seconds(self._call, self._timer, number)
+            return [_seconds(self._call, self._timer, number) for _ in range(times)]
         finally:
             gc.enable()
+
+
+def _placed(arguments):
+    """The arguments, each array at its own place in a page, the same one in every process: where
+    NumPy puts them is luck, by which the same kernel may be several percent faster.
+    """
+    places = itertools.count()
+
+    def placed(array):
+        room = np.empty(array.nbytes + 2 * PAGE, np.uint8)
+        start = -room.ctypes.data % PAGE + next(places) * APART % PAGE
+        copy = room[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+        copy[...] = array
+        return copy
+
+    return with_arrays(placed, arguments)
+
+
+def _slowed(call, timer, factor):
+    """The call, and a wait until it has taken so many times as long."""
+
+    def slower():
+        began = timer()
+        call()
+        until = began + factor * (timer() - began)
+        while timer() < until:
+            pass
+
+    return slower
 
 
 def _seconds(call, timer, number):
@@ -115,6 +161,8 @@ def _seconds(call, timer, number):
 
 
 def main():
+    with contextlib.suppress(AttributeError, TypeError, OSError):  # Linux alone has it
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # with its parent, also where it is stopped
     questions, answers = sys.stdin, os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what a kernel prints is no answer
     side = Side()

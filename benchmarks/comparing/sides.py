@@ -19,29 +19,6 @@ from ..suites import workloads
 FOLDER = workloads.ROOT / ".asv" / "compare"
 SIDES = BASE, HEAD = "base", "head"
 
-# What an audit adds to a backend: whatever it has of the reference's operations takes longer.
-SLOWING = """
-
-def _slowed(call):
-    import functools
-
-    @functools.wraps(call)
-    def slower(*args, **kwargs):
-        began = time.perf_counter()
-        returned = call(*args, **kwargs)
-        until = began + {factor} * (time.perf_counter() - began)
-        while time.perf_counter() < until:
-            pass
-        return returned
-
-    return slower
-
-
-for _name in __import__("reference").__all__:
-    if callable(globals().get(_name)):
-        globals()[_name] = _slowed(globals()[_name])
-"""
-
 
 def commit(name):
     """The full hash of a commit. Raises ValueError where there is none of that name."""
@@ -52,27 +29,25 @@ def commit(name):
     return answer.stdout.strip()
 
 
-def built(folder, commits, slowed=1):
-    """Makes folder/base and folder/head, where they are not there yet; head slowed down by that."""
+def built(commits):
+    """The folder with base/ and head/ of two commits, which are built where they are not yet."""
+    folder = FOLDER / "built" / "-".join(c[:12] for c in commits)
     for side, own in zip(SIDES, commits, strict=True):
-        target = folder / side
+        target, partial = folder / side, folder / f"{side}.partial"
         if target.is_dir():
             continue
-        partial = folder / f"{side}.partial"
         shutil.rmtree(partial, ignore_errors=True)
-        _unpack(wheel(commits[1]), partial)
+        shutil.unpack_archive(_wheel(commits[1]), partial, "zip")
         if own != commits[1]:
             shutil.rmtree(partial / "kernels")
             with tempfile.TemporaryDirectory() as other:
-                _unpack(wheel(own), Path(other))
+                shutil.unpack_archive(_wheel(own), other, "zip")
                 shutil.move(Path(other, "kernels"), partial / "kernels")
-        if side == HEAD and slowed != 1:
-            with (partial / "kernels" / "numba_cpu" / "__init__.py").open("a") as file:
-                file.write(SLOWING.format(factor=slowed))
         partial.rename(target)
+    return folder
 
 
-def wheel(revision):
+def _wheel(revision):
     """The wheel of a commit, built at its first use with the setuptools that virtualenv carries."""
     target = FOLDER / "wheels" / revision
     if found := list(target.glob("*.whl")):
@@ -91,10 +66,6 @@ def wheel(revision):
     return next(target.glob("*.whl"))
 
 
-def _unpack(path, target):
-    shutil.unpack_archive(path, target, "zip")
-
-
 def _run(*command):
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
     if done.returncode:
@@ -107,7 +78,7 @@ class Failed(RuntimeError):
 
 
 class Process:
-    """A process of a side, stopped unless it answers."""
+    """A process of a side, stopped unless it has a question to answer."""
 
     def __init__(self, folder, seed=0):
         self._log = folder.parent / f"{folder.name}.log"
@@ -116,6 +87,7 @@ class Process:
             "PYTHONPATH": str(folder),
             "PYTHONHASHSEED": str(seed),
             "NUMBA_CACHE_DIR": str(folder.parent / f"{folder.name}.cache"),
+            "OPENBLAS_NUM_THREADS": "1",  # of NumPy, whose threads hold a core after a product
         }
         environment.pop("FUSEBENCH_JOURNAL", None)
         with self._log.open("w") as log:
@@ -131,18 +103,25 @@ class Process:
 
     def ask(self, *question):
         """The answer. Raises Failed where there is none."""
+        self.put(*question)
+        return self.answer()
+
+    def put(self, *question):
+        """Lets it work on a question, whose `answer` is to be fetched."""
         self._signal("SIGCONT")
+        self._asked = " ".join(map(str, question))
         try:
             print(json.dumps(question), file=self._process.stdin, flush=True)
-            line = self._process.stdout.readline()
-        except OSError:
-            line = ""
+        except OSError:  # it is dead, as its answer will tell
+            return
+
+    def answer(self):
+        line = self._process.stdout.readline()
         if not line:
             last = self._log.read_text().strip().splitlines()[-1:]
-            asked = " ".join(map(str, question))
-            raise Failed(f"its process died at {asked}: {' '.join(last)}".rstrip(": "))
-        answer = json.loads(line)
+            raise Failed(f"its process died at {self._asked}: {' '.join(last)}".rstrip(": "))
         self._signal("SIGSTOP")
+        answer = json.loads(line)
         if "error" in answer:
             raise Failed(answer["error"])
         return answer["answer"]

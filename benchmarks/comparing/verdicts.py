@@ -14,12 +14,12 @@ distribution; all that is used is that one block is as likely above the true med
 - Stage 2 judges, from fresh blocks alone: what made a cell look bad by chance does not count twice.
   SLOWER is what a one-sided sign test against 1.05 says at 1 %, multiplied by the number of cells
   that stage 2 looks at; FASTER likewise, against 1 / 1.05. SAME: the interval lies within 5 %.
-  UNSURE: none of these, with the interval, which says what may hide there.
-- The sign test has few values. Of 20 blocks these must lie above 1.05, with so many cells judged:
-  17 for up to 7 cells, 18 for up to 49, 19 for up to 499, all 20 for up to 10,485 (20 of 20 have
-  p = 2^-20). Beyond that 20 blocks find nothing, as fewer blocks do for fewer cells: `fewest`. So
-  a cell that is 1.1 times as slow is found in 99 of 100 comparisons where one block deviates by no
-  more than 1.9 % of it (19 of 20 needed; 1.4 % with all 20), one 1.3 times as slow up to 8.7 %.
+  UNSURE: none of these, with the interval, which says what may hide there. Before all 20 blocks are
+  there nothing is more than UNSURE: a test that may be ended at any block has no level.
+- Of 20 blocks these must lie above 1.05, with so many cells judged: 17 for up to 7 cells, 18 for up
+  to 49, 19 for up to 499, all 20 for up to 10,485 (p = 2^-20), MOST. So a cell that is 1.1 times as
+  slow is found in 99 of 100 comparisons where one block deviates by no more than 1.9 % of it (19 of
+  20 needed; 1.4 % with all 20), one 1.3 times as slow up to 8.7 %.
 - The cells of a function have more to say together: of every block the median over the function's
   cells is one number, tested as a cell's is, but against half of 3 %, and corrected for the number
   of functions as Holm does (Scandinavian Journal of Statistics 6, 1979). So a uniform 3 % is found.
@@ -38,6 +38,7 @@ SLOWER, FASTER, SAME, UNSURE = "SLOWER", "FASTER", "SAME", "UNSURE"
 LEVEL = 0.01  # the chance of one false SLOWER among all cells
 CONFIDENCE = 1 - LEVEL  # of an interval
 CHOOSING, JUDGING = 8, 20  # blocks of the stages
+MOST = int(LEVEL * 2**JUDGING)  # cells that can be judged: of more, 20 of 20 blocks say nothing
 CELL = math.log(1.05)
 FUNCTION = math.log(1.015)  # half of a uniform 3 %, as 1.05 is half of 1.1
 TOGETHER = 3  # cells that a function needs to be judged as one
@@ -55,21 +56,11 @@ class Verdict:
     blocks: int
     modes: tuple = ()  # (log-ratio, blocks) of two modes
 
-    def hides(self):
-        """The most that it could be slower and faster, as ratios: what UNSURE does not exclude."""
-        return math.exp(self.high), math.exp(self.low)
-
 
 @cache
 def tail(count, blocks):
     """The chance that of so many fair coins at least `count` fall on one side."""
     return sum(math.comb(blocks, k) for k in range(count, blocks + 1)) / 2**blocks
-
-
-def fewest(judged, blocks=JUDGING):
-    """How many of the blocks a SLOWER needs, or None where even all of them are too few."""
-    enough = (k for k in range(blocks + 1) if tail(k, blocks) * judged < LEVEL)
-    return next(enough, None)
 
 
 def interval(ratios):
@@ -113,7 +104,8 @@ def words(ratios, margin, correct):
     """The verdict on each row of (..., rows, blocks), the rows corrected for one another."""
     found = np.where(within(ratios, margin), SAME, UNSURE)
     found = np.where(correct(sign_test(ratios, margin)) < LEVEL, SLOWER, found)
-    return np.where(correct(sign_test(-ratios, margin)) < LEVEL, FASTER, found)
+    found = np.where(correct(sign_test(-ratios, margin)) < LEVEL, FASTER, found)
+    return found if ratios.shape[-1] == JUDGING else np.full_like(found, UNSURE)
 
 
 def together(functions):
@@ -137,27 +129,37 @@ def chosen(first, functions):
     return again
 
 
-def judge(first, second, functions, again=None):
+def differs(first, functions):
+    """How far each cell of stage 1, or its function as a whole, is from the same, in margins."""
+    found = np.abs(np.median(first, axis=-1)) / CELL
+    for cells in together(functions).values():
+        whole = np.abs(np.median(pooled(first, cells))) / FUNCTION
+        found[cells] = np.maximum(found[cells], whole)
+    return found
+
+
+def judge(first, second, functions, again):
     """(the Verdict on each cell, {function: Verdict}).
 
     first: stage 1's log-ratios, (cells, blocks); functions: the name of each cell's; again: which
-    cells stage 2 has looked at, those `chosen` unless given; second: its log-ratios, (these,
-    blocks), in the same order. What it has not looked at is SAME by stage 1, or UNSURE.
+    cells stage 2 has looked at; second: its log-ratios, (these, blocks), in the same order. What it
+    has not looked at is SAME by stage 1, or UNSURE.
     """
-    again = chosen(first, functions) if again is None else again
-    if second.shape[0] != again.sum():
+    if len(second) != again.sum():
         raise ValueError(f"second must have the {again.sum()} cells chosen, got {len(second)}")
     cells = [_left(row, CELL) for row in first]
-    judged = zip(np.flatnonzero(again), second, words(second, CELL, bonferroni), strict=True)
-    for number, row, word in judged:
-        cells[number] = _verdict(word, row if len(row) else first[number])
     place, groups = np.cumsum(again) - 1, together(functions)
     found = {name: _left(pooled(first, group), FUNCTION) for name, group in groups.items()}
+    if not second.shape[-1]:
+        return cells, found
+    judged = zip(np.flatnonzero(again), second, words(second, CELL, bonferroni), strict=True)
+    for number, row, word in judged:
+        cells[number] = _verdict(word, row)
     open_ = [n for n, group in groups.items() if found[n].word != SAME and again[group].all()]
     if open_:
         rows = np.stack([pooled(second, place[groups[name]]) for name in open_])
         for name, row, word in zip(open_, rows, words(rows, FUNCTION, holm), strict=True):
-            found[name] = _verdict(word, row if len(row) else pooled(first, groups[name]))
+            found[name] = _verdict(word, row)
     return cells, found
 
 
