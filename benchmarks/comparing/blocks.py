@@ -1,9 +1,9 @@
 """The blocks of a comparison, measured one after the other.
 
-A block is a fresh process a side on one seed, which draws the order of the cells, the inputs, the
-core, and whether a cell is timed ABBA or BAAB, in each of some rounds. Both sides call as often.
-While one answers the other is stopped. A comparison that was ended goes on with the next block, one
-that is complete is not measured again: to measure until the answer pleases is no test.
+A block is a fresh process a side on one seed, which draws the order of the cells, the inputs, and
+whether a cell is timed ABBA or BAAB, in each of some rounds. Both sides call as often. While one
+answers the other is stopped. A comparison that was ended goes on with the next block, one that is
+complete is not measured again: to measure until the answer pleases is no test.
 """
 
 import math
@@ -15,7 +15,6 @@ import numpy as np
 from . import sides, verdicts
 
 ORDERS = ((0, 1, 1, 0), (1, 0, 0, 1))  # of base and head
-QUANTILE = 0.25  # of the samples of a turn
 
 
 class Lost(RuntimeError):
@@ -83,7 +82,7 @@ def _block(known, stage, names):
                 ask(side, "prepare", name, seed, slowed[side])
             start = start or time.monotonic() - began
             order = [s for coin in rng.integers(2, size=cell["rounds"]) for s in ORDERS[coin]]
-            turns = [ask(side, "sample", cell["number"], cell["samples"]) for side in order]
-            times[name] = order, [float(f"{np.quantile(turn, QUANTILE):.5g}") for turn in turns]
+            turns = [ask(side, "turn", cell["number"], cell["samples"]) for side in order]
+            times[name] = order, [float(f"{seconds:.5g}") for seconds in turns]
     seconds = start, time.monotonic() - began
     return {"stage": stage, "seed": seed, "seconds": seconds, "times": times}

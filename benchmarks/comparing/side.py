@@ -26,7 +26,6 @@ from . import machine_code
 
 PAGE = 4096
 APART = 576  # bytes from the place of one array in its page to that of the next: 9 lines
-CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
 
 
 @functools.cache
@@ -95,13 +94,11 @@ class Side:
         return [suite.CORRECT, "", min(_seconds(cell.call, cell.timer, 1) for _ in range(5))]
 
     def prepare(self, name, seed, slowed=None):
-        """Makes the inputs of a cell, which follow from the seed, as does the core that it runs on.
+        """Makes the inputs of a cell, which follow from the seed.
 
         slowed: how many times as long a call takes; 1 goes the same way, for the other side.
         """
         self._call = None  # whose arrays may be large
-        if CORES:
-            os.sched_setaffinity(0, CORES)  # for threads that a kernel may start now
         cls, values, _ = cells()[name]
         cell = dict(zip(cls.axes, values, strict=True))
         operation = cls.operations[cell.get("variant", "")]
@@ -112,21 +109,19 @@ class Side:
         self._call = functools.partial(call.func, **_placed(call.keywords))
         if slowed:
             self._call = _slowed(self._call, self._timer, slowed)
-        if CORES:
-            os.sched_setaffinity(0, [CORES[seed % len(CORES)]])
 
-    def sample(self, number, times):
-        """[seconds a call] of some samples, each of so many calls in a row."""
+    def turn(self, number, samples):
+        """The seconds a call of the quickest sample, each of so many calls in a row."""
         gc.disable()
         try:
-            return [_seconds(self._call, self._timer, number) for _ in range(times)]
+            return min(_seconds(self._call, self._timer, number) for _ in range(samples))
         finally:
             gc.enable()
 
 
 def _placed(arguments):
     """The arguments, each array at its own place in a page, the same one in every process: where
-    NumPy puts them is luck, by which the same kernel may be several percent faster.
+    NumPy puts them is luck, by which the same kernel is 2 to 5 % faster or slower.
     """
     places = itertools.count()
 
@@ -170,7 +165,7 @@ def main():
         question, *arguments = json.loads(line)
         try:
             with contextlib.ExitStack() as limits:
-                if question in ("prepare", "sample"):  # the cell sets its own while it is checked
+                if question in ("prepare", "turn"):  # the cell sets its own while it is checked
                     limits.enter_context(journal.limited(journal.CORRECT))
                 answer = {"answer": getattr(side, question)(*arguments)}
         except Exception as error:
