@@ -190,12 +190,14 @@ def modes(ratios):
     times the deviation within, and a tenth of the margin, so that a coarse clock makes none.
     """
     ordered = np.sort(ratios)
-    cuts = range(MODE, len(ordered) - MODE + 1)
-    if not cuts:
+    cuts = np.arange(MODE, len(ordered) - MODE + 1)
+    if not len(cuts):
         return ()
-    squares = [sum(part.var() * len(part) for part in np.split(ordered, [cut])) for cut in cuts]
-    low, high = np.split(ordered, [cuts[int(np.argmin(squares))]])
-    width = math.sqrt(min(squares) / (len(ordered) - 2))
+    centred = ordered - ordered.mean()
+    sums, of_squares = np.cumsum(centred)[cuts - 1], np.square(centred).sum()
+    squares = of_squares - sums**2 * len(ordered) / (cuts * (len(ordered) - cuts))
+    low, high = np.split(ordered, [cuts[np.argmin(squares)]])
+    width = math.sqrt(max(0.0, squares.min()) / (len(ordered) - 2))
     if high.mean() - low.mean() <= max(APART * width, CELL / 10):
         return ()
     return tuple((float(np.median(part)), len(part)) for part in (low, high))

@@ -2,16 +2,26 @@
 
 import itertools
 import json
-import math
+import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from benchmarks.__main__ import main
-from benchmarks.comparing import blocks, comparison, machine_code, sides, table, verdicts
+from benchmarks.comparing import (
+    blocks,
+    comparison,
+    machine_code,
+    opening,
+    sides,
+    table,
+    verdicts,
+)
 
+HOW = {"samples": 8, "rounds": 2}
 CELLS = {
-    f"adam {k}": {"function": "adam", "control": k == 1, "number": 10 + k, "rounds": 2}
+    f"adam {k}": {"function": "adam", "ours": True, "control": k == 1, **HOW, "number": 10 + k}
     for k in range(2)
 }
 
@@ -38,7 +48,7 @@ class _Process:
         if question == "prepare":
             self.name = arguments[0]
             return None
-        return self.of.times[self.side][self.name]
+        return self.of.times[self.side][self.name]  # a turn
 
     def __enter__(self):
         return self
@@ -55,16 +65,16 @@ def pretend(monkeypatch, tmp_path):
     monkeypatch.setattr(sides, "Process", Pretending(log, times))
     seeds = itertools.count(1)
     monkeypatch.setattr(blocks.secrets, "randbits", lambda _: next(seeds))
-    return comparison.Comparison(tmp_path, ("a" * 40, "b" * 40), dict(CELLS)), log
+    return comparison.Comparison(tmp_path, tmp_path, ("a" * 40, "b" * 40), dict(CELLS)), log
 
 
 def quietly(_):
     pass
 
 
-def test_log_ratio_by_hand():
-    assert comparison.log_ratio((0, 1, 1, 0), (1, 2, 8, 4)) == pytest.approx(math.log(2))
-    assert comparison.log_ratio((1, 0, 0, 1), (1, 2, 8, 4)) == pytest.approx(-math.log(2))
+def test_the_quickest_turn_of_a_side_counts():
+    assert comparison.times((0, 1, 1, 0), (1, 2, 8, 4)) == [1, 2]
+    assert comparison.times((1, 0, 0, 1), (1, 3, 2, 4)) == [2, 1]
 
 
 def test_a_comparison_runs_through_both_stages(pretend):
@@ -73,7 +83,7 @@ def test_a_comparison_runs_through_both_stages(pretend):
     assert (known.count(1), known.count(2)) == (8, 20)
     assert known.chosen() == ["adam 1"]
     assert known.ratios(1).shape == (2, 8)
-    assert known.ratios(2, ["adam 1"]) == pytest.approx(np.full((1, 20), math.log(1.2)))
+    assert known.ratios(2, ["adam 1"]) == pytest.approx(np.full((1, 20), np.log(1.2)))
     starts = [each for each in log if each[0] == "start"]
     assert len(starts) == 2 * 28  # a fresh process a side and block
     assert len({seed for _, _, seed in starts}) == 28
@@ -84,17 +94,33 @@ def test_a_comparison_runs_through_both_stages(pretend):
 def test_sides_are_asked_alike(pretend):
     known, log = pretend
     blocks.measure(known, say=quietly)
-    samples = [each for each in log if each[0] == "sample"]
-    orders = {tuple(side for _, side, _ in samples[k : k + 4]) for k in range(0, len(samples), 4)}
+    turns = [each for each in log if each[0] == "turn"]
+    orders = {tuple(each[1] for each in turns[k : k + 4]) for k in range(0, len(turns), 4)}
     base, head = "base", "head"
     assert orders == {(base, head, head, base), (head, base, base, head)}
-    for k in range(0, len(samples), 4):
-        assert len({number for *_, number in samples[k : k + 4]}) == 1
+    for k in range(0, len(turns), 4):
+        assert len({each[2:] for each in turns[k : k + 4]}) == 1  # as many calls
     prepared = [each for each in log if each[0] == "prepare"]
     for one, other in zip(prepared[::2], prepared[1::2], strict=True):
         assert {one[1], other[1]} == {base, head}
-        assert one[2:] == other[2:]  # the cell and the seed
+        assert one[2:] == other[2:]  # the cell, the seed, and that nothing is slowed down
     assert {each[2] for each in prepared[:32:4]} == set(CELLS)  # the cells are shuffled
+
+
+def test_what_is_slowed_down_is_head(pretend):
+    known, log = pretend
+    known.slowed = 1.3
+    known.cells = {**CELLS, "adam 0": {**CELLS["adam 0"], "ours": False}}
+    blocks.measure(known, say=quietly)
+    asked = {(name, side, slowed) for what, side, name, _, slowed in log_of(log, "prepare")}
+    assert asked == {
+        *[("adam 0", "base", None), ("adam 0", "head", None)],
+        *[("adam 1", "base", 1), ("adam 1", "head", 1.3)],
+    }
+
+
+def log_of(log, question):
+    return [each for each in log if each[0] == question]
 
 
 def test_what_is_finished_is_kept_and_not_measured_again(pretend, monkeypatch):
@@ -107,17 +133,20 @@ def test_what_is_finished_is_kept_and_not_measured_again(pretend, monkeypatch):
         done.append(0)
         return real(*arguments)
 
+    known.keep()
     monkeypatch.setattr(blocks, "_block", stopped)
-    with pytest.raises(KeyboardInterrupt):
-        blocks.measure(known, say=quietly)
-    lines = (known.folder / "blocks.jsonl").read_text().splitlines()
-    assert [json.loads(line) for line in lines] == json.loads(json.dumps(known.blocks))
-    assert len(lines) == 3
+    assert not blocks.measure(known, say=quietly)
+    again = replace(known, cells={}, blocks=[])
+    assert again.resume()
+    assert json.dumps(again.blocks) == json.dumps(known.blocks)
+    assert (again.cells, again.count(1)) == (known.cells, 3)
+    with pytest.raises(ValueError, match="another"):
+        replace(known, slowed=1.1).resume()
     monkeypatch.setattr(blocks, "_block", real)
-    blocks.measure(known, say=quietly)
-    assert known.count(1) == 8
+    assert blocks.measure(again, say=quietly)
+    assert (again.count(1), again.count(2)) == (8, 20)
     log.clear()
-    assert blocks.measure(known, say=quietly)
+    assert blocks.measure(again, say=quietly)
     assert log == []
 
 
@@ -127,7 +156,29 @@ def test_a_budget_ends_it(pretend):
     assert known.blocks == []
     found = table.judged(known)
     assert found["status"] == verdicts.NO_VERDICT
-    assert "NO VERDICT" in table.render(found)
+    assert "NO VERDICT: its blocks are not complete" in table.render(found)
+
+
+def test_a_budget_judges_what_differs_most(pretend, monkeypatch):
+    known, _ = pretend
+    known.cells = {n: {**cell, "control": False} for n, cell in CELLS.items()}
+    sides.Process.times["head"]["adam 0"] = 1.1
+    blocks.measure(known, say=quietly)
+    assert known.chosen() == ["adam 1", "adam 0"]
+    known.blocks = known.blocks[:8]
+    monkeypatch.setattr(blocks, "_costs", lambda _: (1, 1000))
+    assert blocks.measure(known, time.monotonic() + 20 * 1900, quietly)
+    assert known.chosen() == ["adam 1"]
+    found = table.judged(known)
+    assert {n: c["verdict"] for n, c in found["cells"].items()} == {
+        "adam 0": verdicts.UNSURE,
+        "adam 1": verdicts.SLOWER,
+    }
+    assert found["status"] == verdicts.WORSE
+    assert "may be 10% slower" in table.render(found)
+    known.blocks = known.blocks[:8]
+    assert not blocks.measure(known, time.monotonic() + 20 * 900, quietly)
+    assert table.judged(known)["status"] == verdicts.NO_VERDICT
 
 
 @pytest.mark.parametrize(("side", "status"), [("head", 2), ("base", 0)])
@@ -136,15 +187,14 @@ def test_a_cell_that_fails_later_is_given_up_and_the_others_go_on(pretend, side,
     sides.Process.dies = side, "adam 1"
     assert blocks.measure(known, say=quietly)
     assert list(known.cells) == ["adam 0"]
-    assert known.count(1) == 8
     assert known.missing["adam 1"][1] == f"{side}: its process died"
-    assert json.loads((known.folder / "cells.json").read_text())[0] == known.cells
+    assert json.loads((known.folder / "cells.json").read_text())["cells"] == known.cells
     assert table.judged(known)["status"] == status
     assert sum(each[0] == "close" for each in log) == sum(each[0] == "start" for each in log)
 
 
-@pytest.mark.parametrize(("judging", "status"), [(0, 3), (6, 3), (7, 1), (20, 1)])
-def test_too_few_blocks_to_find_anything_are_no_verdict(pretend, judging, status):
+@pytest.mark.parametrize(("judging", "status"), [(0, 3), (19, 3), (20, 1)])
+def test_too_few_blocks_are_no_verdict(pretend, judging, status):
     known, _ = pretend
     known.cells = {n: {**cell, "control": False} for n, cell in CELLS.items()}
     blocks.measure(known, say=quietly)
@@ -202,7 +252,7 @@ def test_a_function_depends_on_what_its_module_imports():
 def test_the_command_prints_and_writes_what_it_found(pretend, monkeypatch, tmp_path, capsys):
     known, _ = pretend
     known.cells["adam 1"] = {**known.cells["adam 1"], "control": False}
-    monkeypatch.setattr(comparison, "opened", lambda *_, **__: known)
+    monkeypatch.setattr(opening, "opened", lambda *_, **__: known)
     files = tmp_path / "it.json", tmp_path / "it.md"
     wanted = ["--json", str(files[0]), "--markdown", str(files[1])]
     assert main(["compare", "a", "b", *wanted]) == verdicts.WORSE
