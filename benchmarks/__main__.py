@@ -1,8 +1,10 @@
-"""python -m benchmarks run | report | compare | replay | peers | compile | card | record | pack ...
+"""python -m benchmarks run | check | report | compare | replay | peers | compile | card | record |
+pack | resources
 
-Time the grid through asv, print what was found, compare two commits, check one cell again, compare
-with other libraries, time the compiler; test and record a GPU, or record it alone, pack what a
-machine without network needs for that; what the CUDA kernels need of one (`resources`).
+Time the grid through asv, hold kernels of yours against the reference, print what was found,
+compare two commits, check one cell again, compare with other libraries, time the compiler; test and
+record a GPU, or record it alone, pack what a machine without network needs for that; what the CUDA
+kernels need of one.
 """
 
 import argparse
@@ -10,6 +12,8 @@ import os
 import signal
 import sys
 from pathlib import Path
+
+import kernels
 
 EXPORTS = {  # the options of report
     "html": "a page to sort and filter, which needs no network",
@@ -39,6 +43,15 @@ def main(arguments=None):
         default=[],
         metavar="NAME",
         help="families, functions, variants, workloads or layers",
+    )
+    check = command("check", "hold kernels of yours against the reference", "mine.py --only adam")
+    check.add_argument("file", type=_module, metavar="FILE", help="a Python file with functions")
+    check.add_argument("--all", action="store_true", help="the workloads' layers as well")
+    check.add_argument(
+        "--only", nargs="+", default=[], metavar="NAME", help="families, functions or variants"
+    )
+    check.add_argument(
+        "--limit", type=float, metavar="SECONDS", help="for a function in a dtype: else it is slow"
     )
     replay = command("replay", "check one cell again", "adam digits-64x128 float32 numba")
     replay.add_argument("function", metavar="FUNCTION")
@@ -108,6 +121,8 @@ def main(arguments=None):
     command("resources", "registers and occupancy of the CUDA kernels, by NVRTC", "")
     args = parser.parse_args(arguments)
 
+    if args.command in ("card", "pack") and kernels.INSTALLED:
+        parser.error(f"{args.command} needs a checkout of fusebench: its tests, its commit")
     if args.command in ("run", "replay"):
         # Before the suites are imported: they read these.
         if args.command == "replay" or args.all:
@@ -129,6 +144,11 @@ def main(arguments=None):
             from .comparing import command as comparing
 
             return comparing.compare(args)
+        if args.command == "check":
+            from .checking import check
+
+            limit = check.LIMIT if args.limit is None else args.limit
+            return 1 if check.show(args.file, args.only, args.all, limit) else 0
         if args.command == "compile":
             from .running import compiling
 
@@ -198,8 +218,6 @@ def main(arguments=None):
 
 
 def _module(text):
-    import kernels
-
     path = Path(text).resolve()
     if path.suffix != ".py" or not path.is_file():
         raise argparse.ArgumentTypeError(f"{text} is not a Python file")
