@@ -1,0 +1,1 @@
+"""The optimizer study: which method, rate and batch reaches the target first, `study`."""
