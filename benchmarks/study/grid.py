@@ -73,9 +73,14 @@ class Setting:
         """What it has in common with those that differ from it along these axes alone."""
         return dataclasses.replace(self, **dict.fromkeys(axes))
 
+    @property
+    def fields(self):
+        """What JSON keeps of it."""
+        return {**dataclasses.asdict(self), "hidden": list(self.hidden)}
+
     @classmethod
     def of(cls, fields):
-        """The setting whose fields a store has kept as JSON."""
+        """The setting that has been kept so."""
         return cls(**{**fields, "hidden": tuple(fields["hidden"])})
 
 

@@ -1,6 +1,5 @@
 """The grid of the study as data: names, slices and what `--only` selects."""
 
-import dataclasses
 import json
 
 import pytest
@@ -16,7 +15,7 @@ def test_a_name_tells_the_setting_and_no_two_share_one():
     momentum = next(s for s in found if s.method == "momentum")
     assert "momentum beta=0.9 lr=0.001 batch=1 " in str(momentum)
     assert "lr=0.001" not in str(momentum.without("rate", "seed"))
-    kept = json.loads(json.dumps(dataclasses.asdict(momentum)))
+    kept = json.loads(json.dumps(momentum.fields))
     assert grid.Setting.of(kept) == momentum
 
 
