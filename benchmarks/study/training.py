@@ -39,6 +39,15 @@ def run(setting, backend="numba"):
         return _Run(setting, kernels.load(backend)).record() | {"backend": backend}
 
 
+def step(setting, backend):
+    """Whatever a run does, once: for a compiler to have done with it."""
+    run = _Run(setting, kernels.load(backend))
+    run.look()
+    first = run.module.asarray(np.arange(run.batch))
+    run.network.epoch(run.x, run.labels, first)
+    run.network.load_state(run.network.state())
+
+
 class _Run:
     def __init__(self, setting, module):
         rows, of = data.rows(setting.data), data.SETS[setting.data]
