@@ -46,6 +46,7 @@ def run(settings, store, backend="numba", workers=None, task=training.run, prepa
             try:
                 shown.says("preparing (the compiler may take a minute, once)")
                 pool.submit(prepare or warm, left, backend).result()
+                shown.began = time.monotonic()
                 return list(_all(pool, left, backend, task, 2 * workers, shown))
             except BrokenProcessPool:
                 raise RuntimeError(
