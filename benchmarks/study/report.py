@@ -145,8 +145,8 @@ def profiles(runs, backend):
     header = ("", "of", "method", *(f"<= {t} x" for t in TIMES), "reached")
     note = (
         "share of instances in which a method is at the target in at most so many times the least\n"
-        "of all; an instance is a problem and a seed, with any rate also a rate, where the best batch\n"
-        "is taken"
+        "of all; an instance is a problem and a seed; with any rate a rate as well, and the batch is\n"
+        "the best one there"
     )
     return Table(f"Performance profiles, {backend}", note, header, rows, left=3)
 
@@ -180,8 +180,8 @@ def activations(runs, backend):
         )
     header = ("data", "activation", "runs", "accuracy", "dead units", "zeros", "gradients by layer")
     note = (
-        "of settings that were run with several activations; a unit is dead where its derivative is\n"
-        "at most 1/1000 for every training row; gradients: norms after the first epoch, medians"
+        "of settings that were run with several activations; a unit is dead where its derivative\n"
+        "is at most 1/1000 for every training row; gradients: norms after the first epoch, medians"
     )
     rows.sort(key=lambda row: row[0])
     return Table(f"Activations, {backend}", note, header, rows if alike else [], left=2)
