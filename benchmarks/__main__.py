@@ -1,7 +1,7 @@
-"""python -m benchmarks run | report | replay | peers | compile | card | record | pack | resources
+"""python -m benchmarks run | report | replay | study | peers | compile | card | record | pack | ...
 
-Time the grid through asv, print what was found, check one cell again, compare with other libraries,
-time the compiler;
+Time the grid through asv, print what was found, check one cell again, train the grid of optimizers,
+compare with other libraries, time the compiler;
 test and record a GPU, or record it alone, pack what a machine without network needs for that; what
 the CUDA kernels need of one.
 """
@@ -76,6 +76,20 @@ def main(arguments=None):
     peers.add_argument("--threads", nargs="+", type=int, default=None, metavar="N")
     peers.add_argument("--rounds", type=int, default=9, metavar="N", help="of every cell")
     peers.add_argument("--output", type=Path, metavar="FILE", help="the rounds, as JSON")
+    study = command("study", "train the grid of optimizers: which is first", "--only adam digits")
+    study.add_argument("--all", action="store_true", help="every setting: a day on two cores")
+    study.add_argument(
+        "--only",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="methods, rules, data, lr=0.01, batch=32, 64-32, elu, dropout, seed=0, ...",
+    )
+    study.add_argument("--backend", default="numba", metavar="NAME", help="whose networks")
+    study.add_argument("--workers", type=int, metavar="N", help="processes, one for each core")
+    study.add_argument("--store", type=Path, metavar="FILE", help="where finished runs are kept")
+    study.add_argument("--html", metavar="FILE", help="write the study as a page")
+    study.add_argument("--show", action="store_true", help="run nothing, show what is kept")
     compiling = command("compile", "time Numba's compiler, family by family", "--only losses")
     compiling.add_argument("--only", nargs="+", default=[], metavar="FAMILY")
     command("resources", "registers and occupancy of the CUDA kernels, by NVRTC", "")
@@ -93,6 +107,11 @@ def main(arguments=None):
 
             peers.compare(args.only, args.threads, args.rounds, args.output or peers.OUTPUT)
             return 0
+        if args.command == "study":
+            from . import study as room
+
+            given = args.all, args.only, args.backend, args.workers, args.store, args.html
+            return 1 if room.study(*given, run=not args.show) else 0
         if args.command == "replay":
             from .running import journal, replay
 
@@ -152,7 +171,10 @@ def main(arguments=None):
 
             plots.draw(args.plot, args.machine)
     except KeyboardInterrupt:
-        print("\nstopped; what was finished is kept: python -m benchmarks report", file=sys.stderr)
+        again = "study" if args.command == "study" else "report"
+        print(
+            f"\nstopped; what was finished is kept: python -m benchmarks {again}", file=sys.stderr
+        )
         return 130
     except ModuleNotFoundError as error:
         print(

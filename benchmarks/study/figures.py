@@ -120,8 +120,12 @@ def cells(found):
 
 def problems(found):
     """{(backend, what is given): {method: its cells}}."""
+    order = list(grid.METHODS)
     return {
-        problem: grouped(cells(of_one), lambda cell: cell.setting.method)
+        problem: grouped(
+            sorted(cells(of_one), key=lambda cell: order.index(cell.setting.method)),
+            lambda cell: cell.setting.method,
+        )
         for problem, of_one in grouped(found, lambda run: run.problem).items()
     }
 

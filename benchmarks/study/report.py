@@ -145,8 +145,8 @@ def profiles(runs, backend):
     header = ("", "of", "method", *(f"<= {t} x" for t in TIMES), "reached")
     note = (
         "share of instances in which a method is at the target in at most so many times the least\n"
-        "of all; an instance is a problem and a seed; with any rate a rate as well, and the batch is\n"
-        "the best one there"
+        "of all; an instance is a problem and a seed; with any rate a rate as well, and the batch\n"
+        "is the best one there"
     )
     return Table(f"Performance profiles, {backend}", note, header, rows, left=3)
 
