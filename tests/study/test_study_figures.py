@@ -35,7 +35,7 @@ def test_the_best_setting_is_soonest_at_the_target_not_in_the_fewest_steps():
     fast = seeds("adam", [20], rate=0.01, step_seconds=2e-6)
     assert figures.best(figures.cells([*slow, *fast])).setting.rate == 0.01
     never = seeds("adam", [None], accuracy=0.5), seeds("adam", [None], accuracy=0.6, rate=0.1)
-    assert figures.best(figures.cells(sum(never, []))).setting.rate == 0.1
+    assert figures.best(figures.cells([*never[0], *never[1]])).setting.rate == 0.1
 
 
 def test_only_problems_with_as_many_methods_are_compared():
@@ -44,7 +44,7 @@ def test_only_problems_with_as_many_methods_are_compared():
         ["minibatch_sgd", "rmsprop", "adam"],  # as the grid has them
         ["adam"],
     ]
-    assert list(figures.compared(study()).values()) and len(figures.compared(study())) == 1
+    assert list(figures.compared(study())) == list(problems)[:1]
 
 
 def test_rates_keep_the_batch_of_the_best():
