@@ -1,7 +1,8 @@
-"""python -m benchmarks run | report | replay | study | peers | compile | card | record | pack | ...
+"""python -m benchmarks run | check | report | replay | study | peers | compile | card | record |
+pack | resources
 
-Time the grid through asv, print what was found, check one cell again, train the grid of optimizers,
-compare with other libraries, time the compiler;
+Time the grid through asv, hold kernels of yours against the reference, print what was found, check
+one cell again, train the grid of optimizers, compare with other libraries, time the compiler;
 test and record a GPU, or record it alone, pack what a machine without network needs for that; what
 the CUDA kernels need of one.
 """
@@ -11,6 +12,8 @@ import os
 import signal
 import sys
 from pathlib import Path
+
+import kernels
 
 EXPORTS = {  # the options of report
     "html": "a page to sort and filter, which needs no network",
@@ -40,6 +43,15 @@ def main(arguments=None):
         default=[],
         metavar="NAME",
         help="families, functions, variants, workloads or layers",
+    )
+    check = command("check", "hold kernels of yours against the reference", "mine.py --only adam")
+    check.add_argument("file", type=_module, metavar="FILE", help="a Python file with functions")
+    check.add_argument("--all", action="store_true", help="the workloads' layers as well")
+    check.add_argument(
+        "--only", nargs="+", default=[], metavar="NAME", help="families, functions or variants"
+    )
+    check.add_argument(
+        "--limit", type=float, metavar="SECONDS", help="for a function in a dtype: else it is slow"
     )
     replay = command("replay", "check one cell again", "adam digits-64x128 float32 numba")
     replay.add_argument("function", metavar="FUNCTION")
@@ -95,6 +107,8 @@ def main(arguments=None):
     command("resources", "registers and occupancy of the CUDA kernels, by NVRTC", "")
     args = parser.parse_args(arguments)
 
+    if args.command in ("card", "pack") and kernels.INSTALLED:
+        parser.error(f"{args.command} needs a checkout of fusebench: its tests, its commit")
     if args.command in ("run", "replay"):
         # Before the suites are imported: they read these.
         if args.command == "replay" or args.all:
@@ -117,6 +131,11 @@ def main(arguments=None):
 
             os.environ.pop(journal.VARIABLE, None)  # it belongs to no run
             return replay.replay(args.function, *args.names)
+        if args.command == "check":
+            from .checking import check
+
+            limit = check.LIMIT if args.limit is None else args.limit
+            return 1 if check.show(args.file, args.only, args.all, limit) else 0
         if args.command == "compile":
             from .running import compiling
 
@@ -189,8 +208,6 @@ def main(arguments=None):
 
 
 def _module(text):
-    import kernels
-
     path = Path(text).resolve()
     if path.suffix != ".py" or not path.is_file():
         raise argparse.ArgumentTypeError(f"{text} is not a Python file")

@@ -15,7 +15,7 @@ from ..running import machine
 from ..suites import workloads
 from . import training
 
-PATH = workloads.ROOT / ".asv" / "study.sqlite"
+PATH = workloads.HOME / ".asv" / "study.sqlite"
 WAIT = 60  # seconds for another process that writes, or is about to end
 _TABLE = """create table if not exists runs (
     backend text, setting text, version integer, machine text, finished text, record text,

@@ -23,10 +23,14 @@ from pathlib import Path
 
 import numpy as np
 
+import kernels
 from reference import Case
 
 ROOT = Path(__file__).resolve().parents[2]
-CACHE = ROOT / ".cache" / "workloads"
+# Where what is found is kept, in .asv and results/: this checkout or, where pip installed this, the
+# folder from which it is called. Every process of a run is told.
+HOME = Path(os.environ.get("FUSEBENCH_HOME") or (Path.cwd() if kernels.INSTALLED else ROOT))
+CACHE = kernels.cache_folder("workloads") or ROOT / ".cache" / "workloads"
 SIZES = {
     "moons": (2, 32, 16, 2),
     "circles": (2, 32, 16, 2),
@@ -193,7 +197,7 @@ def _from_idx(files):
 
 def mnist_files():
     """mnist.npz, or the IDX files of images and labels, the test's behind, or nothing."""
-    folder = Path(os.environ.get("FUSEBENCH_MNIST", ROOT / "data" / "mnist"))
+    folder = Path(os.environ.get("FUSEBENCH_MNIST", HOME / "data" / "mnist"))
     if (folder / "mnist.npz").is_file():
         return (folder / "mnist.npz",)
     names = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte")
