@@ -1,10 +1,10 @@
-"""python -m benchmarks run | check | report | replay | study | peers | compile | card | record |
-pack | resources
+"""python -m benchmarks run | check | report | compare | replay | study | peers | compile | card |
+record | pack | resources
 
-Time the grid through asv, hold kernels of yours against the reference, print what was found, check
-one cell again, train the grid of optimizers, compare with other libraries, time the compiler;
-test and record a GPU, or record it alone, pack what a machine without network needs for that; what
-the CUDA kernels need of one.
+Time the grid through asv, hold kernels of yours against the reference, print what was found,
+compare two commits, check one cell again, train the grid of optimizers, compare with other
+libraries, time the compiler; test and record a GPU, or record it alone, pack what a machine without
+network needs for that; what the CUDA kernels need of one.
 """
 
 import argparse
@@ -104,6 +104,34 @@ def main(arguments=None):
     study.add_argument("--show", action="store_true", help="run nothing, show what is kept")
     compiling = command("compile", "time Numba's compiler, family by family", "--only losses")
     compiling.add_argument("--only", nargs="+", default=[], metavar="FAMILY")
+    compare = command(
+        "compare",
+        "what a commit makes slower: exit status 0 nothing, 1 something, 2 wrong, 3 no verdict. "
+        "Compares the core grid's cells on the CPU whose code differs, and some of equal code as "
+        "controls; a cell takes some 3 s in all, and what it has to compile",
+        "main HEAD --only adam --budget 10",
+    )
+    compare.add_argument("base", metavar="BASE", nargs="?", help="a commit")
+    compare.add_argument("head", metavar="HEAD", nargs="?", help="a later one")
+    compare.add_argument("--only", nargs="+", default=[], metavar="NAME", help="as for run")
+    compare.add_argument(
+        "--budget",
+        type=float,
+        default=float("inf"),
+        metavar="MINUTES",
+        help="in all: it judges as many cells as there is time for, suspicious ones first",
+    )
+    compare.add_argument(
+        "--self-test",
+        type=int,
+        nargs="?",
+        const=5,
+        metavar="N",
+        help="BASE, or HEAD, against itself, N times, and slowed down: what is found of that",
+    )
+    compare.add_argument("--output", metavar="DIR", help="keep the blocks here, not in .asv")
+    compare.add_argument("--json", type=Path, metavar="FILE", help="all verdicts, as JSON")
+    compare.add_argument("--markdown", type=Path, metavar="FILE", help="for a pull request")
     command("resources", "registers and occupancy of the CUDA kernels, by NVRTC", "")
     args = parser.parse_args(arguments)
 
@@ -131,6 +159,10 @@ def main(arguments=None):
 
             os.environ.pop(journal.VARIABLE, None)  # it belongs to no run
             return replay.replay(args.function, *args.names)
+        if args.command == "compare":
+            from .comparing import command as comparing
+
+            return comparing.compare(args)
         if args.command == "check":
             from .checking import check
 

@@ -38,6 +38,7 @@ TABLES = (
     "plausible",
     "checking",
     "study",
+    "verdicts",
 )
 
 

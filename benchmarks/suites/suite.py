@@ -196,6 +196,17 @@ def checked(operation, module, inputs, where=""):
 
     Raises Wrong, saying `where`, if its result disagrees with the float64 oracle.
     """
+    call = bound(operation, module, inputs)
+    results = operation.collect(call.keywords, call())
+    module.synchronize()
+    complaint = operation.disagreement(inputs, tuple(module.to_host(r) for r in results))
+    if complaint:
+        raise Wrong(complaint + where)
+    return call
+
+
+def bound(operation, module, inputs):
+    """The same, whose result nobody has looked at."""
     function = getattr(module, operation.function.__name__)
 
     # Every update rule of the reference stays finite and normal however often it is repeated on one
@@ -205,13 +216,7 @@ def checked(operation, module, inputs, where=""):
         first = function(**(on_device(module, inputs) if operation.in_place else arguments))
         given = poisoned(module, map(module.to_host, as_tuple(first)))
         out["out"] = given if isinstance(first, tuple) else given[0]
-    call = functools.partial(function, **arguments, **out)
-    results = operation.collect(arguments, call())
-    module.synchronize()
-    complaint = operation.disagreement(inputs, tuple(module.to_host(r) for r in results))
-    if complaint:
-        raise Wrong(complaint + where)
-    return call
+    return functools.partial(function, **arguments, **out)
 
 
 def _load(backend, function):
