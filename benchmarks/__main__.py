@@ -1,9 +1,9 @@
-"""python -m benchmarks run | report | replay | peers | compile | card | record | pack | resources
+"""python -m benchmarks COMMAND
 
-Time the grid through asv, print what was found, check one cell again, compare with other libraries,
-time the compiler;
-test and record a GPU, or record it alone, pack what a machine without network needs for that; what
-the CUDA kernels need of one.
+run, report, replay: time the grid through asv, print what was found, check one cell again; peers:
+compare with other libraries; compile, ways: time the compiler, and the ways to compute a product;
+card, record, pack, resources: test and record a GPU, or record it alone, pack what a machine
+without network needs for that, what the CUDA kernels need of one.
 """
 
 import argparse
@@ -11,6 +11,8 @@ import os
 import signal
 import sys
 from pathlib import Path
+
+from .running import isa
 
 EXPORTS = {  # the options of report
     "html": "a page to sort and filter, which needs no network",
@@ -78,6 +80,13 @@ def main(arguments=None):
     peers.add_argument("--output", type=Path, metavar="FILE", help="the rounds, as JSON")
     compiling = command("compile", "time Numba's compiler, family by family", "--only losses")
     compiling.add_argument("--only", nargs="+", default=[], metavar="FAMILY")
+    ways = command("ways", "the way forward products take beside the best one", "--isa avx2")
+    for each in (run, peers, ways):
+        each.add_argument(
+            "--isa",
+            choices=isa.CHOICES,
+            help="vector instructions: all of this processor, or AVX2 for everything",
+        )
     command("resources", "registers and occupancy of the CUDA kernels, by NVRTC", "")
     args = parser.parse_args(arguments)
 
@@ -88,6 +97,9 @@ def main(arguments=None):
         if args.backend:
             os.environ["FUSEBENCH_BACKEND"] = str(args.backend)
     try:
+        code = isa.start(getattr(args, "isa", None), arguments or sys.argv[1:])
+        if code is not None:
+            return code
         if args.command == "peers":
             from . import peers
 
@@ -102,6 +114,11 @@ def main(arguments=None):
             from .running import compiling
 
             compiling.show(args.only)
+            return 0
+        if args.command == "ways":
+            from .running import ways
+
+            ways.show()
             return 0
         if args.command == "record":
             from .running import record
