@@ -25,7 +25,7 @@ SAMPLE = 0.002  # seconds of calls in a row
 
 @numba.njit
 def _product(x, weight, bias, y):
-    return gemm.forward_product(x, weight, bias, IDENTITY, address(bias), y, address(y), 0)
+    return gemm.forward_product(x, weight, bias, IDENTITY, bias, y, address(y), 0)
 
 
 @numba.njit

@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import llvmlite.binding as llvm
 import pytest
@@ -64,7 +65,7 @@ def test_a_command_starts_itself_again_once(features, monkeypatch):
                 raise KeyboardInterrupt
             return 130
 
-    monkeypatch.setattr(isa.subprocess, "Popen", Process)
+    monkeypatch.setattr(isa, "subprocess", SimpleNamespace(Popen=Process))
     assert isa.start(None, []) is isa.start(isa.NATIVE, []) is None
     assert isa.start(isa.AVX2, ["run", "--isa", "avx2"]) == 130
     assert started[0] == (["-m", "benchmarks", "run", "--isa", "avx2"], isa.AVX2)

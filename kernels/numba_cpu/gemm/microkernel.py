@@ -28,6 +28,8 @@ HEIGHT = (REGISTERS - 3) // 2
 LOW_HEIGHT = max(1, (REGISTERS - 5) // 4)
 # Rows of the left operand that `dot` takes at a time.
 DOT_HEIGHT = 6 if REGISTERS >= 32 else 3
+# Rows of the right operand that it takes with them; fewer where a vector has fewer lanes.
+DOT_WIDTH = 4
 # Rows of the matrix that `combine` takes at a time: many where rows are short and y would be read
 # and written too often, few where they are long, so that as few streams come from memory.
 COMBINED = 8, 4
@@ -129,7 +131,7 @@ def dot(emit, a, b, c, depth, rows, cols, bias):
     be `nowhere`.
     """
     builder, width = emit.builder, emit.width
-    columns = min(4, width)
+    columns = min(DOT_WIDTH, width)
     whole = builder.and_(depth, I64(-width))
 
     def strip(height, first, *_):
