@@ -1,10 +1,10 @@
-"""python -m benchmarks run | check | report | compare | replay | study | peers | compile | card |
-record | pack | resources
+"""python -m benchmarks COMMAND
 
-Time the grid through asv, hold kernels of yours against the reference, print what was found,
-compare two commits, check one cell again, train the grid of optimizers, compare with other
-libraries, time the compiler; test and record a GPU, or record it alone, pack what a machine without
-network needs for that; what the CUDA kernels need of one.
+run, report, replay: time the grid through asv, print what was found, check one cell again; check:
+hold kernels of yours against the reference; compare: two commits; study: train the grid of
+optimizers; peers: compare with other libraries; compile, ways: time the compiler, and the ways to
+compute a product; card, record, pack, resources: test and record a GPU, or record it alone, pack
+what a machine without network needs for that, what the CUDA kernels need of one.
 """
 
 import argparse
@@ -14,6 +14,8 @@ import sys
 from pathlib import Path
 
 import kernels
+
+from .running import isa
 
 EXPORTS = {  # the options of report
     "html": "a page to sort and filter, which needs no network",
@@ -132,6 +134,13 @@ def main(arguments=None):
     compare.add_argument("--output", metavar="DIR", help="keep the blocks here, not in .asv")
     compare.add_argument("--json", type=Path, metavar="FILE", help="all verdicts, as JSON")
     compare.add_argument("--markdown", type=Path, metavar="FILE", help="for a pull request")
+    ways = command("ways", "the way forward products take beside the best one", "--isa avx2")
+    for each in (run, peers, ways):
+        each.add_argument(
+            "--isa",
+            choices=isa.CHOICES,
+            help="vector instructions: all of this processor, or AVX2 for everything",
+        )
     command("resources", "registers and occupancy of the CUDA kernels, by NVRTC", "")
     args = parser.parse_args(arguments)
 
@@ -144,6 +153,9 @@ def main(arguments=None):
         if args.backend:
             os.environ["FUSEBENCH_BACKEND"] = str(args.backend)
     try:
+        code = isa.start(getattr(args, "isa", None), arguments or sys.argv[1:])
+        if code is not None:
+            return code
         if args.command == "peers":
             from . import peers
 
@@ -172,6 +184,11 @@ def main(arguments=None):
             from .running import compiling
 
             compiling.show(args.only)
+            return 0
+        if args.command == "ways":
+            from .running import ways
+
+            ways.show()
             return 0
         if args.command == "record":
             from .running import record

@@ -20,7 +20,7 @@ from reference import FAMILIES
 
 from ..reports import results, roofline
 from ..suites import ceilings, grid, workloads
-from . import journal
+from . import isa, journal
 from . import machine as surroundings
 
 PART = 400
@@ -43,6 +43,7 @@ def run(only=(), machine=None, done=None):
     """
     from asv.machine import MachineCollection  # not needed to know what is timed
 
+    isa.check()
     machine, modules = machine or surroundings.MACHINE, available()
     families = (*FAMILIES, "network")
     groups = [group for family in families for group in selection(family, modules)]
