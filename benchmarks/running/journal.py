@@ -2,8 +2,9 @@
 
 asv writes its results when it ends, and has no room for reasons nor for which run a value is of. So
 a run has a file of its own below .asv/journal, JSON by lines. The first line says when, where, with
-what and of which code it is; every other one is of a cell: STARTED; then CORRECT, once its answer
-was compared, or the reason why it is not timed; then TIMED with asv's samples. A line is appended
+what and of which code it is; every other one is of a cell: STARTED; then CORRECT, once its answers
+at the borders were compared, or the reason why it is not timed; then TIMED with asv's samples, or
+WRONG where a timed call was. A line is appended
 as soon as it is known, so that whatever ends the run takes nothing back. What comes after a cell
 that is STARTED or CORRECT says that it never came back: the process died, or was ended because it
 took too long.

@@ -1,17 +1,18 @@
 """The asv suites: one class for every function, made from its specifications.
 
 A cell of the grid (variant, layer, dtype, batch, backend) runs in a process of its own. Its setup
-samples the inputs, runs the kernel on them and at the borders that the specification names, and
-compares the results with the float64 oracle; only a kernel that agrees is timed. What becomes of it
-is noted in the run's journal.
+runs the kernel at the borders that the specification names and compares the results with the
+float64 oracle; only a kernel that agrees is timed. Of the timed calls some are compared as well
+(judging.py). What becomes of it is noted in the run's journal.
 """
 
 import contextlib
+import dataclasses
 import functools
 import importlib
-import importlib.util
 import inspect
 import itertools
+import secrets
 import zlib
 
 import numba
@@ -23,7 +24,12 @@ from reference.spec import with_arrays
 
 from ..running import journal
 from ..running.journal import CORRECT, FAILED, SKIPPED, STARTED, TIMED, WRONG
-from . import grid, workloads
+from . import grid, owned, workloads
+from .judging import Judge
+from .owned import Wrong, one_blas_thread, timer_of
+from .owned import elsewhere as transfers
+from .trial import Trial
+from .tricks import named
 
 # asv forks every cell from this process: what is imported here is not imported a thousand times. No
 # kernel runs, no thread starts and no device is touched by it. Numba makes its typing tables, which
@@ -32,10 +38,6 @@ for _module in kernels.BACKENDS.values():
     with contextlib.suppress(ImportError):
         importlib.import_module(_module)
 numba.njit("void()")(lambda: None)
-
-
-class Wrong(AssertionError):
-    """A kernel's result is outside the error bound of the float64 oracle."""
 
 
 class _Suite:
@@ -48,6 +50,7 @@ class _Suite:
     repeat = (3, 10, 0.2)  # at least, at most, seconds
     timeout = sum(journal.LIMITS.values())  # asv's own, beside ours
     elsewhere = False
+    judge, functions = None, {}
 
     @classmethod
     def runs_on(cls, module):
@@ -74,9 +77,6 @@ class _Suite:
         except NotImplementedError as reason:
             self.note(SKIPPED, reason=str(reason))
             raise
-        except Wrong as complaint:
-            self.note(WRONG, reason=str(complaint))
-            raise
         except Exception as error:
             self.failed(error)
             raise
@@ -88,6 +88,9 @@ class _Suite:
         journal.note(self.cell, state, elsewhere=self.elsewhere, **more)
 
     def failed(self, error):
+        if isinstance(error, Wrong):
+            self.note(WRONG, reason=str(error))
+            return
         self.note(FAILED, reason=f"{type(error).__name__}: {error}")
 
     def timed(self, outcome):
@@ -100,7 +103,10 @@ class _Suite:
 
     def load(self, backend, function):
         """The backend as a module; sets `timer`, and whether it computes `elsewhere`."""
+        users = grid.is_users(backend)
+        self.functions = owned.functions() if users else {}
         module = _load(backend, function)
+        owned.replaced(self.functions)
         self.timer, self.elsewhere = timer_of(module), transfers(module)
         return module
 
@@ -111,8 +117,25 @@ class _Suite:
         module = self.load(backend, operation.function.__name__)
         if not self.times(variant, dtype, module):
             raise NotImplementedError(f"{backend} has no {operation} in {dtype}")
-        check_borders(operation, module, dtype)
-        self.call = checked(operation, module, sampled(operation, layer, dtype, batch))
+        case = dataclasses.replace(layer.at(dtype=dtype, batch=batch), rows=None)
+
+        def draw(**sizes):  # not the first rows of a data set, which everybody knows
+            return operation.sample(np.random.default_rng(secrets.randbits(64)), case.at(**sizes))
+
+        try:
+            check_borders(operation, module, dtype)
+            timed = Trial(operation, module, sampled(operation, layer, dtype, batch))
+        except Wrong as complaint:
+            owned.replaced(self.functions)
+            raise Wrong(named(operation, module, draw, str(complaint))) from None
+        self.call = timed.call
+        self.judge = Judge(operation, module, draw, timed, self.warmup_time, self.repeat[0])
+
+    def judged(self, outcome):
+        """Raises Wrong where the calls that were timed were not true."""
+        if self.judge:
+            self.judge.verdict(min(outcome["samples"]), outcome["number"])
+        owned.replaced(self.functions)
 
 
 def offers(module, operation):
@@ -137,34 +160,6 @@ def own_parameters(function, variant):
         for name, o in variants.items()
     }
     return passed[variant] - set.intersection(*passed.values()) if passed else set()
-
-
-def transfers(module):
-    """Whether arrays have to go elsewhere before the module can compute with them."""
-    host = np.zeros(1)
-    return module.asarray(host) is not host
-
-
-def timer_of(module):
-    """The module's clock, read when all work is done."""
-
-    def timer():
-        module.synchronize()
-        return module.timer()
-
-    return timer
-
-
-def one_blas_thread():
-    """For the oracle's products: BLAS's threads spin for tens of milliseconds after a product, and
-    would hold a core against the kernel that is timed next. Without threadpoolctl, which may be
-    missing where a card is recorded, they do.
-    """
-    if not importlib.util.find_spec("threadpoolctl"):
-        return contextlib.nullcontext()
-    from threadpoolctl import threadpool_limits
-
-    return threadpool_limits(1, "blas")
 
 
 def sampled(operation, layer, dtype, batch):
@@ -202,7 +197,7 @@ def checked(operation, module, inputs, where=""):
     call = functools.partial(function, **arguments, **out)
     results = operation.collect(arguments, call())
     module.synchronize()
-    complaint = operation.disagreement(inputs, tuple(module.to_host(r) for r in results))
+    complaint = operation.disagreement(inputs, tuple(owned.host(module, r) for r in results))
     if complaint:
         raise Wrong(complaint + where)
     return call
