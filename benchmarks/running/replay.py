@@ -1,6 +1,7 @@
 """One cell's check once more, in a process of its own: the line that stands under every WRONG.
 
-The inputs follow from the names of the cell, so that a replay computes what the run did.
+The inputs follow from the names of the cell, and those of a judged call from its seed, so that a
+replay computes what the run did.
 """
 
 import shlex
@@ -12,26 +13,34 @@ from reference import FAMILIES
 from .journal import FAILED, SKIPPED, WRONG
 
 
-def line(cell, backend, file=""):
-    """The command of a cell; `file` is where a user's own backend lies."""
+def line(cell, backend, file="", seed=None):
+    """The command of a cell; `file` is where a user's own backend lies, `seed` that of the inputs
+    of a judged call.
+    """
     names = cell.function, cell.variant, cell.layer, cell.batch, cell.dtype, backend
     words = ["python", "-m", "benchmarks", "replay", *(str(name) for name in names if name)]
     if file and backend not in kernels.BACKENDS:
         words += ["--backend", str(file)]
+    if seed is not None:
+        words += ["--seed", str(seed)]
     return shlex.join(words)
 
 
-def replay(function, *names):
+def replay(function, *names, seed=None):
     """Checks a cell, says what came of it, and returns the exit status: 1 where it is wrong or
     raises, 2 where the backend does not have it.
 
-    names: those of `line`, in any order. Raises ValueError for what is none.
+    names: those of `line`, in any order; without a seed new inputs are drawn. Raises ValueError for
+    what is none.
     """
     suite, values = _found(function, names)
     from ..suites.suite import Wrong  # here: this is what takes a second to import
 
+    cell = suite()
+    cell.seed = seed
     try:
-        suite().setup(*values)
+        cell.setup(*values)
+        cell.judged()
     except Wrong as complaint:
         print(f"{WRONG}: {complaint}")
         return 1

@@ -1,32 +1,34 @@
 """Whether what is timed is true: timed calls, judged by inputs that nobody knew before."""
 
+import math
 import secrets
+import time
 import timeit
 
-import numpy as np
-
 from .owned import CLOCK, Wrong, is_users, timer_of
-from .trial import Trial, equal
 from .tricks import named
 
-# A call on inputs that are new each time takes longer: its data may have to come from memory, and
-# one element is written before. What remembers answers takes less by far more than this.
-REMEMBERS, FLOOR = 3.0, 20e-6
+REMEMBERS = 3.0  # times as long, for what has to be computed
+PAIRS, LEAST = 40, 0.5  # of calls, spread over so many seconds, before anything is accused
+_sleep = time.sleep  # before a user's module may replace it
 
 
 class Judge:
-    """Takes the place of timeit's timer for a cell: one call of a sample at random, somewhere in
-    it, is of new inputs into another output; another one of new inputs in the timed arrays.
+    """Takes the place of timeit's timer for a cell.
+
+    One call, anywhere in one of the first samples, is of inputs that are drawn for it, in arrays of
+    their own. From the next sample on the timed arrays hold these too; the last call of all is
+    compared as well.
+    timed, judged: trials of the same function; draw: makes inputs of a seed; samples: at least two.
     """
 
-    def __init__(self, operation, module, draw, timed, warmup, samples):
-        self.operation, self.module, self.draw, self.timed = operation, module, draw, timed
-        self.timer, self.warmup = timer_of(module), warmup
-        self.left, self.began, self.passed = secrets.randbelow(samples), None, [0.0, 0.0]
+    def __init__(self, timed, judged, draw, warmup, samples):
+        self.timed, self.judged, self.draw, self.warmup = timed, judged, draw, warmup
+        self.operation, self.module = timed.operation, timed.module
+        self.timer = timer_of(self.module)
+        self.left, self.began, self.found = secrets.randbelow(samples - 1), None, None
         self.plain = timeit.Timer(timed.call, timer=self.timer)
-        self.inputs = draw()
-        self.judged = Trial(operation, module, self.inputs, timed.out)
-        self.found = None
+        self.read = self._clocks()
 
     def timeit(self, number):
         """The seconds of so many calls."""
@@ -35,68 +37,87 @@ class Judge:
             self.left -= 1
             if self.left < 0:
                 return self._with_judged(number)
-        theirs, ours = self.module.timer(), CLOCK()
-        seconds = self.plain.timeit(number)
-        if is_users(self.module):
-            self.passed[0] += CLOCK() - ours
-            self.passed[1] += self.module.timer() - theirs
-        return seconds
+        return self.plain.timeit(number)
 
     def _with_judged(self, number):
         before = secrets.randbelow(number)
         seconds = self.plain.timeit(before)
-        seconds += timeit.Timer(self.judged.make, timer=self.timer).timeit(1)
-        self.found = [self.judged.results()]
-        seconds += self.plain.timeit(number - 1 - before)
-        self.timed.refill(self.inputs)
-        self.found.append(self.timed.run())
+        self.took = timeit.Timer(self.judged.make, timer=self.timer).timeit(1)
+        self.found = self.judged.results()
+        seconds += self.took + self.plain.timeit(number - 1 - before)
+        self.timed.refill(self.judged.inputs)
+        self.plain = timeit.Timer(self.timed.call, timer=self.timer)
         return seconds
 
-    def verdict(self, seconds, number):
-        """Raises Wrong where a timed call was not true; `seconds` a call took, as it was found."""
+    def verdict(self, seconds=0.0):
+        """Raises Wrong where a timed call was not true; `seconds` a call took at least."""
         if self.found is None:
             self._with_judged(1)
-        problem = self._problem(seconds, number)
+        problem = self._problem(seconds)
         if problem:
             raise Wrong(problem)
 
-    def _problem(self, seconds, number):
-        ours, theirs = self.passed
-        if abs(theirs - ours) > 0.1 * ours + 1e-3:
-            return f"its timer lies: {theirs:.3g} s instead of {ours:.3g}"
-        if beside := self.judged.complaint():
-            return beside
-        new, same = self.found
-        complaint = self.operation.disagreement(self.inputs, new)
-        if not complaint and not all(map(equal, new, same)):
-            complaint = self.operation.disagreement(self.inputs, same)
-        if complaint:
+    def _problem(self, seconds):
+        if problem := self._lying() or self.judged.beside():
+            return problem
+        complaint = self.operation.disagreement(self.judged.inputs, self.found)
+        if complaint := complaint or self.timed.again(self.found):
             return named(self.operation, self.module, self.draw, complaint)
-        return self._remembered(seconds, max(1, number // 10))
-
-    def _remembered(self, seconds, number):
-        """Whether calls whose inputs were never seen take far longer than the timed ones."""
-        chosen = [name for name, value in self.inputs.items() if name not in self.operation.in_place
-                  and isinstance(value, np.ndarray) and value.dtype.kind == "f"]  # fmt: skip
-        if not chosen or self.operation.in_place:
+        if self.took <= REMEMBERS * seconds or not (array := self.timed.asked()):
             return None
-        array = self.timed.arguments[chosen[0]].reshape(-1)
-        values = self.draw()[chosen[0]].reshape(-1)
-        number = min(number, len(values))  # then nothing is new any more
+        if least := remembers(*(self._scaled(*array, new) for new in (True, False))):
+            new, again = least
+            return f"remembers answers: {new:.3g} s of new inputs, {again:.3g} s of the same again"
+        return None
 
-        def calls(fresh, call):
+    def _clocks(self):
+        """A user's clock, read between two readings of ours."""
+        return CLOCK(), self.module.timer(), CLOCK()
+
+    def _lying(self):
+        """Whether a user's clock tells what cannot have been, however long each reading took."""
+        (before, start, began), (ended, stop, after) = self.read, self._clocks()
+        least, most = ended - began, after - before
+        if is_users(self.module) and not 0.9 * least - 1e-3 <= stop - start <= 1.1 * most + 1e-3:
+            return f"its timer lies: {stop - start:.3g} s instead of {least:.3g}"
+        return None
+
+    def _scaled(self, name, values, new):
+        """A function that makes one call, its input new or the same again, and tells its seconds.
+
+        Either is written into the array before, so that a kernel that computes cannot tell one from
+        the other. A little less than a value of an operation's domain is in it.
+        """
+
+        def seconds():
+            factor = 1 - (1 + secrets.randbelow(1 << 20)) / (1 << 24) if new else 1
+            self.timed.refill({name: values * values.dtype.type(factor)})
             start = self.timer()
-            for k in range(number):
-                array[k] = fresh[k]
-                call()
-            return (self.timer() - start) / number
+            self.timed.call()
+            return self.timer() - start
 
-        if calls(values, self.timed.call) <= REMEMBERS * seconds + FLOOR:
+        return seconds
+
+
+def remembers(new, again, pause=_sleep):
+    """(seconds, seconds) at least of calls with new inputs and with the timed ones, where those
+    take far longer, else None.
+
+    new(), again(): the seconds of one call; the shorter of two counts. They are called in pairs, a
+    coin says which goes first: whatever holds up a kernel that computes, in a pair it meets either
+    as often as the other. So such a kernel is accused, by PAIRS of which at most one speaks for it,
+    by a chance of at most (PAIRS + 1) / 2^PAIRS, 4e-11. Two that do end it, mostly the first two.
+    """
+    against, least = 0, [math.inf, math.inf]
+    for pair in range(PAIRS):
+        if pair > 2:
+            pause(LEAST / PAIRS)
+        took, first = [0.0, 0.0], secrets.randbelow(2)
+        for which in (first, 1 - first):
+            call = (new, again)[which]
+            took[which] = min(call(), call())
+        least = [min(both) for both in zip(least, took, strict=True)]
+        against += took[0] <= REMEMBERS * took[1]
+        if against == 2:
             return None
-        for _ in range(3):  # other work may have held it up: the same again, one beside the other
-            values = self.draw()[chosen[0]].reshape(-1)
-            new = calls(values, self.timed.call) - calls(values, lambda: None)
-            seconds = self.plain.timeit(number) / number
-            if new <= REMEMBERS * seconds + FLOOR:
-                return None
-        return f"remembers answers: {new:.3g} s of new inputs, {seconds:.3g} s of the same again"
+    return tuple(least)

@@ -37,8 +37,8 @@ def elsewhere(module):
 
 
 def place(module, array):
-    """A copy of a host array where the module computes."""
-    return module.asarray(array.copy()) if elsewhere(module) else array.copy()
+    """A host array where the module computes, by a user's code only where that is elsewhere."""
+    return module.asarray(array) if elsewhere(module) else array
 
 
 def host(module, array):

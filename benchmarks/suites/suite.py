@@ -51,6 +51,7 @@ class _Suite:
     timeout = sum(journal.LIMITS.values())  # asv's own, beside ours
     elsewhere = False
     judge, functions = None, {}
+    seed = None  # of the judged inputs, where they are drawn again
 
     @classmethod
     def runs_on(cls, module):
@@ -89,9 +90,9 @@ class _Suite:
 
     def failed(self, error):
         if isinstance(error, Wrong):
-            self.note(WRONG, reason=str(error))
-            return
-        self.note(FAILED, reason=f"{type(error).__name__}: {error}")
+            self.note(WRONG, reason=str(error), seed=self.seed)
+        else:
+            self.note(FAILED, reason=f"{type(error).__name__}: {error}")
 
     def timed(self, outcome):
         """Notes what asv found: {"samples": seconds a call, "number": calls in each}."""
@@ -117,11 +118,7 @@ class _Suite:
         module = self.load(backend, operation.function.__name__)
         if not self.times(variant, dtype, module):
             raise NotImplementedError(f"{backend} has no {operation} in {dtype}")
-        case = dataclasses.replace(layer.at(dtype=dtype, batch=batch), rows=None)
-
-        def draw(**sizes):  # not the first rows of a data set, which everybody knows
-            return operation.sample(np.random.default_rng(secrets.randbits(64)), case.at(**sizes))
-
+        draw = functools.partial(drawn, operation, layer.at(dtype=dtype, batch=batch))
         try:
             check_borders(operation, module, dtype)
             timed = Trial(operation, module, sampled(operation, layer, dtype, batch))
@@ -129,13 +126,29 @@ class _Suite:
             owned.replaced(self.functions)
             raise Wrong(named(operation, module, draw, str(complaint))) from None
         self.call = timed.call
-        self.judge = Judge(operation, module, draw, timed, self.warmup_time, self.repeat[0])
+        self.be_judged(timed, draw, lambda inputs: Trial(operation, module, inputs, timed))
 
-    def judged(self, outcome):
-        """Raises Wrong where the calls that were timed were not true."""
+    def be_judged(self, timed, draw, trial_of):
+        """Has the timed calls judged, by a trial of inputs of a seed that nobody knows yet."""
+        self.seed = secrets.randbits(32) if self.seed is None else self.seed
+        judged = trial_of(draw(self.seed))
+        self.judge = Judge(timed, judged, draw, self.warmup_time, self.repeat[0])
+
+    def judged(self, outcome=None):
+        """Raises Wrong where the calls that were timed were not true; unless any were, calls it."""
         if self.judge:
-            self.judge.verdict(min(outcome["samples"]), outcome["number"])
+            self.judge.verdict(min(outcome["samples"]) if outcome else 0.0)
         owned.replaced(self.functions)
+
+
+def drawn(operation, case, seed=None, **sizes):
+    """Inputs of a case of a seed, or of any, or of other sizes. Of a data set not the first rows,
+    which everybody knows.
+    """
+    seed = secrets.randbits(32) if seed is None else seed
+    rows = None if sizes else case.rows and functools.partial(case.rows, seed=seed)
+    case = dataclasses.replace(case, rows=rows).at(**sizes)
+    return operation.sample(np.random.default_rng(seed), case)
 
 
 def offers(module, operation):

@@ -8,45 +8,56 @@ from reference.spec import arrays_of, with_arrays
 
 from .owned import host, place, wait_of
 
-GUARD = 64  # elements before and behind an output
+GUARD, FILLED = 64, 7  # elements before and behind an output, and what they hold
 
 
 class Trial:
-    """A function of a module bound to arrays of its own, and to outputs amid guards."""
+    """A function of a module bound to copies of some inputs, and to outputs amid guards.
 
-    def __init__(self, operation, module, inputs, out=None):
+    like: a trial of the same function, whose outputs are of the same forms: it spares the call
+    that tells them.
+    """
+
+    def __init__(self, operation, module, inputs, like=None):
         self.operation, self.module, self.inputs = operation, module, inputs
         self.function = getattr(module, operation.function.__name__)
         self.arguments = self._copies()
-        if operation.returns and out is None:
-            spare = self._copies() if operation.in_place else self.arguments
-            out = operation.returned(self.function(**spare))
-        self.guards = [self._guarded(array) for array in out or ()]
-        self.out = tuple(flat[GUARD:-GUARD].reshape(shape) for flat, _, shape in self.guards)
+        self.forms = like.forms if like else self._found()
+        self.guards = [self._guarded(dtype, shape) for dtype, shape in self.forms]
+        pairs = zip(self.guards, self.forms, strict=True)
+        self.out = tuple(flat[GUARD:-GUARD].reshape(shape) for flat, (_, shape) in pairs)
         self.bind(self.arguments)
 
     def _copies(self):
-        return with_arrays(lambda array: place(self.module, array), self.inputs)
+        return with_arrays(lambda array: place(self.module, array.copy()), self.inputs)
 
-    def _guarded(self, array):
-        """The array's values amid guards: (flat device array, as it is on the host, shape)."""
-        array = host(self.module, array)
-        edge = np.full(GUARD, 7, array.dtype)
-        flat = np.concatenate([edge, array.reshape(-1), edge])
-        return place(self.module, flat), flat, array.shape
+    def _found(self):
+        """(dtype, shape) of what the function returns where it is given no output."""
+        if not self.operation.returns:
+            return []
+        spare = self._copies() if self.operation.in_place else self.arguments
+        given = self.operation.returned(self.function(**spare))
+        return [(host(self.module, a.reshape(-1)[:1]).dtype, tuple(a.shape)) for a in given]
+
+    def _guarded(self, dtype, shape):
+        """A flat array in which an element that a call does not write stays NaN."""
+        flat = np.full(np.prod(shape, dtype=int) + 2 * GUARD, FILLED, dtype)
+        if dtype.kind == "f":
+            flat[GUARD:-GUARD] = np.nan
+        return place(self.module, flat)
 
     def bind(self, arguments):
         out = {"out": self.out if len(self.out) > 1 else self.out[0]} if self.out else {}
         self.arguments = arguments
         self.call = functools.partial(self.function, **arguments, **out)
 
+    def make(self):
+        self.given = self.call()
+
     def results(self):
         """Host copies of what the last call that was `made` left."""
         given = self.operation.collect(self.arguments, self.given)
         return tuple(host(self.module, array) for array in given)
-
-    def make(self):
-        self.given = self.call()
 
     def run(self):
         self.make()
@@ -54,42 +65,65 @@ class Trial:
         return self.results()
 
     def refill(self, inputs):
-        """Other values in the same arrays."""
-        self.inputs, filled = inputs, {}
-        for name, value in inputs.items():
-            pairs = zip(*(v if isinstance(v, tuple) else (v,)
-                          for v in (self.arguments[name], value)), strict=True)  # fmt: skip
-            arrays = []
-            for array, new in pairs:
-                if isinstance(new, np.ndarray):
-                    array[...] = place(self.module, new)
-                arrays.append(array if isinstance(new, np.ndarray) else new)
-            filled[name] = tuple(arrays) if isinstance(value, tuple) else arrays[0]
-        self.bind(filled)
+        """Other values of some inputs, in the same arrays."""
 
-    def complaint(self):
+        def put(array, new):
+            if not isinstance(new, np.ndarray):
+                return new
+            array[...] = place(self.module, new)
+            return array
+
+        filled = {}
+        for name, value in inputs.items():
+            old, is_tuple = self.arguments[name], isinstance(value, tuple)
+            filled[name] = tuple(map(put, old, value)) if is_tuple else put(old, value)
+        self.inputs = {**self.inputs, **inputs}
+        self.bind({**self.arguments, **filled})
+
+    def again(self, answer):
+        """Calls it once more as it was timed, and says where its inputs now give another answer."""
+        if self.operation.in_place:
+            self.refill(self.inputs)
+        got = self.run()
+        alike = all(map(same_bits, answer, got))
+        return None if alike else self.operation.disagreement(self.inputs, got)
+
+    def asked(self):
+        """(name, values) of the input by which it is asked whether answers are remembered, or None.
+
+        What is updated in place is another one for every call: there is nothing to remember.
+        """
+        if self.operation.in_place:
+            return None
+        arrays = ((k, v) for k, v in self.inputs.items() if isinstance(v, np.ndarray))
+        return next(((k, v) for k, v in arrays if v.dtype.kind == "f" and v.any()), None)
+
+    def beside(self):
         """What it did beside its results, or None."""
         returned = [result for result in self.operation.results if not result.updates]
-        for (flat, before, _), result in zip(self.guards, returned, strict=True):
-            after = host(self.module, flat)
-            for part in (slice(GUARD), slice(-GUARD, None)):
-                if not np.array_equal(after[part], before[part]):
-                    return f"writes outside its output: {self.operation}, {result.name}"
+        for flat, result in zip(self.guards, returned, strict=True):
+            edges = host(self.module, flat[:GUARD]), host(self.module, flat[-GUARD:])
+            if any((edge != edge.dtype.type(FILLED)).any() for edge in edges):
+                return f"writes outside its output: {self.operation}, {result.name}"
         for name, value in self.inputs.items():
             if name in self.operation.in_place:
                 continue
-            pairs = (arrays_of({"": v if isinstance(v, tuple) else (v,)})
-                     for v in (value, self._on_host(self.arguments[name])))  # fmt: skip
-            for before, after in zip(*pairs, strict=True):
-                if not np.array_equal(before, after, equal_nan=before.dtype.kind == "f"):
-                    return f"changes its inputs: {self.operation}, {name}"
+            pair = {"": (value,)}, {"": (self._on_host(self.arguments[name]),)}
+            if not all(map(same_bits, *map(arrays_of, pair))):
+                return f"changes its inputs: {self.operation}, {name}"
         return None
 
     def _on_host(self, value):
         if isinstance(value, tuple):
             return tuple(map(self._on_host, value))
-        return host(self.module, value) if hasattr(value, "shape") else value
+        if isinstance(value, np.ndarray) or not hasattr(value, "shape"):
+            return value
+        return host(self.module, value)
 
 
-def equal(a, b):
-    return a.dtype == b.dtype and np.array_equal(a, b, equal_nan=a.dtype.kind == "f")
+def same_bits(a, b):
+    """Whether two host arrays hold the same, NaN too."""
+    if a.dtype != b.dtype or a.shape != b.shape:
+        return False
+    whole = f"u{a.dtype.itemsize}"
+    return np.array_equal(np.asarray(a).view(whole), np.asarray(b).view(whole))

@@ -1,5 +1,7 @@
 """Every known way to look fast without the work is told by its name, and gets no time."""
 
+import functools
+import random
 import re
 import subprocess
 import sys
@@ -10,7 +12,7 @@ from journals import begin
 
 import benchmarks
 from benchmarks.running import journal
-from benchmarks.suites import suite, workloads
+from benchmarks.suites import judging, suite, workloads
 
 FOLDER = Path(__file__).parent / "cheats"
 NAMES = {
@@ -43,7 +45,7 @@ LOST = {
 }
 CELLS = {
     "softmax": ("", "digits-32x10", "float32", 16),
-    "dense_forward": ("relu", "mnist-784x512", "float32", 16),
+    "dense_forward": ("relu", "digits-64x128", "float32", 16),
 }
 
 
@@ -62,6 +64,7 @@ def go(name):
     """Sets the cell up and times it, as asv does in a process of its own."""
     family, function, values = cell_of(name)
     cell = suite.suites(family)[function]()
+    cell.warmup_time, cell.sample_time, cell.repeat = 0.003, 0.001, (3, 4, 0.01)
     cell.setup(*values)
     benchmark = benchmarks.Timed(function, cell.time_call, [cell])
     benchmark._load_vars()
@@ -133,7 +136,7 @@ def test_a_kernel_that_is_wrong_at_a_timed_call_gets_no_time(house, monkeypatch)
     judged.call = mistaken
     assert 0 < cell.judge._with_judged(7) < 1
     with pytest.raises(suite.Wrong, match=r"^softmax, p: "):
-        cell.judge.verdict(1e-5, 7)
+        cell.judge.verdict(1e-5)
 
 
 def _of(module, function):
@@ -143,6 +146,7 @@ def _of(module, function):
     return getattr(owner, function)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LOST)
 def test_what_never_comes_back_gets_no_time(run, monkeypatch, name):
     for state in tuple(journal.LIMITS):
@@ -154,3 +158,43 @@ def test_what_never_comes_back_gets_no_time(run, monkeypatch, name):
     line = next(found)
     assert line["state"] == journal.FAILED
     assert line["reason"] == LOST[name]
+
+
+# --- whether answers are remembered ---------------------------------------------------------------
+
+
+class Noisy:
+    """Calls on a clock of its own, which at times are held up for a thousand times as long."""
+
+    def __init__(self, held_up, at_best):
+        self.now, self.calls, self.rng = 0.0, 0, random.Random(f"{held_up} {at_best}")
+        self.held_up, self.at_best = held_up, at_best
+
+    def pause(self, seconds):
+        self.now += seconds
+
+    def call(self, seconds):
+        took = seconds * (self.rng.uniform(1, 1.5) if self.rng.random() < 0.9 else 4)
+        took += 1e-3 * self.rng.expovariate(1) * (self.rng.random() < self.held_up)
+        self.now, self.calls = self.now + took, self.calls + 1
+        return took
+
+    def asked(self):
+        new, again = (functools.partial(self.call, seconds) for seconds in self.at_best)
+        return judging.remembers(new, again, self.pause)
+
+
+@pytest.mark.parametrize("held_up", [0, 0.02, 0.5, 0.98, 1])
+def test_whose_threads_sleep_is_not_accused(held_up):
+    """However often they do, and is asked but a few times."""
+    kernel = Noisy(held_up, (1e-6, 1e-6))
+    assert not any(kernel.asked() for _ in range(1000))
+    assert kernel.calls <= 10 * 1000
+
+
+@pytest.mark.parametrize("held_up", [0, 0.02])
+def test_who_remembers_answers_is_accused_though_it_is_held_up(held_up):
+    kernel = Noisy(held_up, (2e-5, 1e-6))
+    for count in range(1, 21):
+        assert kernel.asked()
+        assert kernel.now >= 0.9 * judging.LEAST * count

@@ -89,6 +89,7 @@ def set_up(monkeypatch):
         monkeypatch.setattr(suite, "_load", lambda backend, needed: module)
         cell = bench_network.network_step()
         cell.setup(name, dtype, 32, "mine")
+        cell.judged()
         return cell
 
     return prepared
