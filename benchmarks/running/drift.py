@@ -20,7 +20,7 @@ HELD_UP, STOLEN = 1.25, 0.02  # times as long as at best, share of the time: mor
 
 def note():
     """Writes a reading into the run's journal."""
-    with ThreadPoolExecutor(cores := machine.cores()) as threads:
+    with ThreadPoolExecutor(cores := int(machine.cores())) as threads:
         times = [t for each in threads.map(_hashed, [SECONDS] * cores) for t in each]
     stolen, of = _ticks()
     seen = {"least": min(times), "mean": statistics.fmean(times), "stolen": stolen, "of": of}

@@ -189,7 +189,7 @@ def test_whose_threads_sleep_is_not_accused(held_up):
     """However often they do, and is asked but a few times."""
     kernel = Noisy(held_up, (1e-6, 1e-6))
     assert not any(kernel.asked() for _ in range(1000))
-    assert kernel.calls <= 10 * 1000
+    assert kernel.calls <= 12 * 1000
 
 
 @pytest.mark.parametrize("held_up", [0, 0.02])
