@@ -48,6 +48,14 @@ def test_what_a_disturbed_part_has_timed_is_known(house, after, found):
     )
 
 
+def test_what_held_a_part_up_before_it_counts_after_it_too(house):
+    path = begin()
+    read(1.5)
+    note("sgd", CELLS)
+    read(1.0)
+    assert list(results.of_journal(path).disturbed.values()) == [(1.5, 0)]
+
+
 def test_a_part_that_is_not_over_is_held_against_what_was_before_it(house):
     path = begin()
     read(1.0)
