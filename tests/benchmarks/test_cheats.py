@@ -8,11 +8,15 @@ import sys
 from pathlib import Path
 
 import pytest
+from conftest import ON_CUPY_ARRAYS, SIMULATED, backend_or_skip
 from journals import begin
 
 import benchmarks
 from benchmarks.running import journal
-from benchmarks.suites import judging, suite, workloads
+from benchmarks.suites import judging, suite, training_step, workloads
+from benchmarks.suites.steps import Steps
+from benchmarks.suites.trial import Trial
+from reference import FAMILIES, Case
 
 FOLDER = Path(__file__).parent / "cheats"
 NAMES = {
@@ -158,6 +162,39 @@ def test_what_never_comes_back_gets_no_time(run, monkeypatch, name):
     line = next(found)
     assert line["state"] == journal.FAILED
     assert line["reason"] == LOST[name]
+
+
+# --- of arrays elsewhere --------------------------------------------------------------------------
+
+
+def trials(module, operation):
+    """(timed, judged, draw) of a function of the module, or of the steps of its network."""
+    if operation is None:
+        operation = training_step.of_network("moons-2-32-16-2")
+        draw = functools.partial(suite.drawn, operation, Case("small", {"batch": 16}))
+        first, second = draw(1), draw(2)
+        return Steps(operation, module, first, 0.0), Steps(operation, module, second, 1e-3), draw
+    sizes = {"batch": 16, "fan_in": 9, "fan_out": 10}
+    draw = functools.partial(suite.drawn, operation, Case("small", sizes))
+    timed = Trial(operation, module, draw(1))
+    return timed, Trial(operation, module, draw(2), timed), draw
+
+
+ELSEWHERE = ("softmax", "adam", "dropout_forward", "clip_by_global_norm", "network_step")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ELSEWHERE)
+@pytest.mark.parametrize("module", [ON_CUPY_ARRAYS, SIMULATED[1]])
+def test_what_is_computed_elsewhere_is_judged_as_well(module, name):
+    operations = (o for family in FAMILIES.values() for o in family if o.name == name)
+    timed, other, draw = trials(backend_or_skip(module), next(operations, None))
+    judge = judging.Judge(timed, other, draw, 0, 3)
+    assert all(judge.timeit(2) > 0 for _ in range(3))
+    judge.verdict()
+    judge.found = tuple(1.5 * found for found in judge.found)
+    with pytest.raises(suite.Wrong, match=name):
+        judge.verdict()
 
 
 # --- whether answers are remembered ---------------------------------------------------------------
