@@ -1,9 +1,10 @@
-"""python -m benchmarks run | report | replay | peers | compile | card | record | pack | resources
+"""python -m benchmarks COMMAND
 
-Time the grid through asv, print what was found, check one cell again, compare with other libraries,
-time the compiler;
-test and record a GPU, or record it alone, pack what a machine without network needs for that; what
-the CUDA kernels need of one.
+run, report, replay: time the grid through asv, print what was found, check one cell again; check:
+hold kernels of yours against the reference; compare: two commits; study: train the grid of
+optimizers; peers: compare with other libraries; compile, ways: time the compiler, and the ways to
+compute a product; card, record, pack, resources: test and record a GPU, or record it alone, pack
+what a machine without network needs for that, what the CUDA kernels need of one.
 """
 
 import argparse
@@ -11,6 +12,10 @@ import os
 import signal
 import sys
 from pathlib import Path
+
+import kernels
+
+from .running import isa
 
 EXPORTS = {  # the options of report
     "html": "a page to sort and filter, which needs no network",
@@ -40,6 +45,15 @@ def main(arguments=None):
         default=[],
         metavar="NAME",
         help="families, functions, variants, workloads or layers",
+    )
+    check = command("check", "hold kernels of yours against the reference", "mine.py --only adam")
+    check.add_argument("file", type=_module, metavar="FILE", help="a Python file with functions")
+    check.add_argument("--all", action="store_true", help="the workloads' layers as well")
+    check.add_argument(
+        "--only", nargs="+", default=[], metavar="NAME", help="families, functions or variants"
+    )
+    check.add_argument(
+        "--limit", type=float, metavar="SECONDS", help="for a function in a dtype: else it is slow"
     )
     replay = command("replay", "check one cell again", "adam digits-64x128 float32 numba")
     replay.add_argument("function", metavar="FUNCTION")
@@ -77,11 +91,62 @@ def main(arguments=None):
     peers.add_argument("--threads", nargs="+", type=int, default=None, metavar="N")
     peers.add_argument("--rounds", type=int, default=9, metavar="N", help="of every cell")
     peers.add_argument("--output", type=Path, metavar="FILE", help="the rounds, as JSON")
+    study = command("study", "train the grid of optimizers: which is first", "--only adam digits")
+    study.add_argument("--all", action="store_true", help="every setting: a day on two cores")
+    study.add_argument(
+        "--only",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="methods, rules, data, lr=0.01, batch=32, 64-32, elu, dropout, seed=0, ...",
+    )
+    study.add_argument("--backend", default="numba", metavar="NAME", help="whose networks")
+    study.add_argument("--workers", type=int, metavar="N", help="processes, one for each core")
+    study.add_argument("--store", type=Path, metavar="FILE", help="where finished runs are kept")
+    study.add_argument("--html", metavar="FILE", help="write the study as a page")
+    study.add_argument("--show", action="store_true", help="run nothing, show what is kept")
     compiling = command("compile", "time Numba's compiler, family by family", "--only losses")
     compiling.add_argument("--only", nargs="+", default=[], metavar="FAMILY")
+    compare = command(
+        "compare",
+        "what a commit makes slower: exit status 0 nothing, 1 something, 2 wrong, 3 no verdict. "
+        "Compares the core grid's cells on the CPU whose code differs, and some of equal code as "
+        "controls; a cell takes some 3 s in all, and what it has to compile",
+        "main HEAD --only adam --budget 10",
+    )
+    compare.add_argument("base", metavar="BASE", nargs="?", help="a commit")
+    compare.add_argument("head", metavar="HEAD", nargs="?", help="a later one")
+    compare.add_argument("--only", nargs="+", default=[], metavar="NAME", help="as for run")
+    compare.add_argument(
+        "--budget",
+        type=float,
+        default=float("inf"),
+        metavar="MINUTES",
+        help="in all: it judges as many cells as there is time for, suspicious ones first",
+    )
+    compare.add_argument(
+        "--self-test",
+        type=int,
+        nargs="?",
+        const=5,
+        metavar="N",
+        help="BASE, or HEAD, against itself, N times, and slowed down: what is found of that",
+    )
+    compare.add_argument("--output", metavar="DIR", help="keep the blocks here, not in .asv")
+    compare.add_argument("--json", type=Path, metavar="FILE", help="all verdicts, as JSON")
+    compare.add_argument("--markdown", type=Path, metavar="FILE", help="for a pull request")
+    ways = command("ways", "the way forward products take beside the best one", "--isa avx2")
+    for each in (run, peers, ways):
+        each.add_argument(
+            "--isa",
+            choices=isa.CHOICES,
+            help="vector instructions: all of this processor, or AVX2 for everything",
+        )
     command("resources", "registers and occupancy of the CUDA kernels, by NVRTC", "")
     args = parser.parse_args(arguments)
 
+    if args.command in ("card", "pack") and kernels.INSTALLED:
+        parser.error(f"{args.command} needs a checkout of fusebench: its tests, its commit")
     if args.command in ("run", "replay"):
         # Before the suites are imported: they read these.
         if args.command == "replay" or args.all:
@@ -89,20 +154,42 @@ def main(arguments=None):
         if args.backend:
             os.environ["FUSEBENCH_BACKEND"] = str(args.backend)
     try:
+        code = isa.start(getattr(args, "isa", None), arguments or sys.argv[1:])
+        if code is not None:
+            return code
         if args.command == "peers":
             from . import peers
 
             peers.compare(args.only, args.threads, args.rounds, args.output or peers.OUTPUT)
             return 0
+        if args.command == "study":
+            from . import study as room
+
+            given = args.all, args.only, args.backend, args.workers, args.store, args.html
+            return 1 if room.study(*given, run=not args.show) else 0
         if args.command == "replay":
             from .running import journal, replay
 
             os.environ.pop(journal.VARIABLE, None)  # it belongs to no run
             return replay.replay(args.function, *args.names, seed=args.seed)
+        if args.command == "compare":
+            from .comparing import command as comparing
+
+            return comparing.compare(args)
+        if args.command == "check":
+            from .checking import check
+
+            limit = check.LIMIT if args.limit is None else args.limit
+            return 1 if check.show(args.file, args.only, args.all, limit) else 0
         if args.command == "compile":
             from .running import compiling
 
             compiling.show(args.only)
+            return 0
+        if args.command == "ways":
+            from .running import ways
+
+            ways.show()
             return 0
         if args.command == "record":
             from .running import record
@@ -153,7 +240,10 @@ def main(arguments=None):
 
             plots.draw(args.plot, args.machine)
     except KeyboardInterrupt:
-        print("\nstopped; what was finished is kept: python -m benchmarks report", file=sys.stderr)
+        again = "study" if args.command == "study" else "report"
+        print(
+            f"\nstopped; what was finished is kept: python -m benchmarks {again}", file=sys.stderr
+        )
         return 130
     except ModuleNotFoundError as error:
         print(
@@ -168,8 +258,6 @@ def main(arguments=None):
 
 
 def _module(text):
-    import kernels
-
     path = Path(text).resolve()
     if path.suffix != ".py" or not path.is_file():
         raise argparse.ArgumentTypeError(f"{text} is not a Python file")

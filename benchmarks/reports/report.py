@@ -6,7 +6,7 @@ from functools import partial
 from tabulate import tabulate
 
 from .. import bench_network
-from ..running import replay
+from ..running import isa, replay
 from ..running.journal import BAD, IMPLAUSIBLE
 from . import formats, roofline
 from .columns import DISTURBED, FUNCTIONS, earlier_runs, fastest_cpu, view
@@ -75,6 +75,8 @@ def head(shown):
         f"versions  Python {run.python}, "
         + ", ".join(f"{name} {version}" for name, version in run.versions.items()),
     ]
+    if isa.VARIABLE in settings:
+        lines.append(f"held to   {settings[isa.VARIABLE]}, of a processor that may have more")
     for device, column in itertools.chain(
         (("CPU", c) for c in cpus[:1]), ((g.label, g) for g in gpus)
     ):

@@ -14,7 +14,7 @@ from ..running import drift, journal
 from ..suites import workloads
 from . import roofline
 
-RECORDED = workloads.ROOT / "results"
+RECORDED = workloads.HOME / "results"
 FAMILY_OF = roofline.FAMILY_OF
 FIRST = "1"  # the specification's version where a journal does not tell it: then there was no other
 SURROUNDINGS = ("machine", "commit", "python", "versions", "settings")

@@ -18,11 +18,14 @@ import subprocess
 import sys
 import time
 from datetime import UTC, datetime
+from importlib import metadata
 from pathlib import Path
+
+import kernels
 
 from ..suites import workloads
 
-FOLDER = workloads.ROOT / ".asv" / "journal"
+FOLDER = workloads.HOME / ".asv" / "journal"
 ROOMS = ("reference", "kernels", "benchmarks")  # whose code the results depend on
 VARIABLE = "FUSEBENCH_JOURNAL"  # the file of the run that a process belongs to
 STARTED, CORRECT, TIMED = "started", "correct", "timed"
@@ -115,12 +118,14 @@ def _lost(line, seconds):
 
 
 @contextlib.contextmanager
-def limited(state):
-    """Ends this process where what follows takes longer than the limit of a cell in this state.
+def limited(state, seconds=None):
+    """Ends this process where what follows takes longer than the limit of a cell in this state, or
+    than so many seconds.
 
     From outside of Python, because no exception reaches a kernel that hangs.
     """
-    faulthandler.dump_traceback_later(LIMITS[state], exit=True, file=sys.__stderr__)
+    limit = LIMITS[state] if seconds is None else seconds
+    faulthandler.dump_traceback_later(limit, exit=True, file=sys.__stderr__)
     try:
         yield
     finally:
@@ -135,8 +140,11 @@ def lines(path):
 def revision():
     """(the commit of the checkout, whether the code differs from it).
 
-    Without git the file COMMIT tells the commit, which `pack` has written.
+    Without git the file COMMIT tells the commit, which `pack` has written. What pip installed has a
+    version in its place.
     """
+    if kernels.INSTALLED:  # which may lie within the checkout of something else
+        return f"v{metadata.version('fusebench')}", False
     packed = workloads.ROOT / "COMMIT"
     if packed.is_file():
         return packed.read_text().strip(), False

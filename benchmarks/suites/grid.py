@@ -101,8 +101,23 @@ def is_users(name):
 
 
 def backend_path(name):
-    """What kernels.load takes for a backend's name."""
-    return name if name in kernels.BACKENDS else os.environ["FUSEBENCH_BACKEND"]
+    """What kernels.load takes for a backend's name, or for the path of a file."""
+    if name in kernels.BACKENDS or name.endswith(".py"):
+        return name
+    return os.environ["FUSEBENCH_BACKEND"]
+
+
+def load(backend):
+    """The backend as a module. Raises kernels.Unavailable where it cannot run here and ValueError
+    for a user's file that cannot be imported.
+    """
+    path = backend_path(backend)
+    try:
+        return kernels.load(path)
+    except kernels.Unavailable:
+        raise
+    except Exception as error:
+        raise ValueError(f"{path} cannot be imported: {type(error).__name__}: {error}") from error
 
 
 def _everything():

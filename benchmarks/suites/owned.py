@@ -31,14 +31,18 @@ def is_users(module):
 
 
 def elsewhere(module):
-    """Whether arrays have to go elsewhere before the module can compute with them."""
-    host = np.zeros(1)
-    return module.asarray(host) is not host
+    """Whether arrays have to go elsewhere before the module can compute with them: what it takes
+    for one is not the very memory (of which another library may have an array of its own).
+    """
+    given = np.zeros(1)
+    array = module.asarray(given)
+    return array is not given and not np.may_share_memory(module.to_host(array), given)
 
 
 def place(module, array):
-    """A host array where the module computes, by a user's code only where that is elsewhere."""
-    return module.asarray(array) if elsewhere(module) else array
+    """A host array as the module takes it, which a user's code sees only where it is another."""
+    given = np.zeros(1)
+    return array if module.asarray(given) is given else module.asarray(array)
 
 
 def host(module, array):
@@ -49,7 +53,7 @@ def host(module, array):
         return np.array(module.to_host(array))
     library = type(array).__module__.partition(".")[0]
     if library not in COPIES:
-        raise TypeError(f"arrays must be NumPy's, CuPy's or torch's, got {type(array)}")
+        return np.array(np.from_dlpack(array))
     return COPIES[library](array)
 
 

@@ -7,24 +7,23 @@ float64 oracle; only a kernel that agrees is timed. Of the timed calls some are 
 """
 
 import contextlib
-import dataclasses
 import functools
 import importlib
 import inspect
 import itertools
 import secrets
-import zlib
 
 import numba
 import numpy as np
 
 import kernels
 from reference import FAMILIES, Case
-from reference.spec import with_arrays
 
+from ..checking.comparison import as_tuple, on_device, poisoned
 from ..running import journal
 from ..running.journal import CORRECT, FAILED, SKIPPED, STARTED, TIMED, WRONG
 from . import grid, owned, workloads
+from .inputs import drawn, sampled
 from .judging import Judge
 from .owned import Wrong, one_blas_thread, timer_of
 from .owned import elsewhere as transfers
@@ -38,6 +37,9 @@ for _module in kernels.BACKENDS.values():
     with contextlib.suppress(ImportError):
         importlib.import_module(_module)
 numba.njit("void()")(lambda: None)
+
+
+DRAWS = 8  # samples that show which parameters are passed
 
 
 class _Suite:
@@ -142,16 +144,6 @@ class _Suite:
         owned.replaced(self.functions)
 
 
-def drawn(operation, case, seed=None, **sizes):
-    """Inputs of a case of a seed, or of any, or of other sizes. Of a data set not the first rows,
-    which everybody knows.
-    """
-    seed = secrets.randbits(32) if seed is None else seed
-    rows = None if sizes else case.rows and functools.partial(case.rows, seed=seed)
-    case = dataclasses.replace(case, rows=rows).at(**sizes)
-    return operation.sample(np.random.default_rng(seed), case)
-
-
 def offers(module, operation):
     """Whether a backend has the function, with every parameter that this variant passes and others
     of the function do not.
@@ -167,20 +159,17 @@ def offers(module, operation):
 
 @functools.cache
 def own_parameters(function, variant):
-    """The names of the parameters that samples of a variant pass, and not those of every one."""
+    """The names of the parameters that samples of a variant pass, now or then, and not all samples
+    of every variant.
+    """
     variants = {o.variant: o for o in itertools.chain(*FAMILIES.values()) if o.name == function}
-    passed = {
-        name: set(o.sample(np.random.default_rng(0), Case("names", dict.fromkeys(o.sizes, 1))))
-        for name, o in variants.items()
-    }
-    return passed[variant] - set.intersection(*passed.values()) if passed else set()
-
-
-def sampled(operation, layer, dtype, batch):
-    """The inputs of a cell, always the same."""
-    seed = zlib.crc32(f"{operation} {layer.name} {dtype} {batch}".encode())
-    case = layer.at(dtype=dtype, batch=batch)
-    return operation.sample(np.random.default_rng(seed), case)
+    rng, passed = np.random.default_rng(0), {}
+    for name, o in variants.items():
+        case = Case("names", dict.fromkeys(o.sizes, 1))
+        passed[name] = [set(o.sample(rng, case)) for _ in range(DRAWS)]
+    if not passed:
+        return set()
+    return set.union(*passed[variant]) - set.intersection(*itertools.chain(*passed.values()))
 
 
 def check_borders(operation, module, dtype):
@@ -195,26 +184,27 @@ def checked(operation, module, inputs, where=""):
 
     Raises Wrong, saying `where`, if its result disagrees with the float64 oracle.
     """
-    function = getattr(module, operation.function.__name__)
-
-    def copies():
-        return with_arrays(lambda array: module.asarray(array.copy()), inputs)
-
-    # Every update rule of the reference stays finite and normal however often it is repeated on one
-    # gradient, so the timed calls may go on from where the checked one ended.
-    arguments, out = copies(), {}
-    if operation.returns:
-        out["out"] = function(**(copies() if operation.in_place else arguments))
-        for array in out["out"] if isinstance(out["out"], tuple) else (out["out"],):
-            if array.dtype.kind == "f":
-                array[...] = np.nan  # an element that the next call does not write stays NaN
-    call = functools.partial(function, **arguments, **out)
-    results = operation.collect(arguments, call())
+    call = bound(operation, module, inputs)
+    results = operation.collect(call.keywords, call())
     module.synchronize()
     complaint = operation.disagreement(inputs, tuple(owned.host(module, r) for r in results))
     if complaint:
         raise Wrong(complaint + where)
     return call
+
+
+def bound(operation, module, inputs):
+    """The same, whose result nobody has looked at."""
+    function = getattr(module, operation.function.__name__)
+
+    # Every update rule of the reference stays finite and normal however often it is repeated on one
+    # gradient, so the timed calls may go on from where the checked one ended.
+    arguments, out = on_device(module, inputs), {}
+    if operation.returns:
+        first = function(**(on_device(module, inputs) if operation.in_place else arguments))
+        given = poisoned(module, map(module.to_host, as_tuple(first)))
+        out["out"] = given if isinstance(first, tuple) else given[0]
+    return functools.partial(function, **arguments, **out)
 
 
 def _load(backend, function):

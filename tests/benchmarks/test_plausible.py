@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from conftest import moved
 from journals import begin, note, note_roofs
-from pages import Reader
+from page_reader import Reader
 
 import reference
 from benchmarks import __main__ as command
