@@ -58,6 +58,7 @@ def main(arguments=None):
     replay = command("replay", "check one cell again", "adam digits-64x128 float32 numba")
     replay.add_argument("function", metavar="FUNCTION")
     replay.add_argument("names", nargs="+", metavar="NAME", help="variant, layer, batch, dtype...")
+    replay.add_argument("--seed", type=int, metavar="N", help="of a judged call's inputs")
     for each in (run, replay):
         each.add_argument("--backend", type=_module, metavar="FILE", help="your backend's file")
     report = command("report", "print the results of the last run", "--html report.html")
@@ -170,7 +171,7 @@ def main(arguments=None):
             from .running import journal, replay
 
             os.environ.pop(journal.VARIABLE, None)  # it belongs to no run
-            return replay.replay(args.function, *args.names)
+            return replay.replay(args.function, *args.names, seed=args.seed)
         if args.command == "compare":
             from .comparing import command as comparing
 

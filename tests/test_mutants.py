@@ -36,6 +36,7 @@ TABLES = (
     "peers",
     "page",
     "plausible",
+    "cheats",
     "checking",
     "study",
     "verdicts",

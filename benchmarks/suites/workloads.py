@@ -73,7 +73,7 @@ def layers():
     found = {}
     for workload, sizes in SIZES.items():
         for depth, (fan_in, fan_out) in enumerate(itertools.pairwise(sizes)):
-            rows = functools.partial(_first_minibatch, workload) if depth == 0 else None
+            rows = functools.partial(_minibatch, workload) if depth == 0 else None
             name = f"{workload}-{fan_in}x{fan_out}"
             sizes = {"fan_in": fan_in, "fan_out": fan_out}
             found[name] = Case(name, sizes, rows=rows, vary=False)
@@ -122,11 +122,14 @@ def cached(workload):
     return path
 
 
-def _first_minibatch(workload, batch):
+def _minibatch(workload, batch, seed=None):
+    """The first one, or the first in the order of a seed."""
     x, _ = training(workload)
     if batch > len(x):
         raise ValueError(f"batch must be at most {len(x)} for {workload}, got {batch}")
-    return x[minibatches(len(x), batch)[0]]
+    if seed is None:
+        return x[minibatches(len(x), batch)[0]]
+    return x[np.random.default_rng(seed).permutation(len(x))[:batch]]
 
 
 def points(kind, noise):
