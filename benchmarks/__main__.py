@@ -1,10 +1,10 @@
-"""python -m benchmarks run | check | report | compare | replay | peers | compile | card | record |
-pack | resources
+"""python -m benchmarks COMMAND
 
-Time the grid through asv, hold kernels of yours against the reference, print what was found,
-compare two commits, check one cell again, compare with other libraries, time the compiler; test and
-record a GPU, or record it alone, pack what a machine without network needs for that; what the CUDA
-kernels need of one.
+run, report, replay: time the grid through asv, print what was found, check one cell again; check:
+hold kernels of yours against the reference; compare: two commits; study: train the grid of
+optimizers; peers: compare with other libraries; compile, ways: time the compiler, and the ways to
+compute a product; card, record, pack, resources: test and record a GPU, or record it alone, pack
+what a machine without network needs for that, what the CUDA kernels need of one.
 """
 
 import argparse
@@ -14,6 +14,8 @@ import sys
 from pathlib import Path
 
 import kernels
+
+from .running import isa
 
 EXPORTS = {  # the options of report
     "html": "a page to sort and filter, which needs no network",
@@ -56,6 +58,7 @@ def main(arguments=None):
     replay = command("replay", "check one cell again", "adam digits-64x128 float32 numba")
     replay.add_argument("function", metavar="FUNCTION")
     replay.add_argument("names", nargs="+", metavar="NAME", help="variant, layer, batch, dtype...")
+    replay.add_argument("--seed", type=int, metavar="N", help="of a judged call's inputs")
     for each in (run, replay):
         each.add_argument("--backend", type=_module, metavar="FILE", help="your backend's file")
     report = command("report", "print the results of the last run", "--html report.html")
@@ -88,6 +91,20 @@ def main(arguments=None):
     peers.add_argument("--threads", nargs="+", type=int, default=None, metavar="N")
     peers.add_argument("--rounds", type=int, default=9, metavar="N", help="of every cell")
     peers.add_argument("--output", type=Path, metavar="FILE", help="the rounds, as JSON")
+    study = command("study", "train the grid of optimizers: which is first", "--only adam digits")
+    study.add_argument("--all", action="store_true", help="every setting: a day on two cores")
+    study.add_argument(
+        "--only",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="methods, rules, data, lr=0.01, batch=32, 64-32, elu, dropout, seed=0, ...",
+    )
+    study.add_argument("--backend", default="numba", metavar="NAME", help="whose networks")
+    study.add_argument("--workers", type=int, metavar="N", help="processes, one for each core")
+    study.add_argument("--store", type=Path, metavar="FILE", help="where finished runs are kept")
+    study.add_argument("--html", metavar="FILE", help="write the study as a page")
+    study.add_argument("--show", action="store_true", help="run nothing, show what is kept")
     compiling = command("compile", "time Numba's compiler, family by family", "--only losses")
     compiling.add_argument("--only", nargs="+", default=[], metavar="FAMILY")
     compare = command(
@@ -118,6 +135,13 @@ def main(arguments=None):
     compare.add_argument("--output", metavar="DIR", help="keep the blocks here, not in .asv")
     compare.add_argument("--json", type=Path, metavar="FILE", help="all verdicts, as JSON")
     compare.add_argument("--markdown", type=Path, metavar="FILE", help="for a pull request")
+    ways = command("ways", "the way forward products take beside the best one", "--isa avx2")
+    for each in (run, peers, ways):
+        each.add_argument(
+            "--isa",
+            choices=isa.CHOICES,
+            help="vector instructions: all of this processor, or AVX2 for everything",
+        )
     command("resources", "registers and occupancy of the CUDA kernels, by NVRTC", "")
     args = parser.parse_args(arguments)
 
@@ -130,16 +154,24 @@ def main(arguments=None):
         if args.backend:
             os.environ["FUSEBENCH_BACKEND"] = str(args.backend)
     try:
+        code = isa.start(getattr(args, "isa", None), arguments or sys.argv[1:])
+        if code is not None:
+            return code
         if args.command == "peers":
             from . import peers
 
             peers.compare(args.only, args.threads, args.rounds, args.output or peers.OUTPUT)
             return 0
+        if args.command == "study":
+            from . import study as room
+
+            given = args.all, args.only, args.backend, args.workers, args.store, args.html
+            return 1 if room.study(*given, run=not args.show) else 0
         if args.command == "replay":
             from .running import journal, replay
 
             os.environ.pop(journal.VARIABLE, None)  # it belongs to no run
-            return replay.replay(args.function, *args.names)
+            return replay.replay(args.function, *args.names, seed=args.seed)
         if args.command == "compare":
             from .comparing import command as comparing
 
@@ -153,6 +185,11 @@ def main(arguments=None):
             from .running import compiling
 
             compiling.show(args.only)
+            return 0
+        if args.command == "ways":
+            from .running import ways
+
+            ways.show()
             return 0
         if args.command == "record":
             from .running import record
@@ -203,7 +240,10 @@ def main(arguments=None):
 
             plots.draw(args.plot, args.machine)
     except KeyboardInterrupt:
-        print("\nstopped; what was finished is kept: python -m benchmarks report", file=sys.stderr)
+        again = "study" if args.command == "study" else "report"
+        print(
+            f"\nstopped; what was finished is kept: python -m benchmarks {again}", file=sys.stderr
+        )
         return 130
     except ModuleNotFoundError as error:
         print(

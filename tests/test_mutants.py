@@ -36,7 +36,9 @@ TABLES = (
     "peers",
     "page",
     "plausible",
+    "cheats",
     "checking",
+    "study",
     "verdicts",
 )
 

@@ -85,6 +85,7 @@ class Side:
         cell = cls()
         try:
             cell.setup(*values)
+            cell.judged()
         except NotImplementedError as reason:
             return [suite.SKIPPED, str(reason), 0]
         except suite.Wrong as complaint:
