@@ -5,6 +5,7 @@ and to_host(array) move data, synchronize() waits until all work is done, timer(
 whose differences are seconds. A module without these computes on NumPy arrays, with no waiting.
 """
 
+import contextlib
 import hashlib
 import importlib
 import importlib.util
@@ -14,12 +15,15 @@ import sys
 import time
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 
 from .arguments import Unavailable
 
 HERE = Path(__file__).resolve().parent
+INSTALLED = any(HERE.parent.glob("fusebench-*.dist-info"))  # by pip, not a checkout
+VERSIONS = 3  # others whose caches are kept, where they share a folder
 COMPILED = ("*.py", "network/*.py", "numba_cpu/**/*.py")  # what Numba's code depends on
 BACKENDS = {"numpy": "reference", "numba": "kernels.numba_cpu", "cupy": "kernels.cupy_gpu"}
 SIMULATED = {"cupy": "cupy_gpu"}  # the folders of the backends that have a simulator
@@ -32,8 +36,17 @@ DEVICE_FUNCTIONS = {
 
 
 def cache_folder(name):
-    """The folder for what is compiled at run time, or None where this checkout is read-only."""
-    return HERE.parent / ".cache" / name if os.access(HERE.parent, os.W_OK) else None
+    """The folder for what is made at run time: in this checkout or, where pip installed this, in
+    the user's cache. None where it cannot be written.
+    """
+    place = HERE.parent
+    if INSTALLED:
+        place = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fusebench"
+        with contextlib.suppress(OSError):
+            place.mkdir(parents=True, exist_ok=True)
+    if not os.access(place, os.W_OK):
+        return None
+    return place / name if INSTALLED else place / ".cache" / name
 
 
 def _use_own_cache():
@@ -41,8 +54,9 @@ def _use_own_cache():
 
     Numba's own check sees only the file of the function that it compiles, not those of the
     functions it calls, and would return stale code. The folder lies in the one that
-    NUMBA_CACHE_DIR names, where it is set, else in this checkout. A child process finds its
-    parent's folder there, and takes its own beside it: the files may have changed meanwhile.
+    NUMBA_CACHE_DIR names, where it is set, else in this checkout or in the user's cache. A child
+    process finds its parent's folder there, and takes its own beside it: the files may have changed
+    meanwhile.
     """
     digest = hashlib.sha256()
     for source in sorted(path for pattern in COMPILED for path in HERE.glob(pattern)):
@@ -59,9 +73,10 @@ def _use_own_cache():
     if "numba" in sys.modules:  # it has read the environment already
         sys.modules["numba"].config.reload_config()
     if folder == mine:  # elsewhere other checkouts may have theirs
-        for old in folder.parent.glob("*numba-*"):
-            if old != folder:
-                shutil.rmtree(old, ignore_errors=True)
+        others = [path for path in folder.parent.glob("*numba-*") if path != folder]
+        others.sort(key=lambda path: path.stat().st_mtime, reverse=True)
+        for old in others[INSTALLED * VERSIONS :]:
+            shutil.rmtree(old, ignore_errors=True)
 
 
 _use_own_cache()
@@ -109,14 +124,18 @@ def _simulated(folder, order, arrays):
 
 
 def _from_file(path):
-    """A user's own module, completed by the device functions that it does not define."""
+    """The user's own module in a file, completed."""
     if not path.is_file():
         raise ValueError(f"backend {path}: there is no such file")
     spec = importlib.util.spec_from_file_location(path.stem, path)
     module = importlib.util.module_from_spec(spec)
     sys.modules.setdefault(path.stem, module)
     spec.loader.exec_module(module)
-    for function, default in DEVICE_FUNCTIONS.items():
-        if not hasattr(module, function):
-            setattr(module, function, default)
-    return module
+    return completed(module)
+
+
+def completed(module):
+    """A copy of a user's module with the device functions that it does not define."""
+    whole = ModuleType(module.__name__, module.__doc__)
+    vars(whole).update({**DEVICE_FUNCTIONS, **vars(module)})
+    return whole

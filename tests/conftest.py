@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 from textwrap import dedent
 
-import numpy as np
 import pytest
 
 # Of two processes that compile at once each has a cache of its own: Numba's takes one writer. Their
@@ -15,8 +14,10 @@ if (worker := os.environ.get("PYTEST_XDIST_WORKER")) and "kernels" not in sys.mo
     os.environ["NUMBA_CACHE_DIR"] = str(Path(__file__).resolve().parents[1] / ".cache" / worker)
 
 import kernels
-from reference import FAMILIES, Case
-from reference.spec import arrays_of, with_arrays
+from benchmarks.checking.cases import SHAPES, is_quick  # noqa: F401  for the tests, as the next
+from benchmarks.checking.comparison import as_tuple, call, complaint, on_device  # noqa: F401
+from reference import Case
+from reference.spec import arrays_of
 
 # Each of these has a name for `-k`. The simulated GPU stays out of tests on whole workloads, for
 # which it is too slow: they take NATIVE or FAST_NATIVE.
@@ -29,22 +30,6 @@ IN_EVERY_ORDER = (ON_CUPY_ARRAYS, *SIMULATED[1:])
 
 
 over_dtypes = pytest.mark.parametrize("dtype", ["float32", "float64"])
-
-# (batch, fan_in, fan_out): one element, one row, one column, and around the widths of a vector
-# (4, 8, 16), a warp (32) and their multiples.
-SHAPES = [
-    *[(1, 1, 1), (1, 1, 2), (2, 1, 1), (1, 1, 33), (33, 1, 1), (1, 65, 1), (3, 2, 2)],
-    *[(3, 4, 5), (5, 3, 4), (7, 8, 9), (8, 9, 7), (9, 7, 8), (15, 16, 17), (16, 17, 15)],
-    *[(17, 15, 16), (31, 32, 33), (32, 33, 31), (33, 31, 32), (63, 64, 65), (64, 65, 63)],
-    *[(65, 63, 64), (127, 10, 129), (128, 129, 10), (129, 128, 127), (257, 2, 33), (4, 2, 1025)],
-    (1, 2, 130),
-]
-MOST_STATES = 300
-
-
-def is_quick(operation, batch, fan_in, fan_out):
-    """Not so a recurrent layer of many units: it takes fan_out^2 terms a row, a step and a gate."""
-    return operation not in FAMILIES["recurrent"] or batch * fan_out <= MOST_STATES
 
 
 def pytest_addoption(parser):
@@ -142,58 +127,16 @@ def fast_backend(request):
     return backend_or_skip(request.param)
 
 
-def on_device(backend, inputs):
-    """The inputs as the backend wants them; arrays are copies."""
-    return with_arrays(lambda array: backend.asarray(array.copy()), inputs)
-
-
 def case(batch, fan_in, fan_out, dtype="float32", vary=True):
     """A case of these sizes; hyperparameters vary unless the defaults are wanted."""
     sizes = {"batch": batch, "fan_in": fan_in, "fan_out": fan_out}
     return Case("test", sizes, dtype, vary=vary)
 
 
-def poisoned(backend, results):
-    """Output arrays full of NaN, or of another value, so that an element never written shows."""
-    wrong = (np.full_like(r, np.nan) if r.dtype.kind == "f" else ~r for r in results)
-    return tuple(map(backend.asarray, wrong))
-
-
-def as_tuple(results):
-    return results if isinstance(results, tuple) else (results,)
-
-
-def assert_same(before, after, name):
-    np.testing.assert_array_equal(before, after, err_msg=name, strict=True)
-
-
-def call(backend, operation, inputs, out=None):
-    """(what was returned, the results as host arrays, the arguments) of a call on copies."""
-    arguments = on_device(backend, inputs)
-    given = {} if out is None else {"out": out if len(out) > 1 else out[0]}
-    with np.errstate(all="ignore"):
-        returned = getattr(backend, operation.name)(**arguments, **given)
-    backend.synchronize()
-    results = tuple(backend.to_host(r) for r in operation.collect(arguments, returned))
-    return returned, results, arguments
-
-
 def verify(backend, operation, inputs):
     """Run the operation on these inputs and hold everything it promises against the oracle."""
-    returned, results, arguments = call(backend, operation, inputs)
-    assert (complaint := operation.disagreement(inputs, results)) is None, complaint
-    for name, value in inputs.items():
-        for before, after in zip(as_tuple(value), as_tuple(arguments[name]), strict=True):
-            if isinstance(before, np.ndarray) and name not in operation.in_place:
-                assert_same(before, backend.to_host(after), f"{name} was changed")
-    if not operation.returns:
-        return
-    out = poisoned(backend, map(backend.to_host, as_tuple(returned)))
-    returned, again, _ = call(backend, operation, inputs, out)
-    for given, got in zip(out, as_tuple(returned), strict=True):
-        assert got is given, f"{operation} must return the arrays given as out"
-    for expected, got in zip(results, again, strict=True):
-        assert_same(expected, got, f"{operation} with out=")
+    found = complaint(backend, operation, inputs)
+    assert found is None, found
 
 
 def user_module(folder, source):

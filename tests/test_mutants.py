@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-COPIED = ("reference", "kernels", "benchmarks", "tests", "setup.cfg", "pyproject.toml")
+COPIED = ("reference", "kernels", "benchmarks", "tests", "examples", "setup.cfg", "pyproject.toml")
 TABLES = (
     "bounds",
     "work",
@@ -36,6 +36,10 @@ TABLES = (
     "peers",
     "page",
     "plausible",
+    "cheats",
+    "checking",
+    "study",
+    "verdicts",
 )
 
 

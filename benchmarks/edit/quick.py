@@ -2,6 +2,7 @@
 
     pytest benchmarks/edit/quick.py -k "adam and numba" --benchmark-autosave
     pytest benchmarks/edit/quick.py -k "adam and numba" --benchmark-compare
+    FUSEBENCH_BACKEND=mine.py pytest benchmarks/edit/quick.py -k "adam and mine"
 
 A kernel that disagrees with the oracle is refused, not timed. What is reported comes from asv. This
 folder is no package, so that asv, which imports every module of benchmarks, leaves it alone.
@@ -10,7 +11,7 @@ folder is no package, so that asv, which imports every module of benchmarks, lea
 import pytest
 
 import kernels
-from benchmarks.suites import suite, workloads
+from benchmarks.suites import grid, suite, workloads
 from reference import FAMILIES
 
 OPERATIONS = [operation for family in FAMILIES.values() for operation in family]
@@ -18,14 +19,16 @@ LAYERS = ("digits-64x128", "mnist-512x512")
 BATCH = 32
 
 
-@pytest.mark.parametrize("backend", kernels.BACKENDS)
+@pytest.mark.parametrize("backend", grid.backends())
 @pytest.mark.parametrize("layer", LAYERS)
 @pytest.mark.parametrize("operation", OPERATIONS, ids=str)
 def test_time(benchmark, operation, layer, backend):
     try:
-        module = kernels.load(backend)
+        module = grid.load(backend)
     except kernels.Unavailable as reason:
         pytest.skip(str(reason))
+    if not suite.offers(module, operation):
+        pytest.skip(f"{backend} has no {operation}")
     inputs = suite.sampled(operation, workloads.layers()[layer], "float32", BATCH)
     call = suite.checked(operation, module, inputs)
 

@@ -16,7 +16,7 @@ from ..running import isa, machine
 from ..suites import workloads
 from . import rows
 
-OUTPUT = workloads.ROOT / ".asv" / "peers.json"
+OUTPUT = workloads.HOME / ".asv" / "peers.json"
 
 
 def compare(only=(), threads=None, rounds=9, output=OUTPUT):
@@ -70,12 +70,13 @@ def environment(threads):
     eigen = f"--xla_cpu_multi_thread_eigen={str(threads > 1).lower()}"
     return {
         **os.environ,
+        "FUSEBENCH_HOME": str(workloads.HOME),
         **{f"{name}_NUM_THREADS": str(threads) for name in names},
         "NPROC": str(threads),  # XLA's pool of threads
         "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {eigen}".strip(),
         "JAX_PLATFORMS": "cpu",
         "TORCHINDUCTOR_COMPILE_THREADS": "1",  # no pool of processes beside what is measured
-        "TORCHINDUCTOR_CACHE_DIR": str(workloads.ROOT / ".cache" / f"inductor-{isa.held()}"),
+        "TORCHINDUCTOR_CACHE_DIR": str(workloads.CACHE.parent / f"inductor-{isa.held()}"),
     }
 
 

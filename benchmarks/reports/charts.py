@@ -13,6 +13,8 @@ from . import formats, roofline
 
 SMALL, LARGE = (480, 300), (720, 480)  # of the viewBox
 LEFT, RIGHT, BOTTOM, TOP = 80, 30, 36, 14
+LETTER = 12  # the width of one, at most
+ROOM = 4  # the factor above the highest ceiling in which its label stands
 
 
 @dataclass(frozen=True)
@@ -33,9 +35,32 @@ class Axis:
         share = (math.log10(value) - self.first) / (self.last - self.first)
         return round(self.start + share * (self.stop - self.start))
 
+    def value(self, pixel):
+        """What stands at a place."""
+        share = (pixel - self.start) / (self.stop - self.start)
+        return 10 ** (self.first + share * (self.last - self.first))
+
     @property
     def decades(self):
         return [10.0**power for power in range(self.first, self.last + 1)]
+
+    @property
+    def named(self):
+        """The decades that have a number where there is little room."""
+        every = 3 if len(self.decades) > 5 else 1
+        return [v for v in self.decades if round(math.log10(v)) % every == 0]
+
+
+@dataclass(frozen=True)
+class Share:
+    """An axis from 0 to 1, from one pixel to another."""
+
+    start: int
+    stop: int
+    decades = named = (0, 0.25, 0.5, 0.75, 1)
+
+    def place(self, value):
+        return round(self.start + value * (self.stop - self.start))
 
 
 def columns_by_class(shown):
@@ -64,14 +89,14 @@ def throughput(shown, rows, number):
     every = [p for chart in lines.values() for points in chart.values() for p in points]
     if not every:
         return "", []
-    x, y = _axes([cell.batch for cell, _ in every], [rate for _, rate in every], SMALL)
+    x, y = axes([cell.batch for cell, _ in every], [rate for _, rate in every], SMALL)
     charts = []
     for kernel, chart in lines.items():
         kept = spans(sorted({rows[cell] for points in chart.values() for cell, _ in points}))
         paths = "".join(_path(x, y, name, points, rows, kept) for name, points in chart.items())
         title = " ".join(filter(None, kernel)).removesuffix(" float32")
-        charts.append((title, _svg(SMALL, f'<use href="#f{number}"/>{paths}', kept)))
-    return f'<g id="f{number}">{_frame(x, y, SMALL)}</g>', charts
+        charts.append((title, svg(SMALL, f'<use href="#f{number}"/>{paths}', kept)))
+    return f'<g id="f{number}">{frame(x, y, SMALL)}</g>', charts
 
 
 def _path(x, y, name, points, rows, kept):
@@ -84,7 +109,8 @@ def _path(x, y, name, points, rows, kept):
 
 
 def rooflines(shown, rows):
-    """[(title, chart, how many cells are not on it)], one for every device and dtype with a roof.
+    """[(title, chart, how many cells are not on it, its ceilings as text)], one for every device
+    and dtype with a roof.
 
     A cell is a point: operations a byte, operations a second. One without operations has no place.
     """
@@ -102,62 +128,67 @@ def rooflines(shown, rows):
                     if flops:
                         points.setdefault(name, []).append((flops / size, flops / seconds, cell))
             if points:
-                found.append((f"{device}, {dtype}", _roofline(roof, points, rows), absent))
+                chart = _roofline(roof, points, rows)
+                found.append((f"{device}, {dtype}", chart, absent, ceilings(roof)))
     return found
 
 
+def ceilings(roof):
+    """What bounds the kernels, in words: arithmetic, and the slowest and the fastest stream."""
+    found = [f"{formats.scaled(roof.arithmetic[0])}FLOP/s"]
+    if roof.tf32:
+        found.append(f"{formats.scaled(roof.tf32[0])}FLOP/s in TF32")
+    rates = [rate for _, rate in roof.levels()]
+    streams = [f"{formats.scaled(rate)}B/s" for rate in dict.fromkeys((min(rates), max(rates)))]
+    return ", ".join([*found, " to ".join(streams)])
+
+
 def _roofline(roof, points, rows):
+    """Labels stand above the highest ceilings, where no point is."""
     every = [point for found in points.values() for point in found]
-    ceilings = [roof.arithmetic, *([roof.tf32] if roof.tf32 else [])]
-    bandwidths = sorted(rate for _, rate in roof.levels())
-    ridge = max(rate for rate, _ in ceilings) / bandwidths[0]
-    intensities = [intensity for intensity, *_ in every] + [2 * ridge]
-    x, y = _axes(intensities, [r for _, r, _ in every] + [r for r, _ in ceilings], LARGE)
+    arithmetic = [rate for rate, _ in filter(None, (roof.arithmetic, roof.tf32))]
+    bandwidths = [rate for _, rate in roof.levels()]
+    top, fastest = max(arithmetic), max(bandwidths)
+    intensities = [intensity for intensity, *_ in every] + [2 * top / min(bandwidths)]
+    x, y = axes(intensities, [rate for _, rate, _ in every] + [ROOM * top], LARGE)
     left, right, lowest = x.decades[0], x.decades[-1], y.decades[0]
-    lines, texts = [], []
+    lines = []
     for bandwidth in bandwidths:
-        start, stop = max(left, lowest / bandwidth), max(r for r, _ in ceilings) / bandwidth
-        lines.append(_line(x, y, (start, bandwidth * start), (stop, bandwidth * stop)))
-    for ceiling in ceilings:
-        rate, _ = ceiling
-        lines.append(_line(x, y, (rate / bandwidths[-1], rate), (right, rate)))
-        text = f"{formats.scaled(rate)}FLOP/s{' TF32' if ceiling is roof.tf32 else ''}"
-        texts.append(_text(x.place(right) - 4, y.place(rate) - 6, text, "end"))
-    for bandwidth in dict.fromkeys((bandwidths[0], bandwidths[-1])):
-        slowest = bandwidth == bandwidths[0]
-        start = max(left, lowest / bandwidth) * (3 if slowest else 20)
-        place = x.place(start), y.place(bandwidth * start) + (22 if slowest else -6)
-        text = f"{formats.scaled(bandwidth)}B/s"
-        texts.append(_text(*place, text, "start" if slowest else "end"))
+        start, stop = max(left, lowest / bandwidth), top / bandwidth
+        lines.append(_line(x, y, (start, bandwidth * start), (stop, top)))
+    lines += [_line(x, y, (rate / fastest, rate), (right, rate)) for rate in arithmetic]
+    texts = [_label(x.place(right) - 4, y.place(top), f"{formats.scaled(top)}FLOP/s")]
+    stream = f"{formats.scaled(fastest)}B/s"
+    middle = math.sqrt(max(left, lowest / fastest) * top / fastest)  # of its line, as it is drawn
+    end = max(x.place(middle), LEFT + 8 + LETTER * len(stream))
+    texts.append(_label(end, y.place(min(top, fastest * x.value(end))), stream))
     dots = []
     for name, found in points.items():
         places = " ".join(f"{x.place(i)} {y.place(r)}" for i, r, _ in found)
         numbers = spans([rows[cell] for *_, cell in found])
         dots.append(f'<path class="{name} dots" d="M{places}" data-i="{numbers}"/>')
-    return _svg(LARGE, _frame(x, y, LARGE) + "".join(lines + dots + texts))
+    return svg(LARGE, frame(x, y, LARGE) + "".join(lines + dots + texts))
 
 
-def _axes(horizontal, vertical, size):
+def axes(horizontal, vertical, size):
     width, height = size
     x = Axis.over(horizontal, LEFT, width - RIGHT)
     return x, Axis.over(vertical, height - BOTTOM, TOP)
 
 
-def _frame(x, y, size):
+def frame(x, y, size):
     """Lines at every decade, numbers at every one or third."""
     width, height = size
     across = "".join(f"M{x.place(v)} {TOP}V{height - BOTTOM}" for v in x.decades)
     along = "".join(f"M{LEFT} {y.place(v)}H{width - RIGHT}" for v in y.decades)
-    texts = [_text(x.place(v), height - 10, tick(v), "middle") for v in x.decades]
-    every = 3 if len(y.decades) > 5 else 1
-    named = [v for v in y.decades if round(math.log10(v)) % every == 0]
-    texts += [_text(LEFT - 8, y.place(v) + 7, tick(v), "end") for v in named]
+    texts = [text_at(x.place(v), height - 10, tick(v), "middle") for v in x.decades]
+    texts += [text_at(LEFT - 8, y.place(v) + 7, tick(v), "end") for v in y.named]
     return f'<path class="grid" d="{across}{along}"/>{"".join(texts)}'
 
 
 def tick(value):
     """A power of ten with its prefix."""
-    for prefix, scale in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
+    for prefix, scale in (("P", 1e15), ("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
         if value >= scale:
             return f"{value / scale:g} {prefix}"
     return f"{value:g}"
@@ -168,11 +199,16 @@ def _line(x, y, start, stop):
     return f'<path class="ceiling" d="M{x1} {y1}L{x2} {y2}"/>'
 
 
-def _text(x, y, text, anchor):
+def text_at(x, y, text, anchor):
     return f'<text x="{x}" y="{y}" class="{anchor}">{escape(text)}</text>'
 
 
-def _svg(size, body, rows=""):
+def _label(end, line, text):
+    """A text that ends there, above a line."""
+    return text_at(end, line - 8, text, "end label")
+
+
+def svg(size, body, rows=""):
     return '<svg class=plot viewBox="0 0 {} {}" data-i="{}">{}</svg>'.format(*size, rows, body)
 
 

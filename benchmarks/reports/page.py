@@ -14,7 +14,7 @@ from . import charts, columns, figures, formats, report
 
 TEMPLATES = Path(__file__).parent / "templates"
 EVEN, CLEAR, LARGE = 1.1, 2, 10  # factors between the shades of the map
-MARK = "°"  # of what is launch-bound
+MARK, ABSENT = "°", "–"  # of what is launch-bound, and of what was not measured on both
 NAMES, DITTO = 4, "″"  # of a cell, but for its batch; what stands for the same as above
 
 
@@ -49,6 +49,7 @@ def render(shown):
         clear=CLEAR,
         large=LARGE,
         mark=MARK,
+        absent=ABSENT,
         plots=plots,
         rooflines=charts.rooflines(shown, rows),
         groups=groups,
@@ -139,6 +140,7 @@ def crossover_map(shown, column, rows):
 
     groups: [(function, batches, how often the GPU and the CPU win, [(kernel, its rows, {batch:
     (class, text, row)})])], a step twice: on rows that lie on the GPU, and with their transfer.
+    absent: the functions of which nothing was measured on both.
     """
     groups, sizes = {}, {}
     for cell in shown.cells:
@@ -146,23 +148,31 @@ def crossover_map(shown, column, rows):
         if cell.function == bench_network.STEP:
             ways.append(("with transfer", column.with_transfer))
         for way, seconds in ways:
-            kernel = " ".join(filter(None, (cell.variant, way, cell.layer, cell.dtype)))
-            line = groups.setdefault(cell.function, {}).setdefault(kernel, {})
+            kernel = " ".join(filter(None, (cell.variant, cell.layer, cell.dtype)))
+            line = groups.setdefault(cell.function, {}).setdefault((kernel, way), {})
             batch = formats.batch_name(cell)
             line[batch] = (*crossing(shown, column, cell, seconds), rows[cell])
             sizes[batch] = cell.batch or 0
-    found = []
+    found, absent = [], []
     for function in sorted(groups, key=_networks_first):
         kernels = groups[function]
+        if all(text == ABSENT for line in kernels.values() for _, text, _ in line.values()):
+            absent.append(function)
+            continue
         wins = Counter(text[:1] for line in kernels.values() for _, text, _ in line.values())
         lines = [
-            (name.removesuffix(" float32"), charts.spans([n for *_, n in line.values()]), line)
-            for name, line in kernels.items()
+            (
+                way or name.removesuffix(" float32"),  # below the same kernel without
+                charts.spans([n for *_, n in line.values()]),
+                line,
+            )
+            for (name, way), line in kernels.items()
         ]
         batches = {batch for line in kernels.values() for batch in line}
         batches = sorted(batches, key=lambda name: (name == "full", sizes[name]))
         found.append((function, batches, wins["G"], wins["C"], lines))
-    return {"column": column, "elsewhere": column.run is not shown.run, "groups": found}
+    elsewhere = column.run is not shown.run
+    return {"column": column, "elsewhere": elsewhere, "groups": found, "absent": absent}
 
 
 def crossing(shown, column, cell, seconds):
@@ -172,7 +182,7 @@ def crossing(shown, column, cell, seconds):
         entries = [column.entry(cell), *(c.entry(cell) for c in shown.cpus)]
         bad = [text for text in entries if text.startswith(report.BAD)]
         other = [] if column.agrees(cell) else [column.entry(cell)]
-        return ("bad", bad[0]) if bad else ("none", *other) if other else ("none", "–")
+        return ("bad", bad[0]) if bad else ("none", *other) if other else ("none", ABSENT)
     winner, slow, fast = ("G", cpu, gpu) if cpu > gpu else ("C", gpu, cpu)
     shade = sum(slow / fast >= factor for factor in (EVEN, CLEAR, LARGE))
     mark = MARK if column.is_launch_bound(cell) else ""

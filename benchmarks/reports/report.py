@@ -9,7 +9,7 @@ from .. import bench_network
 from ..running import isa, replay
 from ..running.journal import BAD, IMPLAUSIBLE
 from . import formats, roofline
-from .columns import FUNCTIONS, earlier_runs, fastest_cpu, view
+from .columns import DISTURBED, FUNCTIONS, earlier_runs, fastest_cpu, view
 from .results import FAMILY_OF
 
 
@@ -200,13 +200,25 @@ def failures(run):
         more = f" and {len(cells) - 1} more" if cells[1:] else ""
         lines.append(f"  {kernel}, {dtype}, {where}{more}: {reason}")
         if again:
-            lines.append(f"    {replay.line(cells[0], again, run.file)}")
+            seed = run.seeds.get((cells[0], again))
+            lines.append(f"    {replay.line(cells[0], again, run.file, seed)}")
     return "\n".join(lines)
+
+
+def disturbances(run):
+    """How many cells were timed while the machine was held up, and by how much at most."""
+    found = [v for key, v in run.disturbed.items() if key in run.times]
+    held_up, stolen = map(max, zip(*found, strict=True))
+    return (
+        f"{DISTURBED.strip()} {len(found)} cells were timed while other work held up the machine: "
+        f"a fixed piece of work beside them took up to {formats.number(held_up)} times as long as "
+        f"at best, and up to {formats.percent(stolen)} of the time was stolen"
+    )
 
 
 def earlier(run):
     """What the marks stand for."""
-    lines = []
+    lines = [disturbances(run)] if run.disturbed.keys() & run.times.keys() else []
     for number, other in enumerate(earlier_runs(run), 1):
         count = sum(found is other for found in run.earlier.values())
         code = "the same code" if other.code == run.code else "other code"

@@ -8,6 +8,8 @@ import contextlib
 import dataclasses
 import importlib
 import itertools
+import json
+import os
 import re
 import subprocess
 import sys
@@ -18,12 +20,12 @@ from reference import FAMILIES
 
 from ..reports import results, roofline
 from ..suites import ceilings, grid, workloads
-from . import isa, journal
+from . import drift, isa, journal
 from . import machine as surroundings
 
 PART = 400
 AGAIN = 2  # times that the ceilings are timed again where a cell exceeds them
-LOG = workloads.ROOT / ".asv" / "run.log"
+LOG = workloads.HOME / ".asv" / "run.log"
 CONFIG = workloads.ROOT / "asv.conf.json"
 
 
@@ -54,12 +56,13 @@ def run(only=(), machine=None, done=None):
     roofs = list(_parts(selection("roofline", {**modules, roofline.HOST: ceilings})))
     parts = [*roofs, *_parts(groups)]
 
-    LOG.parent.mkdir(exist_ok=True)
+    LOG.parent.mkdir(parents=True, exist_ok=True)
     LOG.write_text("")
     MachineCollection.save(machine, {**surroundings.hardware(), "machine": machine})
     path = surroundings.begin(machine)
     progress = Progress(_cells(parts), time.time())
-    print(f"{progress.total} cells", flush=True)
+    kept = f", what is found is kept in {LOG.parent}" if kernels.INSTALLED else ""
+    print(f"{progress.total} cells{kept}", flush=True)
     _time(machine, parts, path, progress, done)
     doubted = {}
     for _ in range(AGAIN):
@@ -83,10 +86,12 @@ def _cells(parts):
 
 
 def _time(machine, parts, path, progress, done=None):
+    drift.note()
     for part, after in itertools.zip_longest(parts, parts[1:]):
         family = part[0].family
         _asv(machine, part, path, progress)
         journal.close_part()
+        drift.note()
         if done and family != "roofline" and not (after and after[0].family == family):
             done(family)
 
@@ -127,17 +132,13 @@ def available():
     functions = {operation.name for family in FAMILIES.values() for operation in family}
     modules = {}
     for backend in grid.backends():
-        path = grid.backend_path(backend)
         try:
-            modules[backend] = kernels.load(path)
+            modules[backend] = grid.load(backend)
         except kernels.Unavailable as reason:
             print(f"not timed: {reason}")
-        except Exception as error:
-            raise ValueError(
-                f"{path} cannot be imported: {type(error).__name__}: {error}"
-            ) from error
         else:
             if not functions & set(dir(modules[backend])):
+                path = grid.backend_path(backend)
                 raise ValueError(f"{path} has none of {', '.join(sorted(functions))}")
     return modules
 
@@ -199,15 +200,38 @@ def _either(values):
     return f"({'|'.join(values)})" if values else ""
 
 
+def _elsewhere():
+    """asv's configuration of what pip installed, where there is no repository to run in."""
+    settings = {
+        "version": 1,
+        "project": "fusebench",
+        "repo": ".",
+        "dvcs": "none",
+        "environment_type": "virtualenv",
+        "plugins": [".benchmarks.running.plugin"],
+        "benchmark_dir": str(workloads.ROOT / "benchmarks"),
+        "launch_method": "forkserver",
+        "default_benchmark_timeout": 300,
+    }
+    path = LOG.with_name("asv.conf.json")
+    path.write_text(json.dumps(settings, indent=4))
+    return path
+
+
 def _asv(machine, part, path, progress):
     """Runs asv on some groups, its output in the log, the progress on the screen."""
-    command = [sys.executable, "-m", "asv", "run", "-E", "checkout", "--set-commit-hash", "HEAD"]
-    command += ["--config", str(CONFIG), "--machine", machine]
+    command = [sys.executable, "-m", "asv", "run", "-E", "checkout", "--machine", machine]
+    command += ["--config", str(_elsewhere())] if kernels.INSTALLED else [
+        *("--config", str(CONFIG), "--set-commit-hash", "HEAD")
+    ]  # fmt: skip
     for group in part:
         command += ["-b", group.pattern]
     terminal = sys.stdout.isatty()
     with LOG.open("ab") as log:
-        process = subprocess.Popen(command, cwd=workloads.ROOT, stdout=log, stderr=log)
+        environment = os.environ | {"FUSEBENCH_HOME": str(workloads.HOME)}
+        process = subprocess.Popen(
+            command, cwd=workloads.HOME, env=environment, stdout=log, stderr=log
+        )
     try:
         code = None
         while code is None:

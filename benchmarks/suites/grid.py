@@ -95,9 +95,29 @@ def backends():
     return [*kernels.BACKENDS, *([Path(own).stem] if own else [])]
 
 
+def is_users(name):
+    """Whether a backend of this name is the user's own module."""
+    return name not in kernels.BACKENDS
+
+
 def backend_path(name):
-    """What kernels.load takes for a backend's name."""
-    return name if name in kernels.BACKENDS else os.environ["FUSEBENCH_BACKEND"]
+    """What kernels.load takes for a backend's name, or for the path of a file."""
+    if name in kernels.BACKENDS or name.endswith(".py"):
+        return name
+    return os.environ["FUSEBENCH_BACKEND"]
+
+
+def load(backend):
+    """The backend as a module. Raises kernels.Unavailable where it cannot run here and ValueError
+    for a user's file that cannot be imported.
+    """
+    path = backend_path(backend)
+    try:
+        return kernels.load(path)
+    except kernels.Unavailable:
+        raise
+    except Exception as error:
+        raise ValueError(f"{path} cannot be imported: {type(error).__name__}: {error}") from error
 
 
 def _everything():

@@ -37,6 +37,32 @@ def test_it_fits_and_follows_the_theme(browser, address, width, theme):
         assert page.url.endswith("#theme=dark")
 
 
+@pytest.mark.parametrize("width", WIDTHS)
+def test_a_heading_that_is_jumped_to_stands_below_the_filter(browser, address, width):
+    with opened(browser, address, width) as page:
+        for heading in page.locator("main > section > h2").all():
+            heading.evaluate("heading => heading.scrollIntoView()")
+            bottom = page.locator("#filter").evaluate("e => e.getBoundingClientRect().bottom")
+            assert heading.evaluate("e => e.getBoundingClientRect().top") >= bottom
+
+
+def test_labels_of_the_roofline_lie_within_it_and_over_no_point(browser, address):
+    script = """plot => {
+        const { width, height } = plot.viewBox.baseVal;
+        return [...plot.querySelectorAll(".label")].map(label => {
+            const box = label.getBBox(), right = box.x + box.width, bottom = box.y + box.height;
+            const over = points(plot).filter(({ x, y }) =>
+                x > box.x && x < right && y > box.y && y < bottom);
+            return [box.x >= 80 && box.y >= 0 && right <= width && bottom <= height, over.length];
+        });
+    }"""
+    with opened(browser, address) as page:
+        plots = page.locator(".charts.large svg")
+        assert plots.count() == 2
+        for plot in plots.all():
+            assert plot.evaluate(script) == [[True, 0], [True, 0]]
+
+
 def is_dark(page):
     colour = page.evaluate("getComputedStyle(document.body).backgroundColor")
     return sum(map(int, colour.removeprefix("rgb(").removesuffix(")").split(","))) < 300

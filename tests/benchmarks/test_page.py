@@ -12,7 +12,8 @@ import asv.util
 import pytest
 from asv.publishing import OutputPublisher
 from journals import begin, note, record
-from pages import HOSTILE, LAYER, Reader, house_of_runs, rendered
+from page_reader import Reader
+from pages import HOSTILE, LAYER, house_of_runs, rendered
 
 from benchmarks.reports import charts, columns, exports, figures, formats, libraries, page
 from benchmarks.running import plugin
@@ -81,7 +82,15 @@ def test_the_map_says_who_wins_and_by_how_much(house):
     assert maps[f"relu {LAYER}"] == ["C 2.00°", "G 20.0°"]
     assert maps[f"tanh {LAYER}"][:1] == ["WRONG"]
     assert maps[name] == ["C 2.00°", "G 3.20°"]
-    assert maps[f"with transfer {name}"] == ["C 5.00°", "G 1.28°"]
+    assert maps["with transfer"] == ["C 5.00°", "G 1.28°"]
+
+
+def test_functions_that_only_one_of_both_has_are_named_below_the_map(house):
+    house_of_runs(house)
+    note("sgd", {(LAYER, "float32", "numpy"): 80e-6})
+    text = page.render(columns.view())
+    assert "<p>Not measured on both: sgd.</p>" in text
+    assert LAYER not in Reader(text).maps
 
 
 def test_a_launch_bound_cell_needs_less_by_the_roof_than_the_shortest_call(house):
@@ -140,7 +149,7 @@ def test_templates_are_installed():
     setup.read(Path(__file__).resolve().parents[2] / "setup.cfg")
     assert setup["options.package_data"]["benchmarks.reports"] == "templates/*"
     assert {p.name for p in page.TEMPLATES.iterdir()} == {
-        *("page.html", "page.css", "page.js", "site.js")
+        *("page.html", "page.css", "page.js", "site.js", "study.html", "study.css")
     }
     assert "jinja2" in setup["options"]["install_requires"]
 
@@ -198,6 +207,7 @@ def test_points_of_the_charts_are_where_their_figures_say(house):
     assert 'class="roof cpu0"' in chart
     lines = charts.rooflines(shown, rows)
     assert [title for title, *_ in lines] == ["CPU of here, float32", "cupy h100, float32"]
+    assert lines[1][3] == "40000 GFLOP/s, 2000 GB/s"
     timed = sum(c.seconds(cell) is not None for c in shown.gpus for cell in shown.cells)
     (numbers,) = re.findall(r'class="gpu0 dots" d="M([\d ]+)"', lines[1][1])
     assert len(numbers.split()) == 2 * timed

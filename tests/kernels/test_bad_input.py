@@ -10,7 +10,8 @@ import pytest
 from conftest import as_tuple, case, on_device
 
 import reference
-from kernels.catalog import ELEMENT_LOSSES
+from benchmarks.checking.cases import MAY_REPLACE
+from benchmarks.checking.comparison import empty_results
 
 OPERATIONS = {
     str(operation): operation for family in reference.FAMILIES.values() for operation in family
@@ -167,14 +168,6 @@ def test_every_argument_is_checked(fast_backend, name):
             assert_rejected(fast_backend, operation, arguments, argument, what)
 
 
-def empty_results(operation, sample):
-    """Zeros by the names of outputs, as they are to be given for what it returns in float32."""
-    pairs = zip(operation.results, operation.oracle(sample), strict=True)
-    zeros = [np.zeros(a.shape, r.dtype or "float32") for r, a in pairs if not r.updates]
-    names = [f"out[{k}]" for k in range(len(zeros))] if len(zeros) > 1 else ["out"]
-    return dict(zip(names, zeros, strict=False))
-
-
 @pytest.mark.parametrize("name", [n for n, o in OPERATIONS.items() if o.returns])
 def test_out_is_checked(fast_backend, name):
     operation = OPERATIONS[name]
@@ -262,25 +255,6 @@ def test_read_only_output_of_the_cpu():
     out.flags.writeable = False
     with pytest.raises(ValueError, match="out must be writeable"):
         numba_cpu.activation_forward(z, "relu", out=out)
-
-
-# What an output may replace: the very same array, no other overlap.
-MAY_REPLACE = {
-    "activation_forward": {("out", "z")},
-    "activation_backward": {(out, name) for out in ("out", "out[0]") for name in ("dy", "saved")},
-    "softmax": {("out", "logits")},
-    "log_softmax": {("out", "logits")},
-    "softmax_cross_entropy": {("out[1]", "logits")},
-    "nll": {("out[1]", "log_probabilities")},
-    "batch_norm_inference": {("out", "x")},
-    "dropout_forward": {("out", "x")},
-    "dropout_backward": {("out", "dy")},
-    "batch_norm_backward": {("out[0]", "dy")},
-    "layer_norm_backward": {("out[0]", "dy")},
-    "add_scaled": {("out", "x"), ("out", "direction")},
-    "conjugate_direction": {("out", "direction")},
-    **{name: set(declared.may_replace) for name, declared in ELEMENT_LOSSES.items()},
-}
 
 
 def in_one_buffer(backend, first, second, distance):

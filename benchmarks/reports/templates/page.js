@@ -171,6 +171,7 @@ for (const plot of all("svg.plot")) {
   for (const name of ["pointermove", "pointerdown"]) plot.addEventListener(name, event => nearest(plot, event));
   plot.addEventListener("focus", () => { if (plot.matches(":focus-visible")) pick(plot, plot.at || 0); });
 }
+new ResizeObserver(() => document.documentElement.style.setProperty("--filter", `${form.offsetHeight + 8}px`)).observe(form);
 for (const cell of all("td[data-why]")) cell.tabIndex = 0;
 for (const map of all(".map")) one("td[class]", map)?.setAttribute("tabindex", 0);
 for (const name of ["pointerover", "focusin", "click"]) {
