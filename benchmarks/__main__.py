@@ -1,10 +1,10 @@
-"""python -m benchmarks run | check | report | replay | peers | compile | card | record | pack |
-resources
+"""python -m benchmarks COMMAND
 
-Time the grid through asv, hold kernels of yours against the reference, print what was found, check
-one cell again, compare with other libraries, time the compiler;
-test and record a GPU, or record it alone, pack what a machine without network needs for that; what
-the CUDA kernels need of one.
+run, report, replay: time the grid through asv, print what was found, check one cell again; check:
+hold kernels of yours against the reference; compare: two commits; study: train the grid of
+optimizers; peers: compare with other libraries; compile, ways: time the compiler, and the ways to
+compute a product; card, record, pack, resources: test and record a GPU, or record it alone, pack
+what a machine without network needs for that, what the CUDA kernels need of one.
 """
 
 import argparse
@@ -14,6 +14,8 @@ import sys
 from pathlib import Path
 
 import kernels
+
+from .running import isa
 
 EXPORTS = {  # the options of report
     "html": "a page to sort and filter, which needs no network",
@@ -56,6 +58,7 @@ def main(arguments=None):
     replay = command("replay", "check one cell again", "adam digits-64x128 float32 numba")
     replay.add_argument("function", metavar="FUNCTION")
     replay.add_argument("names", nargs="+", metavar="NAME", help="variant, layer, batch, dtype...")
+    replay.add_argument("--seed", type=int, metavar="N", help="of a judged call's inputs")
     for each in (run, replay):
         each.add_argument("--backend", type=_module, metavar="FILE", help="your backend's file")
     report = command("report", "print the results of the last run", "--html report.html")
@@ -88,12 +91,70 @@ def main(arguments=None):
     peers.add_argument("--threads", nargs="+", type=int, default=None, metavar="N")
     peers.add_argument("--rounds", type=int, default=9, metavar="N", help="of every cell")
     peers.add_argument("--output", type=Path, metavar="FILE", help="the rounds, as JSON")
+    study = command("study", "train the grid of optimizers: which is first", "--only adam digits")
+    study.add_argument("--all", action="store_true", help="every setting: a day on two cores")
+    study.add_argument(
+        "--only",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="methods, rules, data, lr=0.01, batch=32, 64-32, elu, dropout, seed=0, ...",
+    )
+    study.add_argument("--backend", default="numba", metavar="NAME", help="whose networks")
+    study.add_argument("--workers", type=int, metavar="N", help="processes, one for each core")
+    study.add_argument("--store", type=Path, metavar="FILE", help="where finished runs are kept")
+    study.add_argument("--html", metavar="FILE", help="write the study as a page")
+    study.add_argument(
+        "--recipe",
+        nargs="*",
+        metavar="NAME",
+        help="train the recipe for digits in the grid's place, or its variants of these names",
+    )
+    study.add_argument(
+        "--peers", action="store_true", help="the best settings through scikit-learn as well"
+    )
+    study.add_argument("--show", action="store_true", help="run nothing, show what is kept")
     compiling = command("compile", "time Numba's compiler, family by family", "--only losses")
     compiling.add_argument("--only", nargs="+", default=[], metavar="FAMILY")
+    compare = command(
+        "compare",
+        "what a commit makes slower: exit status 0 nothing, 1 something, 2 wrong, 3 no verdict. "
+        "Compares the core grid's cells on the CPU whose code differs, and some of equal code as "
+        "controls; a cell takes some 3 s in all, and what it has to compile",
+        "main HEAD --only adam --budget 10",
+    )
+    compare.add_argument("base", metavar="BASE", nargs="?", help="a commit")
+    compare.add_argument("head", metavar="HEAD", nargs="?", help="a later one")
+    compare.add_argument("--only", nargs="+", default=[], metavar="NAME", help="as for run")
+    compare.add_argument(
+        "--budget",
+        type=float,
+        default=float("inf"),
+        metavar="MINUTES",
+        help="in all: it judges as many cells as there is time for, suspicious ones first",
+    )
+    compare.add_argument(
+        "--self-test",
+        type=int,
+        nargs="?",
+        const=5,
+        metavar="N",
+        help="BASE, or HEAD, against itself, N times, and slowed down: what is found of that",
+    )
+    compare.add_argument("--output", metavar="DIR", help="keep the blocks here, not in .asv")
+    compare.add_argument("--json", type=Path, metavar="FILE", help="all verdicts, as JSON")
+    compare.add_argument("--markdown", type=Path, metavar="FILE", help="for a pull request")
+    ways = command("ways", "the way forward products take beside the best one", "--isa avx2")
+    for each in (run, peers, ways):
+        each.add_argument(
+            "--isa",
+            choices=isa.CHOICES,
+            help="vector instructions: all of this processor, or AVX2 for everything",
+        )
     command("resources", "registers and occupancy of the CUDA kernels, by NVRTC", "")
     args = parser.parse_args(arguments)
 
-    if args.command in ("card", "pack") and kernels.INSTALLED:
+    if args.command in ("card", "pack", "compare") and kernels.INSTALLED:
         parser.error(f"{args.command} needs a checkout of fusebench: its tests, its commit")
     if args.command in ("run", "replay"):
         # Before the suites are imported: they read these.
@@ -102,16 +163,33 @@ def main(arguments=None):
         if args.backend:
             os.environ["FUSEBENCH_BACKEND"] = str(args.backend)
     try:
+        code = isa.start(getattr(args, "isa", None), arguments or sys.argv[1:])
+        if code is not None:
+            return code
         if args.command == "peers":
             from . import peers
 
             peers.compare(args.only, args.threads, args.rounds, args.output or peers.OUTPUT)
             return 0
+        if args.command == "study":
+            from . import study as room
+
+            if args.recipe is not None:
+                from .study import recipe
+
+                recipe.show(args.recipe, args.backend)
+                return 0
+            given = args.all, args.only, args.backend, args.workers, args.store, args.html
+            return 1 if room.study(*given, run=not args.show, beside=args.peers) else 0
         if args.command == "replay":
             from .running import journal, replay
 
             os.environ.pop(journal.VARIABLE, None)  # it belongs to no run
-            return replay.replay(args.function, *args.names)
+            return replay.replay(args.function, *args.names, seed=args.seed)
+        if args.command == "compare":
+            from .comparing import command as comparing
+
+            return comparing.compare(args)
         if args.command == "check":
             from .checking import check
 
@@ -121,6 +199,11 @@ def main(arguments=None):
             from .running import compiling
 
             compiling.show(args.only)
+            return 0
+        if args.command == "ways":
+            from .running import ways
+
+            ways.show()
             return 0
         if args.command == "record":
             from .running import record
@@ -171,7 +254,10 @@ def main(arguments=None):
 
             plots.draw(args.plot, args.machine)
     except KeyboardInterrupt:
-        print("\nstopped; what was finished is kept: python -m benchmarks report", file=sys.stderr)
+        again = "study" if args.command == "study" else "report"
+        print(
+            f"\nstopped; what was finished is kept: python -m benchmarks {again}", file=sys.stderr
+        )
         return 130
     except ModuleNotFoundError as error:
         print(

@@ -2,8 +2,10 @@
 networks, with batch norm, dropout and skips, the step; and, where a backend computes elsewhere than
 in the host's memory, the way of a batch to there.
 
-What is timed has a learning rate of 0; that it trains as the reference does is checked before, by
-one step at another rate (training_step.py).
+What is timed has a learning rate of 0. One of the steps within the timed ones is another network's,
+of parameters that nobody knew before, and has a rate: it must train as the reference does
+(training_step.py). An epoch is not judged while it is timed: what comes of hundreds of steps has no
+bound that would say anything. A step is compared before, others in the cells of network_step.
 """
 
 import functools
@@ -12,7 +14,8 @@ from types import SimpleNamespace
 import numpy as np
 
 from .suites import grid, training_step, workloads
-from .suites.suite import Wrong, _Suite, sampled, transfers
+from .suites.steps import Steps
+from .suites.suite import Wrong, _Suite, drawn, sampled, transfers
 from .suites.training_step import NETWORKS
 
 STEP, TRANSFER, EPOCH = training_step.NAME, "network_transfer", "network_epoch"
@@ -55,18 +58,22 @@ def transfer(module, name, dtype, batch):
 
 class _Network(_Suite):
     def _prepared(self, layer, dtype, batch, backend):
-        """(the module, the inputs of a step, the step), once it was checked."""
+        """(the module, the step's specification, its inputs)."""
         _is_batch(layer, batch)
         module, step = self.load(backend, "network"), training_step.of_network(layer)
-        inputs = sampled(step, NETWORKS[layer], dtype, batch)
-        return module, inputs, training_step.checked(step, module, inputs)
+        return module, step, sampled(step, NETWORKS[layer], dtype, batch)
 
 
 class _Step(_Network):
     """One training step on a batch that is where the network computes."""
 
     def _prepare(self, *, layer, dtype, batch, backend):
-        _, _, self.call = self._prepared(layer, dtype, batch, backend)
+        module, step, inputs = self._prepared(layer, dtype, batch, backend)
+        timed = Steps(step, module, inputs, 0.0)
+        self.call = timed.call
+        case = NETWORKS[layer].at(dtype=dtype, batch=batch)
+        self.be_judged(timed, functools.partial(drawn, step, case),
+                       lambda inputs: Steps(step, module, inputs, training_step.RATE))  # fmt: skip
 
 
 class _Transfer(_Suite):
@@ -86,7 +93,8 @@ class _Epoch(_Network):
     """One epoch over all training rows in a given order; mnist's takes minutes in NumPy."""
 
     def _prepare(self, *, layer, dtype, batch, backend):
-        module, inputs, _ = self._prepared(layer, dtype, batch, backend)
+        module, step, inputs = self._prepared(layer, dtype, batch, backend)
+        training_step.checked(step, module, inputs)
         x, labels = workloads.training(layer.partition("-")[0])
         order = np.random.default_rng(0).permutation(len(x))
         arrays = map(module.asarray, (np.ascontiguousarray(x, dtype), labels, order))

@@ -238,10 +238,12 @@ def loss_bound(network, logits, of_logits, labels, dtype):
         inputs |= {"class_weights": None, "ignore_index": None, "reduction": "mean"}
         rounding, of_slope = operation.error_bound(inputs, dtype)
         p = softmax(logits)
-        # p_j changes by the factor exp(dx_j) / sum_k p_k exp(dx_k).
-        moved = p * np.expm1(2 * each.max(axis=1, keepdims=True))
+        # p_j changes by the factor exp(dx_j) / sum_k p_k exp(dx_k), and by 1 at most.
+        with np.errstate(over="ignore", invalid="ignore"):  # 0 times what overflows
+            moved = np.fmin(p * np.expm1(2 * each.max(axis=1, keepdims=True)), 1)
         others = np.sqrt((p**2 * of_logits.deviation**2).sum(axis=1, keepdims=True))
-        moved = Bound(moved, p * np.hypot(of_logits.deviation, others))
+        deviation = p * np.hypot(of_logits.deviation, others)
+        moved = Bound(moved, np.where(moved < 1, deviation, 1))
         return of_loss + rounding, of_slope + moved * (1 / len(logits))
     if network.loss == "mean_squared_error":
         difference = np.abs(logits - labels)

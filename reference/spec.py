@@ -124,11 +124,15 @@ class Operation:
 
         Raises ValueError where it returned more or fewer arrays than it should.
         """
+        given = iter(self.returned(returned))
+        return tuple(r.among(arguments) if r.updates else next(given) for r in self.results)
+
+    def returned(self, returned: Any) -> tuple:
+        """What a call returned, as so many arrays as it should. Raises ValueError otherwise."""
         given = returned if isinstance(returned, tuple) else (returned,) * (returned is not None)
         if len(given) != self.returns:
             raise ValueError(f"{self} must return {self.returns} arrays, got {len(given)}")
-        given = iter(given)
-        return tuple(r.among(arguments) if r.updates else next(given) for r in self.results)
+        return given
 
     def oracle(self, inputs: Inputs) -> tuple[np.ndarray, ...]:
         """The reference in float64 on these inputs, which stay as they are."""

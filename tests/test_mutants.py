@@ -36,7 +36,10 @@ TABLES = (
     "peers",
     "page",
     "plausible",
+    "cheats",
     "checking",
+    "study",
+    "verdicts",
 )
 
 

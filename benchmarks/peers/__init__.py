@@ -12,7 +12,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from ..running import machine
+from ..running import isa, machine
 from ..suites import workloads
 from . import rows
 
@@ -67,15 +67,16 @@ def usable_cores():
 def environment(threads):
     """The environment of a process whose libraries use so many threads."""
     names = ("NUMBA", "OMP", "MKL", "OPENBLAS")
+    eigen = f"--xla_cpu_multi_thread_eigen={str(threads > 1).lower()}"
     return {
         **os.environ,
         "FUSEBENCH_HOME": str(workloads.HOME),
         **{f"{name}_NUM_THREADS": str(threads) for name in names},
         "NPROC": str(threads),  # XLA's pool of threads
-        "XLA_FLAGS": f"--xla_cpu_multi_thread_eigen={str(threads > 1).lower()}",
+        "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {eigen}".strip(),
         "JAX_PLATFORMS": "cpu",
         "TORCHINDUCTOR_COMPILE_THREADS": "1",  # no pool of processes beside what is measured
-        "TORCHINDUCTOR_CACHE_DIR": str(workloads.CACHE.parent / "inductor"),
+        "TORCHINDUCTOR_CACHE_DIR": str(workloads.CACHE.parent / f"inductor-{isa.held()}"),
     }
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numba
 
+from ..running import isa
 from ..suites import suite
 from . import contenders, floors, processes, rows
 
@@ -133,6 +134,7 @@ def measure(path, threads, rounds, only):
     libraries = [processes.Library(*share) for share in processes.SHARES]
     machine, before = libraries[-1], libraries[-1].ceilings()
     found = {name: trains for lib in libraries for name, trains in lib.contenders.items()}
+    says = {name: what for lib in libraries for name, what in lib.instructions().items()}
     run = {
         "threads": threads,
         "rounds": rounds,
@@ -141,6 +143,8 @@ def measure(path, threads, rounds, only):
         "versions": versions(),
         "contenders": found,
         "subject": next(iter(found)),
+        "isa": isa.held(),
+        "instructions": says,
         "missing": [line for library in libraries for line in library.missing],
         "ceilings": before,
         "cells": [],
@@ -162,6 +166,7 @@ def measure(path, threads, rounds, only):
             Path(path).write_text(json.dumps(run))
         for library in libraries:
             run["pools"] |= library.pools()
+            run["instructions"] |= library.instructions()  # after all that was timed
         # Twice, because nothing is faster than the machine, but other work may have slowed it down.
         run["ceilings"] = floors.higher(before, machine.ceilings())
     finally:

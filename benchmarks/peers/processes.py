@@ -8,9 +8,11 @@ the library that is called next. So the processes that are not called are stoppe
 import multiprocessing
 import os
 import signal
+import time
 
 import kernels
 
+from ..running import isa
 from . import contenders, floors, rows
 
 # The backends and the libraries of each process; one without any measures the machine.
@@ -45,6 +47,14 @@ class Library:
         """floors.measured in the process."""
         return self._ask("ceilings")
 
+    def instructions(self):
+        """isa.told of the process. Raises RuntimeError where it is not held as it should be."""
+        told, complaint = self._ask("instructions")
+        if complaint:
+            names = ", ".join(self.contenders) or "the ceilings"
+            raise RuntimeError(f"the process of {names} is not held to {isa.held()}: {complaint}")
+        return told
+
     def close(self):
         """Ends the process, in whatever state it is."""
         self._process.kill()
@@ -70,6 +80,7 @@ def _serve(pipe, ours, libraries):
     """Answers questions until the other side closes the pipe."""
     from . import measure  # which imports this module
 
+    began = time.monotonic()
     backends = {name: kernels.load(name) for name in ours}
     found, missing = contenders.available(backends, libraries=libraries)
     pipe.send(({contender.name: contender.trains for contender in found}, missing))
@@ -92,5 +103,8 @@ def _serve(pipe, ours, libraries):
                 pipe.send(samplers[name](count))
             case "pools":
                 pipe.send(measure.pools())
+            case "instructions":
+                told = isa.told()
+                pipe.send((told, isa.complaint(told, began)))
             case "ceilings":
                 pipe.send(floors.measured())

@@ -14,6 +14,7 @@ import kernels
 
 from .. import bench_network
 from ..reports import formats, results
+from ..running import isa
 from . import floors
 
 
@@ -32,6 +33,7 @@ def head(run):
         f"{threads(run)}, float32, {run['rounds']} rounds, {run['took']:.0f} s; {versions}",
         f"ceilings: {formats.number(run['ceilings']['flops'] / 1e9)} GFLOP/s (multiply-adds from "
         f"registers), {formats.streams(floors.roof(run['ceilings']))}",
+        *instructions(run),
         "Median microseconds a call. floor: what the operations or the bytes take at the ceilings",
         "of the same rounds. roof: the floor over our time.",
         "x best: how many times faster ours is than the best peer that can train, median and",
@@ -40,6 +42,14 @@ def head(run):
     fixed = [name for name, trains in run["contenders"].items() if not trains]
     lines += [f"{name}: inference only, its weights are packed beforehand." for name in fixed]
     return "\n".join(lines + [f"not measured: {line}" for line in run["missing"]])
+
+
+def instructions(run):
+    """What all are held to, and what each library says that it uses, where that is not all."""
+    if run.get("isa", isa.NATIVE) == isa.NATIVE:
+        return []
+    told = ", ".join(f"{name} {says}".strip() for name, says in run["instructions"].items())
+    return [f"held to {run['isa']}: {told}"]
 
 
 def threads(run):

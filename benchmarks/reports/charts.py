@@ -44,6 +44,24 @@ class Axis:
     def decades(self):
         return [10.0**power for power in range(self.first, self.last + 1)]
 
+    @property
+    def named(self):
+        """The decades that have a number where there is little room."""
+        every = 3 if len(self.decades) > 5 else 1
+        return [v for v in self.decades if round(math.log10(v)) % every == 0]
+
+
+@dataclass(frozen=True)
+class Share:
+    """An axis from 0 to 1, from one pixel to another."""
+
+    start: int
+    stop: int
+    decades = named = (0, 0.25, 0.5, 0.75, 1)
+
+    def place(self, value):
+        return round(self.start + value * (self.stop - self.start))
+
 
 def columns_by_class(shown):
     """{class: column}: which device it is, and which of its kind."""
@@ -71,14 +89,14 @@ def throughput(shown, rows, number):
     every = [p for chart in lines.values() for points in chart.values() for p in points]
     if not every:
         return "", []
-    x, y = _axes([cell.batch for cell, _ in every], [rate for _, rate in every], SMALL)
+    x, y = axes([cell.batch for cell, _ in every], [rate for _, rate in every], SMALL)
     charts = []
     for kernel, chart in lines.items():
         kept = spans(sorted({rows[cell] for points in chart.values() for cell, _ in points}))
         paths = "".join(_path(x, y, name, points, rows, kept) for name, points in chart.items())
         title = " ".join(filter(None, kernel)).removesuffix(" float32")
-        charts.append((title, _svg(SMALL, f'<use href="#f{number}"/>{paths}', kept)))
-    return f'<g id="f{number}">{_frame(x, y, SMALL)}</g>', charts
+        charts.append((title, svg(SMALL, f'<use href="#f{number}"/>{paths}', kept)))
+    return f'<g id="f{number}">{frame(x, y, SMALL)}</g>', charts
 
 
 def _path(x, y, name, points, rows, kept):
@@ -132,7 +150,7 @@ def _roofline(roof, points, rows):
     bandwidths = [rate for _, rate in roof.levels()]
     top, fastest = max(arithmetic), max(bandwidths)
     intensities = [intensity for intensity, *_ in every] + [2 * top / min(bandwidths)]
-    x, y = _axes(intensities, [rate for _, rate, _ in every] + [ROOM * top], LARGE)
+    x, y = axes(intensities, [rate for _, rate, _ in every] + [ROOM * top], LARGE)
     left, right, lowest = x.decades[0], x.decades[-1], y.decades[0]
     lines = []
     for bandwidth in bandwidths:
@@ -149,24 +167,22 @@ def _roofline(roof, points, rows):
         places = " ".join(f"{x.place(i)} {y.place(r)}" for i, r, _ in found)
         numbers = spans([rows[cell] for *_, cell in found])
         dots.append(f'<path class="{name} dots" d="M{places}" data-i="{numbers}"/>')
-    return _svg(LARGE, _frame(x, y, LARGE) + "".join(lines + dots + texts))
+    return svg(LARGE, frame(x, y, LARGE) + "".join(lines + dots + texts))
 
 
-def _axes(horizontal, vertical, size):
+def axes(horizontal, vertical, size):
     width, height = size
     x = Axis.over(horizontal, LEFT, width - RIGHT)
     return x, Axis.over(vertical, height - BOTTOM, TOP)
 
 
-def _frame(x, y, size):
+def frame(x, y, size):
     """Lines at every decade, numbers at every one or third."""
     width, height = size
     across = "".join(f"M{x.place(v)} {TOP}V{height - BOTTOM}" for v in x.decades)
     along = "".join(f"M{LEFT} {y.place(v)}H{width - RIGHT}" for v in y.decades)
-    texts = [_text(x.place(v), height - 10, tick(v), "middle") for v in x.decades]
-    every = 3 if len(y.decades) > 5 else 1
-    named = [v for v in y.decades if round(math.log10(v)) % every == 0]
-    texts += [_text(LEFT - 8, y.place(v) + 7, tick(v), "end") for v in named]
+    texts = [text_at(x.place(v), height - 10, tick(v), "middle") for v in x.decades]
+    texts += [text_at(LEFT - 8, y.place(v) + 7, tick(v), "end") for v in y.named]
     return f'<path class="grid" d="{across}{along}"/>{"".join(texts)}'
 
 
@@ -183,16 +199,16 @@ def _line(x, y, start, stop):
     return f'<path class="ceiling" d="M{x1} {y1}L{x2} {y2}"/>'
 
 
-def _text(x, y, text, anchor):
+def text_at(x, y, text, anchor):
     return f'<text x="{x}" y="{y}" class="{anchor}">{escape(text)}</text>'
 
 
 def _label(end, line, text):
     """A text that ends there, above a line."""
-    return _text(end, line - 8, text, "end label")
+    return text_at(end, line - 8, text, "end label")
 
 
-def _svg(size, body, rows=""):
+def svg(size, body, rows=""):
     return '<svg class=plot viewBox="0 0 {} {}" data-i="{}">{}</svg>'.format(*size, rows, body)
 
 

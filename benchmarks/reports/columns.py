@@ -17,6 +17,7 @@ from . import formats, results, roofline
 
 FUNCTIONS = (*results.FAMILY_OF, bench_network.STEP, bench_network.EPOCH)
 VARIANTS = [variant for _, variant in roofline.OPERATIONS]
+DISTURBED = " ~"  # behind a time that was taken while the machine was held up
 LAYERS = [*workloads.layers(), *training_step.NETWORKS]
 
 
@@ -42,11 +43,14 @@ class Column:
         return self.run.times.get((cell, self.backend)) if self.agrees(cell) else None
 
     def entry(self, cell):
-        """The median time, or why there is none; with a mark where an earlier run measured it."""
+        """The median time, or why there is none; with a mark where an earlier run measured it, or
+        where the machine was disturbed.
+        """
         key = cell, self.backend
         seconds = self.seconds(cell)
         if seconds is not None:
-            return formats.duration(seconds) + mark(self.run, key)
+            disturbed = DISTURBED if key in self.run.disturbed else ""
+            return formats.duration(seconds) + disturbed + mark(self.run, key)
         if key in self.run.times:
             return f"spec. {self.run.specifications[cell.function]}"
         return self.run.verdicts.get(key, ("-", ""))[0] + mark(self.run, key)

@@ -73,6 +73,7 @@ def figures(view, cell, column):
         "rows_per_second": rows / seconds if rows else None,
         "speedup": ratio(yardstick(view, column)(cell), seconds),
         "earlier": earlier and earlier.commit,
+        "disturbed": seconds is not None and key in column.run.disturbed,
     }
     if column in view.gpus:
         found["launch_bound"] = seconds is not None and column.is_launch_bound(cell)

@@ -6,10 +6,10 @@ from functools import partial
 from tabulate import tabulate
 
 from .. import bench_network
-from ..running import replay
+from ..running import isa, replay
 from ..running.journal import BAD, IMPLAUSIBLE
 from . import formats, roofline
-from .columns import FUNCTIONS, earlier_runs, fastest_cpu, view
+from .columns import DISTURBED, FUNCTIONS, earlier_runs, fastest_cpu, view
 from .results import FAMILY_OF
 
 
@@ -75,6 +75,8 @@ def head(shown):
         f"versions  Python {run.python}, "
         + ", ".join(f"{name} {version}" for name, version in run.versions.items()),
     ]
+    if isa.VARIABLE in settings:
+        lines.append(f"held to   {settings[isa.VARIABLE]}, of a processor that may have more")
     for device, column in itertools.chain(
         (("CPU", c) for c in cpus[:1]), ((g.label, g) for g in gpus)
     ):
@@ -198,13 +200,25 @@ def failures(run):
         more = f" and {len(cells) - 1} more" if cells[1:] else ""
         lines.append(f"  {kernel}, {dtype}, {where}{more}: {reason}")
         if again:
-            lines.append(f"    {replay.line(cells[0], again, run.file)}")
+            seed = run.seeds.get((cells[0], again))
+            lines.append(f"    {replay.line(cells[0], again, run.file, seed)}")
     return "\n".join(lines)
+
+
+def disturbances(run):
+    """How many cells were timed while the machine was held up, and by how much at most."""
+    found = [v for key, v in run.disturbed.items() if key in run.times]
+    held_up, stolen = map(max, zip(*found, strict=True))
+    return (
+        f"{DISTURBED.strip()} {len(found)} cells were timed while other work held up the machine: "
+        f"a fixed piece of work beside them took up to {formats.number(held_up)} times as long as "
+        f"at best, and up to {formats.percent(stolen)} of the time was stolen"
+    )
 
 
 def earlier(run):
     """What the marks stand for."""
-    lines = []
+    lines = [disturbances(run)] if run.disturbed.keys() & run.times.keys() else []
     for number, other in enumerate(earlier_runs(run), 1):
         count = sum(found is other for found in run.earlier.values())
         code = "the same code" if other.code == run.code else "other code"

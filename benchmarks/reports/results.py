@@ -10,7 +10,7 @@ import statistics
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from ..running import journal
+from ..running import drift, journal
 from ..suites import workloads
 from . import roofline
 
@@ -37,8 +37,9 @@ class Run:
 
     By (cell, backend): times, the median seconds; fastest, those of the fastest sample, or where
     the file does not have it the lower end of the median's 99 % interval, for ceilings; verdicts,
-    the word and the reason of each failure; earlier, the run that it is taken from, if that is not
-    this one. known: all of these, and what was skipped.
+    the word and the reason of each failure; seeds, of the inputs at which it was wrong; earlier,
+    the run that it is taken from, if that is not this one; disturbed, what drift.py says of the
+    machine meanwhile. known: all of these, and what was skipped.
     edited: whether the code differed from the commit; elsewhere: the backends whose arrays lie
     elsewhere than in the host's memory. specifications: the version of what was timed, by function:
     times of two versions are not compared. file: of a user's backend.
@@ -57,7 +58,9 @@ class Run:
     times: dict = field(default_factory=dict)
     fastest: dict = field(default_factory=dict)
     verdicts: dict = field(default_factory=dict)
+    seeds: dict = field(default_factory=dict)
     earlier: dict = field(default_factory=dict)
+    disturbed: dict = field(default_factory=dict)
     known: set = field(default_factory=set)
     elsewhere: set = field(default_factory=set)
     specifications: dict = field(default_factory=dict)
@@ -89,9 +92,9 @@ def newest(machine=None, folder=None):
     for other in others:
         known = {key for key in other.known if run.agrees(other, key[0].function)}
         for key in known - run.known:
-            for mine, theirs in ((run.times, other.times), (run.verdicts, other.verdicts)):
-                if key in theirs:
-                    mine[key], run.earlier[key] = theirs[key], other
+            for name in ("times", "verdicts", "seeds", "disturbed"):
+                if key in (theirs := getattr(other, name)):
+                    getattr(run, name)[key], run.earlier[key] = theirs[key], other
         run.known |= known
         run.elsewhere |= other.elsewhere
         run.specifications = other.specifications | run.specifications
@@ -116,6 +119,10 @@ def of_journal(path):
             run.fastest[key] = min(line["samples"])
         elif line["state"] in journal.BAD:
             run.verdicts[key] = line["state"], line["reason"]
+            if line.get("seed") is not None:
+                run.seeds[key] = line["seed"]
+    for (function, *values), found in drift.disturbed(list(journal.lines(path))).items():
+        run.disturbed[key_of(function, values)] = found
     return _judged(run)
 
 

@@ -2,11 +2,11 @@
 
 asv writes its results when it ends, and has no room for reasons nor for which run a value is of. So
 a run has a file of its own below .asv/journal, JSON by lines. The first line says when, where, with
-what and of which code it is; every other one is of a cell: STARTED; then CORRECT, once its answer
-was compared, or the reason why it is not timed; then TIMED with asv's samples. A line is appended
-as soon as it is known, so that whatever ends the run takes nothing back. What comes after a cell
-that is STARTED or CORRECT says that it never came back: the process died, or was ended because it
-took too long.
+what and of which code it is; every other one is of a cell: STARTED; then CORRECT, once its answers
+at the borders were compared, or the reason why it is not timed; then TIMED with asv's samples, or
+WRONG where a timed call was. A line is appended as soon as it is known, so that whatever ends the
+run takes nothing back. What comes after a cell that is STARTED or CORRECT says that it never came
+back: the process died, or was ended because it took too long.
 """
 
 import contextlib
@@ -29,6 +29,7 @@ FOLDER = workloads.HOME / ".asv" / "journal"
 ROOMS = ("reference", "kernels", "benchmarks")  # whose code the results depend on
 VARIABLE = "FUSEBENCH_JOURNAL"  # the file of the run that a process belongs to
 STARTED, CORRECT, TIMED = "started", "correct", "timed"
+READ = "read"  # of the machine itself, between two parts (drift.py)
 WRONG, FAILED, SKIPPED = "WRONG", "failed", "n/a"
 IMPLAUSIBLE = "IMPLAUSIBLE"  # its time, by the ceilings of the whole run: no cell notes it
 BAD = (WRONG, FAILED, IMPLAUSIBLE)
@@ -80,7 +81,7 @@ def head(path):
 
 def started(path):
     """How many cells were begun."""
-    return sum(line["state"] == STARTED for line in _lines(path))
+    return sum(line["state"] == STARTED for line in lines(path))
 
 
 def outcomes(path):
@@ -90,7 +91,7 @@ def outcomes(path):
     was timed several times has all samples.
     """
     last, after, before, samples = {}, {}, None, {}
-    for line in _lines(path):
+    for line in lines(path):
         cell = line["cell"] and tuple(line["cell"])
         if cell != before:
             after[before] = line["at"]
@@ -131,7 +132,7 @@ def limited(state, seconds=None):
         faulthandler.cancel_dump_traceback_later()
 
 
-def _lines(path):
+def lines(path):
     """All but the first; a last one that is not finished does not count."""
     return map(json.loads, Path(path).read_text().split("\n")[1:-1])
 

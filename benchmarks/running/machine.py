@@ -7,7 +7,7 @@ import subprocess
 from importlib import metadata
 from pathlib import Path
 
-from . import journal
+from . import isa, journal
 
 MACHINE = "this-machine"
 THREADS = ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -43,8 +43,10 @@ def begin(name):
 
 
 def settings():
-    """The threads of each library, set where they are not, and the GPU."""
+    """The threads of each library, set where they are not, what all is held to, and the GPU."""
     found = {name: os.environ.setdefault(name, cores()) for name in THREADS}
+    if isa.held() != isa.NATIVE:
+        found[isa.VARIABLE] = isa.held()
     gpu = gpu_name()
     return {**found, "GPU": gpu} if gpu else found
 

@@ -14,7 +14,7 @@ from asv.environment import ExistingEnvironment
 from asv.publishing import OutputPublisher
 from asv.util import sanitize_filename
 
-from . import journal
+from . import isa, journal
 from .machine import MACHINE, THREADS, begin, settings, versions
 
 
@@ -39,10 +39,9 @@ class Checkout(ExistingEnvironment):
     def name(self):
         parts = [self.tool_name, f"py{self._python}"]
         parts += [f"{package}{version}" for package, version in self._requirements.items()]
-        threads = self.env_vars[THREADS[0]]
-        return sanitize_filename(
-            "-".join([*parts, f"threads{threads}", self.env_vars.get("GPU", "cpu")])
-        )
+        parts += [f"threads{self.env_vars[THREADS[0]]}", self.env_vars.get("GPU", "cpu")]
+        parts += [self.env_vars[name] for name in (isa.VARIABLE,) if name in self.env_vars]
+        return sanitize_filename("-".join(parts))
 
 
 class Page(OutputPublisher):

@@ -1,7 +1,8 @@
 """One cell's check once more, in a process of its own, or one case's of `check`: the line that
 stands under every WRONG.
 
-The inputs follow from the names of the cell, so that a replay computes what the run did.
+The inputs follow from the names of the cell, and those of a judged call from its seed, so that a
+replay computes what the run did.
 """
 
 import itertools
@@ -15,21 +16,25 @@ from reference import FAMILIES
 from .journal import FAILED, SKIPPED, STARTED, WRONG, limited
 
 
-def line(cell, backend, file=""):
-    """The command of a cell; `file` is where a user's own backend lies."""
+def line(cell, backend, file="", seed=None):
+    """The command of a cell; `file` is where a user's own backend lies, `seed` that of the inputs
+    of a judged call.
+    """
     names = cell.function, cell.variant, cell.layer, cell.batch, cell.dtype, backend
     words = ["python", "-m", "benchmarks", "replay", *(str(name) for name in names if name)]
     if file and backend not in kernels.BACKENDS:
         words += ["--backend", str(file)]
+    if seed is not None:
+        words += ["--seed", str(seed)]
     return shlex.join(words)
 
 
-def replay(function, *names):
+def replay(function, *names, seed=None):
     """Checks a cell, says what came of it, and returns the exit status: 1 where it is wrong or
     raises, 2 where the backend does not have it.
 
     names: those of `line`, in any order; the layer may be a case of `check`, whose name has a
-    colon. Raises ValueError for what is none.
+    colon. Of a judged call without a seed new inputs are drawn. Raises ValueError for what is none.
     """
     from ..suites.suite import Wrong  # here: this is what takes a second to import
 
@@ -37,7 +42,7 @@ def replay(function, *names):
         attempt = _case(function, names)
     else:
         suite, values = _found(function, names)
-        attempt = partial(suite().setup, *values)
+        attempt = partial(_judged, suite(), values, seed)
     try:
         attempt()
     except Wrong as complaint:
@@ -52,6 +57,12 @@ def replay(function, *names):
         return 1
     print("agrees with the float64 reference")
     return 0
+
+
+def _judged(cell, values, seed):
+    cell.seed = seed
+    cell.setup(*values)
+    cell.judged()
 
 
 def _case(function, names):

@@ -20,7 +20,7 @@ from reference import FAMILIES
 
 from ..reports import results, roofline
 from ..suites import ceilings, grid, workloads
-from . import journal
+from . import drift, isa, journal
 from . import machine as surroundings
 
 PART = 400
@@ -43,6 +43,7 @@ def run(only=(), machine=None, done=None):
     """
     from asv.machine import MachineCollection  # not needed to know what is timed
 
+    isa.check()
     machine, modules = machine or surroundings.MACHINE, available()
     families = (*FAMILIES, "network")
     groups = [group for family in families for group in selection(family, modules)]
@@ -85,10 +86,12 @@ def _cells(parts):
 
 
 def _time(machine, parts, path, progress, done=None):
+    drift.note()
     for part, after in itertools.zip_longest(parts, parts[1:]):
         family = part[0].family
         _asv(machine, part, path, progress)
         journal.close_part()
+        drift.note()
         if done and family != "roofline" and not (after and after[0].family == family):
             done(family)
 

@@ -25,6 +25,7 @@ class Timed(TimeBenchmark):
         try:
             with journal.limited(journal.CORRECT):
                 outcome = super().run(*values)
+                suite.judged(outcome)
         except Exception as error:
             suite.failed(error)
             raise
@@ -33,7 +34,7 @@ class Timed(TimeBenchmark):
 
     def _get_timer(self, *_):
         suite = self.func.__self__
-        return timeit.Timer(suite.call, timer=suite.timer)
+        return suite.judge or timeit.Timer(suite.call, timer=suite.timer)
 
 
 asv_runner.benchmarks.benchmark_types.insert(0, Timed)

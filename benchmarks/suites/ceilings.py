@@ -6,12 +6,12 @@ one way to stream is the fastest from every memory: the ceiling at a footprint i
 
 import functools
 
-import llvmlite.binding
 import llvmlite.ir as ir
 import numba
 import numpy as np
 from numba import prange
 from numba.core import cgutils
+from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 
 # Bytes of all arrays of a call, from the first-level caches to main memory; where a cache may end,
@@ -26,10 +26,11 @@ WAYS = {"read": 1.0, "write": 1.0, "copy": 1.0, "triad": 1.5}
 
 def _registers():
     """(bytes of a vector register, independent chains that fit into the registers)."""
-    features = llvmlite.binding.get_host_cpu_features()
-    if features.get("avx512f"):
+    # Those that Numba compiles for: the processor's, unless NUMBA_CPU_FEATURES says less.
+    features = cpu_target.target_context.codegen().magic_tuple()[2].split(",")
+    if "+avx512f" in features:
         return 64, 24
-    return (32, 12) if features.get("avx") else (16, 24)
+    return (32, 12) if "+avx" in features else (16, 24)
 
 
 REGISTER, CHAINS = _registers()

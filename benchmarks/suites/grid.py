@@ -95,6 +95,11 @@ def backends():
     return [*kernels.BACKENDS, *([Path(own).stem] if own else [])]
 
 
+def is_users(name):
+    """Whether a backend of this name is the user's own module."""
+    return name not in kernels.BACKENDS
+
+
 def backend_path(name):
     """What kernels.load takes for a backend's name, or for the path of a file."""
     if name in kernels.BACKENDS or name.endswith(".py"):

@@ -1,18 +1,17 @@
 """The asv suites: one class for every function, made from its specifications.
 
 A cell of the grid (variant, layer, dtype, batch, backend) runs in a process of its own. Its setup
-samples the inputs, runs the kernel on them and at the borders that the specification names, and
-compares the results with the float64 oracle; only a kernel that agrees is timed. What becomes of it
-is noted in the run's journal.
+runs the kernel at the borders that the specification names and compares the results with the
+float64 oracle; only a kernel that agrees is timed. Of the timed calls some are compared as well
+(judging.py). What becomes of it is noted in the run's journal.
 """
 
 import contextlib
 import functools
 import importlib
-import importlib.util
 import inspect
 import itertools
-import zlib
+import secrets
 
 import numba
 import numpy as np
@@ -23,7 +22,13 @@ from reference import FAMILIES, Case
 from ..checking.comparison import as_tuple, on_device, poisoned
 from ..running import journal
 from ..running.journal import CORRECT, FAILED, SKIPPED, STARTED, TIMED, WRONG
-from . import grid, workloads
+from . import grid, owned, workloads
+from .inputs import drawn, sampled
+from .judging import Judge
+from .owned import Wrong, one_blas_thread, timer_of
+from .owned import elsewhere as transfers
+from .trial import Trial
+from .tricks import named
 
 # asv forks every cell from this process: what is imported here is not imported a thousand times. No
 # kernel runs, no thread starts and no device is touched by it. Numba makes its typing tables, which
@@ -36,10 +41,6 @@ numba.njit("void()")(lambda: None)
 DRAWS = 8  # samples that show which parameters are passed
 
 
-class Wrong(AssertionError):
-    """A kernel's result is outside the error bound of the float64 oracle."""
-
-
 class _Suite:
     """One function over its grid; `suite` makes the subclasses."""
 
@@ -50,6 +51,8 @@ class _Suite:
     repeat = (3, 10, 0.2)  # at least, at most, seconds
     timeout = sum(journal.LIMITS.values())  # asv's own, beside ours
     elsewhere = False
+    judge, functions = None, {}
+    seed = None  # of the judged inputs, where they are drawn again
 
     @classmethod
     def runs_on(cls, module):
@@ -76,9 +79,6 @@ class _Suite:
         except NotImplementedError as reason:
             self.note(SKIPPED, reason=str(reason))
             raise
-        except Wrong as complaint:
-            self.note(WRONG, reason=str(complaint))
-            raise
         except Exception as error:
             self.failed(error)
             raise
@@ -90,7 +90,10 @@ class _Suite:
         journal.note(self.cell, state, elsewhere=self.elsewhere, **more)
 
     def failed(self, error):
-        self.note(FAILED, reason=f"{type(error).__name__}: {error}")
+        if isinstance(error, Wrong):
+            self.note(WRONG, reason=str(error), seed=self.seed)
+        else:
+            self.note(FAILED, reason=f"{type(error).__name__}: {error}")
 
     def timed(self, outcome):
         """Notes what asv found: {"samples": seconds a call, "number": calls in each}."""
@@ -102,7 +105,10 @@ class _Suite:
 
     def load(self, backend, function):
         """The backend as a module; sets `timer`, and whether it computes `elsewhere`."""
+        users = grid.is_users(backend)
+        self.functions = owned.functions() if users else {}
         module = _load(backend, function)
+        owned.replaced(self.functions)
         self.timer, self.elsewhere = timer_of(module), transfers(module)
         return module
 
@@ -113,8 +119,27 @@ class _Suite:
         module = self.load(backend, operation.function.__name__)
         if not self.times(variant, dtype, module):
             raise NotImplementedError(f"{backend} has no {operation} in {dtype}")
-        check_borders(operation, module, dtype)
-        self.call = checked(operation, module, sampled(operation, layer, dtype, batch))
+        draw = functools.partial(drawn, operation, layer.at(dtype=dtype, batch=batch))
+        try:
+            check_borders(operation, module, dtype)
+            timed = Trial(operation, module, sampled(operation, layer, dtype, batch))
+        except Wrong as complaint:
+            owned.replaced(self.functions)
+            raise Wrong(named(operation, module, draw, str(complaint))) from None
+        self.call = timed.call
+        self.be_judged(timed, draw, lambda inputs: Trial(operation, module, inputs, timed))
+
+    def be_judged(self, timed, draw, trial_of):
+        """Has the timed calls judged, by a trial of inputs of a seed that nobody knows yet."""
+        self.seed = secrets.randbits(32) if self.seed is None else self.seed
+        judged = trial_of(draw(self.seed))
+        self.judge = Judge(timed, judged, draw, self.warmup_time, self.repeat[0])
+
+    def judged(self, outcome=None):
+        """Raises Wrong where the calls that were timed were not true; unless any were, calls it."""
+        if self.judge:
+            self.judge.verdict(min(outcome["samples"]) if outcome else 0.0)
+        owned.replaced(self.functions)
 
 
 def offers(module, operation):
@@ -141,42 +166,6 @@ def own_parameters(function, variant):
     return set().union(*passed.get(variant, ())) - always
 
 
-def transfers(module):
-    """Whether arrays must go to other memory before the module can compute with them."""
-    host = np.zeros(1)
-    array = module.asarray(host)
-    return array is not host and not np.may_share_memory(module.to_host(array), host)
-
-
-def timer_of(module):
-    """The module's clock, read when all work is done."""
-
-    def timer():
-        module.synchronize()
-        return module.timer()
-
-    return timer
-
-
-def one_blas_thread():
-    """For the oracle's products: BLAS's threads spin for tens of milliseconds after a product, and
-    would hold a core against the kernel that is timed next. Without threadpoolctl, which may be
-    missing where a card is recorded, they do.
-    """
-    if not importlib.util.find_spec("threadpoolctl"):
-        return contextlib.nullcontext()
-    from threadpoolctl import threadpool_limits
-
-    return threadpool_limits(1, "blas")
-
-
-def sampled(operation, layer, dtype, batch):
-    """The inputs of a cell, always the same."""
-    seed = zlib.crc32(f"{operation} {layer.name} {dtype} {batch}".encode())
-    case = layer.at(dtype=dtype, batch=batch)
-    return operation.sample(np.random.default_rng(seed), case)
-
-
 def check_borders(operation, module, dtype):
     """Raises Wrong where the module disagrees with the oracle at a border of the operation."""
     for description, border in operation.edges(np.dtype(dtype)):
@@ -189,6 +178,17 @@ def checked(operation, module, inputs, where=""):
 
     Raises Wrong, saying `where`, if its result disagrees with the float64 oracle.
     """
+    call = bound(operation, module, inputs)
+    results = operation.collect(call.keywords, call())
+    module.synchronize()
+    complaint = operation.disagreement(inputs, tuple(owned.host(module, r) for r in results))
+    if complaint:
+        raise Wrong(complaint + where)
+    return call
+
+
+def bound(operation, module, inputs):
+    """The same, whose result nobody has looked at."""
     function = getattr(module, operation.function.__name__)
 
     # Every update rule of the reference stays finite and normal however often it is repeated on one
@@ -198,13 +198,7 @@ def checked(operation, module, inputs, where=""):
         first = function(**(on_device(module, inputs) if operation.in_place else arguments))
         given = poisoned(module, map(module.to_host, as_tuple(first)))
         out["out"] = given if isinstance(first, tuple) else given[0]
-    call = functools.partial(function, **arguments, **out)
-    results = operation.collect(arguments, call())
-    module.synchronize()
-    complaint = operation.disagreement(inputs, tuple(module.to_host(r) for r in results))
-    if complaint:
-        raise Wrong(complaint + where)
-    return call
+    return functools.partial(function, **arguments, **out)
 
 
 def _load(backend, function):

@@ -1,6 +1,8 @@
 """Recurrent layers for the CPU: one product for the inputs of all steps, the steps by strips of the
-batch, and one product for each gradient of all steps (recurrent_passes.py).
+batch, and products for the gradients of many steps at once (recurrent_passes.py).
 """
+
+from functools import cache
 
 import numpy as np
 from numba import types
@@ -12,8 +14,9 @@ from .activation_rows import activations, derivatives
 from .codegen import symbol
 from .codegen.shortcut import read, shortcut, writable, written
 from .recurrent_cells import GRU, GRU_BACK, LSTM, LSTM_BACK, RNN, RNN_BACK, strips
+from .recurrent_gradients import add_tiles
 from .recurrent_passes import backward_pass, begin, forward_pass
-from .recurrent_steps import multiply, pack
+from .recurrent_steps import multiply, pack, transposed
 
 _LENGTHS = np.dtype("int64")
 
@@ -160,14 +163,20 @@ def _call(cell, compiled, kind, inputs, lengths, reverse, out, activation_id=Non
         name: np.empty((0,) * _DIMENSIONS[name], dtype) if array is None else array
         for name, array in (inputs | {"lengths": lengths.astype(_LENGTHS, copy=False)}).items()
     }
-    gemm.ready(dtype)
-    activations.ready(dtype, IDENTITY, SIGMOID, TANH, *_one(activation_id))
-    derivatives.ready(dtype, IDENTITY, *_one(activation_id))
-    symbol.ready(dtype, pack, multiply)
-    strips.ready(dtype, kind)
+    _ready(dtype, kind, *_one(activation_id))
     compiled.ready(dtype, _LENGTHS)
     compiled(*given.values(), bool(reverse), *_one(activation_id), *out)
     return out
+
+
+@cache
+def _ready(dtype, kind, *activation_ids):
+    """Compiles what the passes of a kind of cell call."""
+    gemm.ready(dtype)
+    activations.ready(dtype, IDENTITY, SIGMOID, TANH, *activation_ids)
+    derivatives.ready(dtype, IDENTITY, *activation_ids)
+    symbol.ready(dtype, pack, transposed, multiply, add_tiles)
+    strips.ready(dtype, kind)
 
 
 def _one(activation_id):

@@ -9,10 +9,11 @@ from numba.extending import register_jitable
 
 from ..catalog import SIGMOID, TANH
 from .activation_rows import activate, differentiate
-from .codegen.jit import INTERNAL
+from .codegen.jit import INTERNAL, named
 from .codegen.symbol import Numbered, loaded, stored
-from .codegen.vectors import advance
+from .codegen.vectors import Matrix, advance
 from .gemm.macrokernel import strip_of
+from .gemm.packing import fetch
 from .recurrent_rows import (
     add,
     clear,
@@ -23,14 +24,15 @@ from .recurrent_rows import (
     lstm_gradient,
     lstm_row,
 )
-from .recurrent_steps import multiply, recurrence_type
+from .recurrent_steps import BIAS, NOTHING, OLD, as_columns, multiply, recurrence_type
 
 RNN, LSTM, GRU, RNN_BACK, LSTM_BACK, GRU_BACK = range(6)
 
 
 @register_jitable
-def _position(r, k, backward):
-    return r.steps - 1 - k if r.reverse != backward else k
+def _runs(r, row, t):
+    """Whether the row has a position t."""
+    return t < carray(r.lengths, r.batch)[row]
 
 
 @register_jitable
@@ -44,195 +46,180 @@ def _before(r, states, first, first_step, row, t):
     return advance(first, row * first_step)
 
 
+def _through_time(step, backward):
+    """What takes a strip through steps by step(r, i, rows, k, t, room): its rows from i on."""
+    step = register_jitable(step)
+
+    def strip(elements, place, number):
+        r = loaded(place)
+        i, rows = strip_of(r.batch, number, r.strips)
+        room = advance(r.room, number * r.room_size)
+        for k in range(r.begin, r.end):
+            t = r.steps - 1 - k if r.reverse != backward else k
+            step(r, i, rows, k, t, room)
+
+    return named(strip, step.__name__)
+
+
+# Forward: z, which holds x W + b, and what a cell makes of it.
+
+
 @register_jitable
-def _product(r, rows, at, columns, packed, out, step, added, bias, room):
+def _state(r, i, rows, room):
+    return as_columns(advance(r.state, i * r.units), r.units, rows, r.units, room)
+
+
+@register_jitable
+def _product(r, left, rows, columns, packed, out, step, start, bias):
     """Of the states of the strip and packed weights."""
-    state = advance(r.state, at * r.units)
     multiply(
-        *(state, r.units, rows, r.units, packed, columns, r.width, out, step, added, bias, room)
+        *(left.data, left.step, rows, r.units, packed, columns, r.width, out, step, start, bias)
     )
+
+
+def _rnn(r, i, rows, k, t, room):
+    units, step = r.units, r.steps * r.units
+    y = advance(r.y, (i * r.steps + t) * units)
+    _product(r, _state(r, i, rows, room), rows, units, r.right, y, step, OLD, y)
+    activate(y, r.activation_id, step, y, step, y, rows, units)
+    for n in range(rows):
+        row = advance(y, n * step)
+        if _runs(r, i + n, t):
+            copy(row, advance(r.state, (i + n) * units), units)
+        else:
+            clear(row, units)
+
+
+def _lstm(r, i, rows, k, t, room):
+    units, step = r.units, r.steps * 4 * r.units
+    z = advance(r.gates, (i * r.steps + t) * 4 * units)
+    _product(r, _state(r, i, rows, room), rows, 4 * units, r.right, z, step, OLD, z)
+    activate(z, SIGMOID, step, z, step, z, rows, 2 * units)
+    g, o = advance(z, 2 * units), advance(z, 3 * units)
+    activate(g, TANH, step, g, step, g, rows, units)
+    activate(o, SIGMOID, step, o, step, o, rows, units)
+    for n in range(rows):
+        row = i + n
+        at, gates = (row * r.steps + t) * units, advance(z, n * step)
+        y, cells = advance(r.y, at), advance(r.cells, at)
+        if _runs(r, row, t):
+            h, c = advance(r.state, row * units), advance(r.cell_state, row * units)
+            lstm_row(gates, c, cells, h, y, units)
+        else:
+            clear(gates, 4 * units)
+            clear(cells, units)
+            clear(y, units)
+
+
+def _gru(r, i, rows, k, t, room):
+    units, step = r.units, r.steps * 4 * r.units
+    z = advance(r.gates, (i * r.steps + t) * 4 * units)
+    n_, m = advance(z, 2 * units), advance(z, 3 * units)
+    left = _state(r, i, rows, room)
+    _product(r, left, rows, 2 * units, r.right, z, step, OLD, z)
+    _product(r, left, rows, units, r.right_more, m, step, BIAS, r.bias_m)
+    activate(z, SIGMOID, step, z, step, z, rows, 2 * units)
+    for n in range(rows):
+        gru_mix(advance(z, n * step), units)
+    activate(n_, TANH, step, n_, step, n_, rows, units)
+    for n in range(rows):
+        row = i + n
+        y, gates = advance(r.y, (row * r.steps + t) * units), advance(z, n * step)
+        if _runs(r, row, t):
+            gru_row(gates, advance(r.state, row * units), y, units)
+        else:
+            clear(gates, 4 * units)
+            clear(y, units)
+
+
+# Backward: dz of every row, and what R^T makes of it.
 
 
 @register_jitable
-def _carry_back(r, rows, at, da, step, depth, room):
-    """The gradients by the states before the step: += da R^T."""
-    state = advance(r.state, at * r.units)
-    multiply(*(da, step, rows, depth, r.right, r.units, r.width, state, r.units, 1, state, room))
+def _fetch(r, row, t, saved):
+    """What the next step will read comes near while products are taken; h and c are further on."""
+    if 0 <= t < r.steps:
+        at = (row * r.steps + t) * r.units
+        before = at + (r.units if r.reverse else -r.units)
+        fetch(Matrix(advance(r.gates, saved * at), 0), saved * r.units)
+        for array, place in ((r.dy, at), (r.y, before), (r.cells, before)):
+            fetch(Matrix(advance(array, place), 0), r.units)
 
 
-def _rnn(elements, place, number):
-    r = loaded(place)
-    i, rows = strip_of(r.batch, number, r.strips)
-    room, units, lengths = (
-        advance(r.room, number * r.room_size),
-        r.units,
-        carray(r.lengths, r.batch),
-    )
-    step = r.steps * units
-    for k in range(r.steps):
-        t = _position(r, k, False)
-        y = advance(r.y, (i * r.steps + t) * units)
-        _product(r, rows, i, units, r.right, y, step, 1, y, room)
-        activate(y, r.activation_id, step, y, step, y, rows, units)
+def _back(gradient, saved):
+    """The step whose dz of a row that has one is gradient(r, row, t, h before it, dh, dz, da), from
+    so many saved gates.
+    """
+    gradient = register_jitable(gradient)
+
+    def step(r, i, rows, k, t, room):
+        units, columns, features = r.units, r.columns, r.features
+        # In the order of steps where what is written serves them alone, else in that of x.
+        each, first = (1, (k - r.begin) * r.batch) if r.gives_dx else (r.steps, t)
         for n in range(rows):
-            row = advance(y, n * step)
-            if t < lengths[i + n]:
-                copy(row, advance(r.state, (i + n) * units), units)
-            else:
-                clear(row, units)
-
-
-def _lstm(elements, place, number):
-    r = loaded(place)
-    i, rows = strip_of(r.batch, number, r.strips)
-    room, units, lengths = (
-        advance(r.room, number * r.room_size),
-        r.units,
-        carray(r.lengths, r.batch),
-    )
-    step = r.steps * 4 * units
-    for k in range(r.steps):
-        t = _position(r, k, False)
-        z = advance(r.gates, (i * r.steps + t) * 4 * units)
-        _product(r, rows, i, 4 * units, r.right, z, step, 1, z, room)
-        activate(z, SIGMOID, step, z, step, z, rows, 2 * units)
-        g, o = advance(z, 2 * units), advance(z, 3 * units)
-        activate(g, TANH, step, g, step, g, rows, units)
-        activate(o, SIGMOID, step, o, step, o, rows, units)
-        for n in range(rows):
-            row = i + n
-            at, gates = (row * r.steps + t) * units, advance(z, n * step)
-            y, cells = advance(r.y, at), advance(r.cells, at)
-            if t < lengths[row]:
-                h, c = advance(r.state, row * units), advance(r.cell_state, row * units)
-                lstm_row(gates, c, cells, h, y, units)
-            else:
-                clear(gates, 4 * units)
-                clear(cells, units)
-                clear(y, units)
-
-
-def _gru(elements, place, number):
-    r = loaded(place)
-    i, rows = strip_of(r.batch, number, r.strips)
-    room, units, lengths = (
-        advance(r.room, number * r.room_size),
-        r.units,
-        carray(r.lengths, r.batch),
-    )
-    step = r.steps * 4 * units
-    for k in range(r.steps):
-        t = _position(r, k, False)
-        z = advance(r.gates, (i * r.steps + t) * 4 * units)
-        n_, m = advance(z, 2 * units), advance(z, 3 * units)
-        _product(r, rows, i, 2 * units, r.right, z, step, 1, z, room)
-        _product(r, rows, i, units, r.right_m, m, step, 0, r.bias_m, room)
-        activate(z, SIGMOID, step, z, step, z, rows, 2 * units)
-        for n in range(rows):
-            gru_mix(advance(z, n * step), units)
-        activate(n_, TANH, step, n_, step, n_, rows, units)
-        for n in range(rows):
-            row = i + n
-            y, gates = advance(r.y, (row * r.steps + t) * units), advance(z, n * step)
-            if t < lengths[row]:
-                gru_row(gates, advance(r.state, row * units), y, units)
-            else:
-                clear(gates, 4 * units)
-                clear(y, units)
-
-
-def _rnn_back(elements, place, number):
-    r = loaded(place)
-    i, rows = strip_of(r.batch, number, r.strips)
-    room, units, lengths = (
-        advance(r.room, number * r.room_size),
-        r.units,
-        carray(r.lengths, r.batch),
-    )
-    step, d = r.steps * units, advance(r.state, i * units)
-    for k in range(r.steps):
-        t = _position(r, k, True)
-        first = (i * r.steps + t) * units
-        y, dz = advance(r.y, first), advance(r.dz, first)
-        for n in range(rows):
-            if t < lengths[i + n] and r.has_dy:
-                add(advance(r.dy, first + n * step), advance(d, n * units), units)
-        differentiate(d, r.activation_id, units, y, step, dz, step, d, rows, units)
-        for n in range(rows):
-            before = advance(r.before, first + n * step)
-            if t < lengths[i + n]:
-                copy(_before(r, r.y, r.first, r.first_step, i + n, t), before, units)
-                clear(advance(d, n * units), units)
-            else:
-                clear(before, units)
-                clear(advance(dz, n * step), units)
-        _carry_back(r, rows, i, dz, step, units, room)
-
-
-def _lstm_back(elements, place, number):
-    r = loaded(place)
-    i, rows = strip_of(r.batch, number, r.strips)
-    room, units, lengths = (
-        advance(r.room, number * r.room_size),
-        r.units,
-        carray(r.lengths, r.batch),
-    )
-    for k in range(r.steps):
-        t = _position(r, k, True)
-        for n in range(rows):
-            row = i + n
-            at = (row * r.steps + t) * units
-            before, dz = advance(r.before, at), advance(r.dz, 4 * at)
-            if t < lengths[row]:
-                dh, dc = advance(r.state, row * units), advance(r.cell_state, row * units)
+            row, place = i + n, first + (i + n) * each
+            before, dh = advance(r.before, place * r.before_step), advance(r.state, row * units)
+            dz, da = advance(r.dz, place * r.dz_step), advance(r.da, place * r.dz_step)
+            if _runs(r, row, t):
                 if r.has_dy:
-                    add(advance(r.dy, at), dh, units)
+                    add(advance(r.dy, (row * r.steps + t) * units), dh, units)
                 copy(_before(r, r.y, r.first, r.first_step, row, t), before, units)
-                c = _before(r, r.cells, r.first_cell, r.first_cell_step, row, t)
-                gates, cells = advance(r.gates, 4 * at), advance(r.cells, at)
-                lstm_gradient(gates, cells, c, dh, dc, dz, units)
+                gradient(r, row, t, before, dh, dz, da)
             else:
                 clear(before, units)
-                clear(dz, 4 * units)
-        dz = advance(r.dz, (i * r.steps + t) * 4 * units)
-        _carry_back(r, rows, i, dz, r.steps * 4 * units, 4 * units, room)
+                clear(dz, columns)
+                clear(da, columns)
+            _fetch(r, row, t + 1 if r.reverse else t - 1, saved)
+            if r.gives_dx:
+                x = advance(r.x, (row * r.steps + t) * features)
+                copy(x, advance(r.inputs, place * r.before_step), features)
+        first = (first + i * each) * r.dz_step
+        left = as_columns(advance(r.da, first), each * r.dz_step, rows, columns, room)
+        dh = advance(r.state, i * units)
+        _product_back(r, left, rows, r.right, units, dh, units, OLD)
+        if r.gives_dx:
+            if r.has_da:
+                left = as_columns(advance(r.dz, first), each * r.dz_step, rows, columns, room)
+            dx = advance(r.dx, (i * r.steps + t) * features)
+            _product_back(r, left, rows, r.right_more, features, dx, r.steps * features, NOTHING)
+
+    return named(step, gradient.__name__)
 
 
-def _gru_back(elements, place, number):
-    r = loaded(place)
-    i, rows = strip_of(r.batch, number, r.strips)
-    room, units, lengths = (
-        advance(r.room, number * r.room_size),
-        r.units,
-        carray(r.lengths, r.batch),
+@register_jitable
+def _product_back(r, left, rows, packed, columns, out, step, start):
+    multiply(
+        *(left.data, left.step, rows, r.columns, packed, columns, r.width, out, step, start, out)
     )
-    for k in range(r.steps):
-        t = _position(r, k, True)
-        for n in range(rows):
-            row = i + n
-            at = (row * r.steps + t) * units
-            before, dz, da = advance(r.before, at), advance(r.dz, 3 * at), advance(r.da, 3 * at)
-            if t < lengths[row]:
-                dh, gates = advance(r.state, row * units), advance(r.gates, 4 * at)
-                if r.has_dy:
-                    add(advance(r.dy, at), dh, units)
-                copy(_before(r, r.y, r.first, r.first_step, row, t), before, units)
-                gru_gradient(gates, before, dh, dz, da, units)
-                copy(dz, da, 2 * units)
-            else:
-                clear(before, units)
-                clear(dz, 3 * units)
-                clear(da, 3 * units)
-        da = advance(r.da, (i * r.steps + t) * 3 * units)
-        _carry_back(r, rows, i, da, r.steps * 3 * units, 3 * units, room)
 
 
+def _rnn_back(r, row, t, before, dh, dz, da):
+    units, y = r.units, advance(r.y, (row * r.steps + t) * r.units)
+    differentiate(dh, r.activation_id, units, y, units, dz, units, dh, 1, units)
+    clear(dh, units)
+
+
+def _lstm_back(r, row, t, before, dh, dz, da):
+    at = (row * r.steps + t) * r.units
+    c = _before(r, r.cells, r.first_cell, r.first_cell_step, row, t)
+    gates, cells = advance(r.gates, 4 * at), advance(r.cells, at)
+    lstm_gradient(gates, cells, c, dh, advance(r.cell_state, row * r.units), dz, r.units)
+
+
+def _gru_back(r, row, t, before, dh, dz, da):
+    gates = advance(r.gates, (row * r.steps + t) * 4 * r.units)
+    gru_gradient(gates, before, dh, dz, da, r.units)
+    copy(dz, da, 2 * r.units)
+
+
+_FORWARD = {RNN: _rnn, LSTM: _lstm, GRU: _gru}
+_BACKWARD = {RNN_BACK: (_rnn_back, 0), LSTM_BACK: (_lstm_back, 4), GRU_BACK: (_gru_back, 4)}
 strips = Numbered(
     "recurrent_strips",
     lambda p: types.void(p, types.CPointer(recurrence_type(p)), types.intp),
-    {RNN: _rnn, LSTM: _lstm, GRU: _gru, RNN_BACK: _rnn_back, LSTM_BACK: _lstm_back,
-     GRU_BACK: _gru_back},
-)  # fmt: skip
+    {number: _through_time(step, False) for number, step in _FORWARD.items()}
+    | {number: _through_time(_back(*of_row), True) for number, of_row in _BACKWARD.items()},
+)
 _strip = strips.call
 
 
@@ -244,7 +231,7 @@ def _shared(elements, kind, place, count):
 
 @njit(**INTERNAL)
 def run(kind, recurrence, threads):
-    """All strips, by so many threads or one."""
+    """These steps of all strips, by so many threads or one."""
     elements, place = recurrence.y, stored(recurrence)
     if threads > 1:
         _shared(elements, kind, place, recurrence.strips)

@@ -6,9 +6,11 @@ from numba.extending import register_jitable
 
 from ..catalog import IDENTITY
 from . import gemm
+from .codegen import caches
 from .codegen.vectors import Matrix, address, advance, aligned, keep
 from .gemm.product import FORWARD, Product
 from .recurrent_cells import GRU, GRU_BACK, run
+from .recurrent_gradients import add_gradients, depth_of
 from .recurrent_steps import Recurrence, lanes_of, pack, packed_size, plan, room_size
 
 
@@ -51,18 +53,19 @@ def forward_pass(kind, x, weight, matrix, bias, lengths, reverse, activation_id,
     size, of_m = packed_size(units, main, width, lanes), packed_size(units, units, width, lanes)
     packed = np.empty(size + (of_m if kind == GRU else 0), y.dtype)
     right = aligned(address(packed))
-    right_m = advance(right, size - lanes)
+    right_more = advance(right, size - lanes)
     pack(address(matrix), columns, units, main, width, 0, right)
     if kind == GRU:
-        pack(advance(address(matrix), main), columns, units, units, width, 0, right_m)
+        pack(advance(address(matrix), main), columns, units, units, width, 0, right_more)
     each = room_size((batch + count - 1) // count, units, lanes)
     room = np.empty(count * each, y.dtype)
     nothing = address(y)
     r = Recurrence(
-        batch, steps, units, reverse, activation_id, count, width, address(lengths), right, right_m,
-        advance(address(bias), columns), address(room), each, address(y), address(cells),
-        address(z), address(state), address(cell_state), nothing, 0, nothing, 0, nothing, False,
-        nothing, nothing, nothing,
+        batch, steps, x.shape[2], units, columns, reverse, activation_id, count, width,
+        address(lengths), right, right_more, advance(address(bias), columns), address(room), each,
+        address(y), address(cells), address(z), address(state), address(cell_state), nothing, 0,
+        nothing, 0, nothing, False, 0, steps, nothing, False, nothing, nothing, 0, nothing, False,
+        nothing, nothing, 0, nothing, nothing, nothing, nothing, nothing,
     )  # fmt: skip
     run(kind, r, threads)
     keep(packed)
@@ -72,35 +75,62 @@ def forward_pass(kind, x, weight, matrix, bias, lengths, reverse, activation_id,
 @register_jitable
 def backward_pass(kind, dy, x, weight, matrix, y, cells, gates, h0, c0, lengths, reverse,
               activation_id, dx, dweight, dmatrix, dbias, dh, dc):  # fmt: skip
-    """All steps back from the gradients by the last states in dh and dc, then all products."""
-    batch, steps, units = y.shape
-    rows, columns, lanes = batch * steps, weight.shape[1], lanes_of(address(y))
-    threads, count, vectors = plan(batch, rows * units * columns)
-    width, zeros = vectors * lanes, np.zeros(units, y.dtype)
-    dz, before = np.empty((rows, columns), y.dtype), np.empty((rows, units), y.dtype)
-    da = np.empty((rows, columns), y.dtype) if kind == GRU_BACK else dz
-    packed = np.empty(packed_size(columns, units, width, lanes), y.dtype)
+    """All steps back from the gradients by the last states in dh and dc.
+
+    Where W^T and R^T fit into L2 together both multiply dz step by step, and what a few steps have
+    written is used up while it is near. Else, and for a batch of one, all steps are one product.
+    """
+    (batch, steps, features), units = x.shape, y.shape[2]
+    columns, lanes, real = weight.shape[1], lanes_of(address(y)), y.dtype
+    threads, count, vectors = plan(batch, batch * steps * units * columns)
+    width, constants = vectors * lanes, np.zeros(units + 1, real)
+    constants[units] = 1
+    gives_dx = batch > 1 and (units + features) * columns * y.itemsize <= caches.L2 // 2
+    some, beside = (max(1, depth_of(address(y)) // batch), features) if gives_dx else (steps, 0)
+    rows = batch * min(some, steps)
+    step = _odd_lines(columns, lanes) if gives_dx else columns
+    before_step = _odd_lines(features + units, lanes) if gives_dx else units
+    dz, given = np.empty((rows, step), real), np.empty((rows, before_step), real)
+    da = np.empty((rows, step), real) if kind == GRU_BACK else dz
+    size = packed_size(columns, units, width, lanes)
+    packed = np.empty(size + packed_size(columns, beside, width, lanes), real)
     right = aligned(address(packed))
+    right_more = advance(right, size - lanes)
     pack(address(matrix), columns, columns, units, width, 1, right)
+    pack(address(weight), columns, columns, beside, width, 1, right_more)
     each = room_size((batch + count - 1) // count, columns, lanes)
-    room = np.empty(count * each, y.dtype)
-    first = address(h0) if h0.size > 0 else address(zeros)
-    first_cell = address(c0) if c0.size > 0 else address(zeros)
-    step, cell_step = units if h0.size > 0 else 0, units if c0.size > 0 else 0
-    r = Recurrence(
-        batch, steps, units, reverse, activation_id, count, width, address(lengths), right, right,
-        right, address(room), each, address(y), address(cells), address(gates), address(dh),
-        address(dc), first, step, first_cell, cell_step, address(dy), dy.size > 0, address(dz),
-        address(da), address(before),
-    )  # fmt: skip
-    run(kind, r, threads)
+    room, sums = np.empty(count * each, real), np.empty(columns, real)
+    first = address(h0) if h0.size > 0 else address(constants)
+    first_cell = address(c0) if c0.size > 0 else address(constants)
+    first_step, cell_step = units if h0.size > 0 else 0, units if c0.size > 0 else 0
+    for begin in range(0, steps, some):
+        r = Recurrence(
+            batch, steps, features, units, columns, reverse, activation_id, count, width,
+            address(lengths), right, right_more, right, address(room), each, address(y),
+            address(cells), address(gates), address(dh), address(dc), first, first_step, first_cell,
+            cell_step, address(dy), dy.size > 0, begin, min(steps, begin + some), address(x),
+            gives_dx, address(dx), address(dz), step, address(da), kind == GRU_BACK, address(given),
+            advance(address(given), beside), before_step, address(dweight), address(dmatrix),
+            address(dbias), address(sums), advance(address(constants), units),
+        )  # fmt: skip
+        run(kind, r, threads)
+        if gives_dx:
+            add_gradients(r, threads)
     keep(packed)
     keep(room)
-    keep(zeros)
-    alpha, inputs, sums = carray(address(dz), 0), _flat(x), carray(address(dbias), columns)
-    gemm.backward(dz, inputs, weight, dz, IDENTITY, alpha, _flat(dx), dweight, sums)
-    sums = np.empty(columns, y.dtype)
-    gemm.backward_weight(da, before, da, IDENTITY, alpha, dmatrix, sums)
+    keep(constants)
+    if not gives_dx:
+        alpha, of_z = carray(address(dz), 0), carray(address(dbias), columns)
+        gemm.backward(dz, _flat(x), weight, dz, IDENTITY, alpha, _flat(dx), dweight, of_z)
+        gemm.backward_weight(da, given, da, IDENTITY, alpha, dmatrix, sums)
+    keep(given)
+    keep(da)
     if kind == GRU_BACK:
         for j in range(2 * units, columns):
             dbias[units + j] = sums[j]
+
+
+@register_jitable
+def _odd_lines(count, lanes):
+    """So many elements or a few more: an odd number of vectors, so that rows use all of a cache."""
+    return ((count + lanes - 1) // lanes | 1) * lanes

@@ -13,6 +13,7 @@ States and their gradients stand in the arrays that are returned, and change in 
 from typing import NamedTuple
 
 from numba import carray, njit, types
+from numba.extending import register_jitable
 
 from .codegen.jit import INTERNAL
 from .codegen.symbol import by_symbol
@@ -23,20 +24,25 @@ from .gemm.macrokernel import round_up
 from .gemm.microkernel import HEIGHT, LOW_HEIGHT, tile
 from .gemm.packing import copy, transpose
 
+# What a product starts from.
+NOTHING, OLD, BIAS = range(3)
+
 
 class Recurrence(NamedTuple):
     """A layer at work on all steps; pointers are to the first element of an array."""
 
     batch: int
     steps: int
+    features: int
     units: int
+    columns: int  # of all gates
     reverse: bool
     activation_id: int
     strips: int
     width: int  # of a panel of packed weights
     lengths: object
     right: object  # packed: R, or R^T in the backward pass
-    right_m: object  # of a GRU: R's columns for m
+    right_more: object  # packed: of a GRU R's columns for m, or W^T
     bias_m: object
     room: object  # for the state as columns, of each strip
     room_size: int
@@ -51,9 +57,23 @@ class Recurrence(NamedTuple):
     first_cell_step: int
     dy: object
     has_dy: bool
-    dz: object
+    begin: int  # the steps that are taken
+    end: int
+    x: object
+    gives_dx: bool  # whether the steps do, else a product of all does; then x is copied beside h
+    dx: object
+    dz: object  # which is written; and the elements from one of its rows to the next
+    dz_step: int
     da: object
-    before: object  # h before each step, which is written
+    has_da: bool  # whether it is not dz
+    inputs: object
+    before: object  # h before each step
+    before_step: int
+    dweight: object
+    dmatrix: object
+    dbias: object
+    sums: object  # of da
+    one: object  # the number
 
 
 def recurrence_type(pointer):
@@ -111,17 +131,27 @@ def pack(matrix, step, depth, columns, width, transposed, packed):
             copy(at(Matrix(matrix, step), 0, j), depth, count, out)
 
 
-@by_symbol(lambda p: types.void(p, _N, _N, _N, p, _N, _N, p, _N, _N, p, p))
-def multiply(state, step, rows, depth, packed, columns, width, out, out_step, added, bias, room):
-    """out += state @ packed of these rows; not `added`, out = state @ packed + bias."""
-    lanes = lanes_of(state)
-    panel, left = _panel(depth, width, lanes), Matrix(state, 1)
-    if rows > 1:
-        left = Matrix(room, round_up(rows, lanes))
-        transpose(Matrix(state, step), rows, depth, left)
+@by_symbol(lambda p: types.void(p, _N, _N, _N, p))
+def transposed(state, step, rows, depth, room):
+    transpose(Matrix(state, step), rows, depth, Matrix(room, round_up(rows, lanes_of(state))))
+
+
+@register_jitable
+def as_columns(state, step, rows, depth, room):
+    """These rows as columns, as `multiply` takes them."""
+    if rows == 1:
+        return Matrix(state, 1)
+    transposed(state, step, rows, depth, room)
+    return Matrix(room, round_up(rows, lanes_of(state)))
+
+
+@by_symbol(lambda p: types.void(p, _N, _N, _N, p, _N, _N, p, _N, _N, p))
+def multiply(left, left_step, rows, depth, packed, columns, width, out, step, start, bias):
+    """out = left^T @ packed, of so many rows, added to what it starts from."""
+    panel = _panel(depth, width, lanes_of(left))
     for j in range(0, columns, width):
         right = Matrix(advance(packed, j // width * panel), width)
-        sums = Matrix(advance(out, j), out_step)
-        of_columns = nowhere(bias) if added > 0 else advance(bias, j)
-        count = min(width, columns - j)
-        tile(left, right, sums, depth, rows, count, added > 0, of_columns, 8 * width)
+        sums, count = Matrix(advance(out, j), step), min(width, columns - j)
+        added = advance(bias, j) if start == BIAS else nowhere(bias)
+        state = Matrix(left, left_step)
+        tile(state, right, sums, depth, rows, count, start == OLD, added, 8 * width)

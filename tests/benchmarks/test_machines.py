@@ -2,7 +2,8 @@
 
 import pytest
 from journals import begin, note, record
-from pages import LAYER, Reader, house_of_runs
+from page_reader import Reader
+from pages import LAYER, house_of_runs
 
 from benchmarks.reports import columns, figures, page, report, results
 from benchmarks.running import journal

@@ -12,7 +12,8 @@ import asv.util
 import pytest
 from asv.publishing import OutputPublisher
 from journals import begin, note, record
-from pages import HOSTILE, LAYER, Reader, house_of_runs, rendered
+from page_reader import Reader
+from pages import HOSTILE, LAYER, house_of_runs, rendered
 
 from benchmarks.reports import charts, columns, exports, figures, formats, libraries, page
 from benchmarks.running import plugin
@@ -148,7 +149,7 @@ def test_templates_are_installed():
     setup.read(Path(__file__).resolve().parents[2] / "setup.cfg")
     assert setup["options.package_data"]["benchmarks.reports"] == "templates/*"
     assert {p.name for p in page.TEMPLATES.iterdir()} == {
-        *("page.html", "page.css", "page.js", "site.js")
+        *("page.html", "page.css", "page.js", "site.js", "study.html", "study.css")
     }
     assert "jinja2" in setup["options"]["install_requires"]
 

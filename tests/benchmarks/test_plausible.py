@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from conftest import moved
 from journals import begin, note, note_roofs
-from pages import Reader
+from page_reader import Reader
 
 import reference
 from benchmarks import __main__ as command
 from benchmarks.reports import columns, exports, page, report, results, roofline
-from benchmarks.running import journal, runner
+from benchmarks.running import drift, journal, runner
 from benchmarks.suites import ceilings, suite, workloads
 from reference import FAMILIES
 from reference.spec import arrays_of
@@ -107,6 +107,7 @@ def test_a_run_fails_by_what_exceeds_the_ceilings_still(
     monkeypatch.setattr(runner.surroundings, "begin", begin)
     monkeypatch.setattr(runner, "LOG", house / "run.log")
     monkeypatch.setattr(runner, "_asv", asv)
+    monkeypatch.setattr(drift, "SECONDS", 1e-4)
     assert command.main(["run", "--only", "sgd"]) == status
     assert rounds == ["roofline", "optimizers"] + ["roofline"] * (timed - 1)
     shown = capsys.readouterr().out.rpartition("timed again")[2]  # the table too, once more

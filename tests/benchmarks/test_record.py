@@ -303,7 +303,7 @@ def test_data_that_are_not_there_are_left_out(capsys, monkeypatch, place):
     def missing():
         raise ModuleNotFoundError("No module named 'sklearn'", name="sklearn")
 
-    workloads.training.cache_clear()
+    workloads._loaded.cache_clear()
     monkeypatch.setattr(workloads, "CACHE", place / "empty")
     monkeypatch.setitem(workloads._GENERATORS, "moons", missing)
     cells = session_of(recorded())["cells"]
@@ -311,7 +311,7 @@ def test_data_that_are_not_there_are_left_out(capsys, monkeypatch, place):
     assert left_out == {"network_step", "network_transfer"}
     text = capsys.readouterr().out
     assert "not measured: 4 cells: the data of moons need the package sklearn" in text
-    workloads.training.cache_clear()
+    workloads._loaded.cache_clear()
 
 
 def test_without_a_card_one_line_says_so(capsys, monkeypatch):

@@ -9,6 +9,7 @@ import pytest
 from conftest import user_module
 from journals import begin
 
+import benchmarks
 from benchmarks import __main__ as command
 from benchmarks.reports import report, results
 from benchmarks.running import journal, replay
@@ -18,13 +19,21 @@ from reference import FAMILIES
 MINE = """
 def softmax(logits, **settings):
     y = reference.softmax(logits, **settings)
-    if logits.shape == (16, 10):
+    if logits.shape == (16, 10) and logits[3, 2] == WRONG_AT:
         y[3, 2] += 0.25 * logits[3, 2]
     return y
 
 def adam(param, grad, mean, variance, step, **settings):
     raise OSError("no such luck")
 """
+
+
+@pytest.fixture(autouse=True)
+def suites_as_others_find_them():
+    """They are made for the grid that their modules find at import."""
+    yield
+    for name in [name for name in sys.modules if name.startswith("benchmarks.bench_")]:
+        del sys.modules[name]
 
 
 def again(line, folder=None):
@@ -40,23 +49,38 @@ def again(line, folder=None):
 
 
 def test_a_wrong_backend_fails_alike_by_the_line_that_is_printed(monkeypatch, house):
-    """A user's own, at sampled inputs and not at the borders: so the seed is the cell's."""
-    file = user_module(house, MINE)
+    """A user's own, at the inputs of a judged call alone: so the seed is the same."""
+    softmax, adam = suite.suites("losses")["softmax"](), suite.suites("optimizers")["adam"]()
+    case = workloads.layers()["digits-32x10"].at(batch=16)
+    at = suite.drawn(softmax.operations[""], case, 7)["logits"][3, 2]
+    file = user_module(house, f"WRONG_AT = {float(at)!r}\n{MINE}")
     monkeypatch.setenv("FUSEBENCH_BACKEND", str(file))
     begin()
-    softmax, adam = suite.suites("losses")["softmax"](), suite.suites("optimizers")["adam"]()
+    softmax.seed = 7
+    softmax.setup("digits-32x10", "float32", 16, "mine")
     with pytest.raises(suite.Wrong) as wrong:
-        softmax.setup("digits-32x10", "float32", 16, "mine")
+        timed(softmax)
     with pytest.raises(OSError, match="no such luck"):
         adam.setup("moons-2x32", "float32", "mine")
     journal.close_part()
     lines = [line.strip() for line in report.render().splitlines() if " replay " in line]
     assert lines == [
-        f"python -m benchmarks replay softmax digits-32x10 16 float32 mine --backend {file}",
-        f"python -m benchmarks replay adam moons-2x32 float32 mine --backend {file}",
+        f"{words} mine --backend {file}{seed}"
+        for words, seed in (
+            ("python -m benchmarks replay softmax digits-32x10 16 float32", " --seed 7"),
+            ("python -m benchmarks replay adam moons-2x32 float32", ""),
+        )
     ]
     assert again(lines[0]) == (1, f"WRONG: {wrong.value}")
     assert again(lines[1])[0] == 1
+    assert again(lines[0].replace("--seed 7", "--seed 8"))[0] == 0
+
+
+def timed(cell):
+    """As asv does."""
+    benchmark = benchmarks.Timed("time", cell.time_call, [cell])
+    benchmark._load_vars()
+    return benchmark.run(*cell.cell[1:])
 
 
 def test_the_line_of_every_cell_leads_back_to_it(monkeypatch):

@@ -10,7 +10,7 @@ LAYER = "mnist-784x512"
 
 
 def test_report_shows_times_rates_ratios_and_failures(monkeypatch, house):
-    monkeypatch.setattr(workloads, "_mnist_files", tuple)
+    monkeypatch.setattr(workloads, "mnist_files", tuple)
     one, many = ("relu", LAYER, "float32", 1), ("relu", LAYER, "float32", 3500)
     broken = ("tanh", LAYER, "float32", 1)
     begin()
@@ -78,7 +78,7 @@ def test_columns_are_told_apart_by_where_the_arrays_lie(house):
 @pytest.mark.parametrize("timed", [True, False])
 def test_tf32_is_held_against_a_product_in_tf32(monkeypatch, house, timed):
     """Never against float32's: without such a product there is no share."""
-    monkeypatch.setattr(workloads, "_mnist_files", tuple)
+    monkeypatch.setattr(workloads, "mnist_files", tuple)
     begin()
     square = ("2048x2048", "float32", 2048, "far")
     cells = {(v, LAYER, "float32", 3500, "far"): 1e-4 for v in ("relu", "relu tf32")}
@@ -100,7 +100,7 @@ def test_tf32_is_held_against_a_product_in_tf32(monkeypatch, house, timed):
 
 
 def test_report_takes_recorded_gpu_results(monkeypatch, house):
-    monkeypatch.setattr(workloads, "_mnist_files", tuple)
+    monkeypatch.setattr(workloads, "mnist_files", tuple)
     cpu = {1: 20e-6, 16: 80e-6, 3500: 60e-3}
     gpu = {1: 40e-6, 16: 40e-6, 3500: 1e-3}
     cells = {batch: ("relu", LAYER, "float32", batch) for batch in cpu}

@@ -89,6 +89,8 @@ def set_up(monkeypatch):
         monkeypatch.setattr(suite, "_load", lambda backend, needed: module)
         cell = bench_network.network_step()
         cell.setup(name, dtype, 32, "mine")
+        cell.call()
+        cell.judged()
         return cell
 
     return prepared
@@ -122,6 +124,12 @@ def one_layer_goes_back(network, step, x, labels):
     loss = step(x, labels)
     network.parameters["layer1.weight"][...] = 2 * before - network.parameters["layer1.weight"]
     return loss
+
+
+def made_once(network, step, x, labels):
+    if not hasattr(network, "known"):
+        network.known = step(x, labels)
+    return network.known
 
 
 def gradient_off(network, step, x, labels):
@@ -195,6 +203,12 @@ def test_a_wrong_step_is_not_timed(set_up, mistake, network):
     assert set_up(right, network, "float32").call() > 0
     with pytest.raises(suite.Wrong, match="network_step, "):
         set_up(mistake, network, "float32")
+
+
+def test_a_network_that_makes_its_first_step_alone_is_not_timed(set_up):
+    """Though that is right, of the judged one too."""
+    with pytest.raises(suite.Wrong, match="network_step, loss: "):
+        set_up(made_once, training_step.PLAIN[0], "float32")
 
 
 def test_a_step_in_double_precision_is_computed_in_it(set_up):

@@ -6,6 +6,11 @@ import pytest
 from benchmarks.suites import workloads
 
 
+def fresh(workload):
+    """The training set, read once more."""
+    return workloads._loaded.__wrapped__(workload)[0]
+
+
 @pytest.mark.parametrize(
     ("workload", "rows", "features", "classes"),
     [
@@ -17,8 +22,8 @@ from benchmarks.suites import workloads
     ],
 )
 def test_training_data(monkeypatch, workload, rows, features, classes):
-    monkeypatch.setattr(workloads, "_mnist_files", tuple)
-    x, labels = workloads.training.__wrapped__(workload)
+    monkeypatch.setattr(workloads, "mnist_files", tuple)
+    x, labels = fresh(workload)
     assert x.shape == (rows, features)
     assert x.dtype == np.float32
     assert x.flags.c_contiguous
@@ -37,10 +42,33 @@ def test_training_data(monkeypatch, workload, rows, features, classes):
 def test_data_is_the_same_when_made_anew(monkeypatch, tmp_path):
     x, labels = workloads.training("digits")
     monkeypatch.setattr(workloads, "CACHE", tmp_path)
-    again, labels_again = workloads.training.__wrapped__("digits")
+    again, labels_again = fresh("digits")
     np.testing.assert_array_equal(x, again)
     np.testing.assert_array_equal(labels, labels_again)
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_what_is_held_out_is_the_rest():
+    from sklearn.datasets import load_digits
+
+    (x, labels), (held, held_labels) = workloads.training("digits"), workloads.held_out("digits")
+    assert len(x) + len(held) == 1797
+    assert held.dtype == np.float32
+    pixels, numbers = load_digits(return_X_y=True)
+
+    def in_order(x, labels):
+        rows = np.column_stack([x * 16, labels])
+        return rows[np.lexsort(rows.T)]
+
+    both = np.concatenate([x, held]), np.concatenate([labels, held_labels])
+    np.testing.assert_array_equal(in_order(*both), in_order(pixels / 16, numbers))
+
+
+def test_points_are_standardised_by_what_is_trained_on():
+    x, labels, count = workloads.points("circles", 0.3)
+    assert (x.shape, labels.shape, count) == ((1000, 2), (1000,), 700)
+    np.testing.assert_allclose(x[:count].mean(axis=0), 0, atol=1e-12)
+    assert abs(x[count:].mean()) > 1e-6
 
 
 def test_updates_an_epoch():
@@ -60,28 +88,34 @@ def test_first_layers_take_real_rows():
         layers["moons-2x32"].rows(701)
 
 
+@pytest.mark.parametrize("held", [0, 5])
 @pytest.mark.parametrize("form", ["npz", "idx"])
-def test_full_mnist_from_files(monkeypatch, tmp_path, form):
-    images = np.random.default_rng(0).integers(0, 256, (20, 28, 28), np.uint8)
-    labels = np.arange(20, dtype=np.uint8) % 10
+def test_full_mnist_from_files(monkeypatch, tmp_path, form, held):
+    images = np.random.default_rng(0).integers(0, 256, (20 + held, 28, 28), np.uint8)
+    labels = np.arange(20 + held, dtype=np.uint8) % 10
+    parts = {"train": slice(20), **({"t10k": slice(20, None)} if held else {})}
     if form == "npz":
-        np.savez(tmp_path / "mnist.npz", x_train=images, y_train=labels)
-    else:
-        sizes = np.array([20, 28, 28], ">i4").tobytes()
-        (tmp_path / "train-images-idx3-ubyte").write_bytes(
-            b"\0\0\x08\x03" + sizes + images.tobytes()
-        )
-        (tmp_path / "train-labels-idx1-ubyte").write_bytes(
-            b"\0\0\x08\x01" + sizes[:4] + labels.tobytes()
-        )
+        names = dict(zip(("train", "t10k"), ("train", "test"), strict=True))
+        arrays = {f"x_{names[part]}": images[rows] for part, rows in parts.items()}
+        labelled = {f"y_{names[part]}": labels[rows] for part, rows in parts.items()}
+        np.savez(tmp_path / "mnist.npz", **arrays, **labelled)
+    for part, rows in parts.items() if form == "idx" else ():
+        write_idx(tmp_path / f"{part}-images-idx3-ubyte", images[rows])
+        write_idx(tmp_path / f"{part}-labels-idx1-ubyte", labels[rows])
     monkeypatch.setenv("FUSEBENCH_MNIST", str(tmp_path))
     monkeypatch.setattr(workloads, "CACHE", tmp_path / "cache")
-    x, y = workloads.training.__wrapped__("mnist")
-    np.testing.assert_allclose(x, images.reshape(20, 784) / np.float32(255))
-    np.testing.assert_array_equal(y, labels)
+    found = workloads._loaded.__wrapped__("mnist")
+    for (x, y), rows in zip(found, (slice(20), slice(20, None)), strict=True):
+        np.testing.assert_allclose(x, images[rows].reshape(-1, 784) / np.float32(255))
+        np.testing.assert_array_equal(y, labels[rows])
 
 
-def test_missing_mnist_files_are_named(monkeypatch, tmp_path):
+def write_idx(path, array):
+    sizes = np.array(array.shape, ">i4").tobytes()
+    path.write_bytes(bytes((0, 0, 8, array.ndim)) + sizes + array.tobytes())
+
+
+def test_missingmnist_files_are_named(monkeypatch, tmp_path):
     monkeypatch.setenv("FUSEBENCH_MNIST", str(tmp_path))
     with pytest.raises(ValueError, match=r"FUSEBENCH_MNIST: neither mnist.npz nor train-images"):
         workloads.full("mnist")

@@ -203,8 +203,8 @@ def test_results_do_not_depend_on_the_number_of_threads(cell):
     """Bit for bit, though the batch is cut otherwise and the gradients of weights are sums."""
     backend, rng = backend_or_skip("numba"), np.random.default_rng(8)
     layer = Layer(backend, cell, parameters(cell, 40, 70, dtype="float32"))
-    x, dy = (rng.standard_normal((30, 9, n)).astype(np.float32) for n in (40, 70))
-    lengths, before, found = rng.integers(1, 10, 30), numba.get_num_threads(), []
+    x, dy = (rng.standard_normal((30, 29, n)).astype(np.float32) for n in (40, 70))
+    lengths, before, found = rng.integers(1, 30, 30), numba.get_num_threads(), []
     try:
         for threads in {1, min(2, before), before}:
             numba.set_num_threads(threads)
@@ -215,6 +215,25 @@ def test_results_do_not_depend_on_the_number_of_threads(cell):
     finally:
         numba.set_num_threads(before)
     assert len(set(found)) == 1
+
+
+@pytest.mark.parametrize(
+    ("batch", "steps", "features"), [(100, 17, 3), (900, 2, 3), (3, 4, 20_000)]
+)
+@over_cells
+def test_gradients_of_many_rows_are_added_up_in_parts(cell, batch, steps, features):
+    """Of some steps, of some rows of one step; and all at once where x has many features."""
+    weights, rng = parameters(cell, features), np.random.default_rng(10)
+    x, dy = (rng.standard_normal((batch, steps, n)) for n in (features, UNITS))
+    options = {"lengths": rng.integers(1, steps + 1, batch), "reverse": True}
+    found = []
+    for backend in (reference, backend_or_skip("numba")):
+        layer = Layer(backend, cell, weights)
+        y, last, saved = layer.forward(x, **options)
+        gradients, firsts = layer.backward(dy, x, y, saved, dlast=last, **options)
+        found.append((*gradients, *firsts))
+    for one, other in zip(*found, strict=True):
+        near(one, other)
 
 
 def test_teacher_forcing_is_one_product_of_all_steps(layer_of):

@@ -169,6 +169,25 @@ def test_bounds_of_a_step_bind(kind):
         assert max(shares) >= 0.01, name
 
 
+def test_bounds_of_a_step_stay_numbers():
+    """Two rows under batch norm: a layer's errors are many times those of the layer before, and
+    where a probability may be anything its bound is 1, not 0 times infinity.
+    """
+    shape = {"sizes": (8, *[16] * 8, 3), "activations": "relu", "normalization": "batch_norm"}
+    oracle = make(reference, shape)
+    oracle.load_state(trained(oracle.state()))
+    x, labels = sample(shape, 2)
+    of_logits = forward_bounds(oracle, x, "float32", training=True)[-1][2].y
+    assert of_logits.each.max() > 400  # exp of twice as much overflows
+    of_loss, bounds, norms = step_bound(oracle, x, labels, "float32")
+    logits = np.array([[0.0, -1e4, 2.0], [1.0, 2.0, 3.0]])
+    _, of_slope = loss_bound(oracle, logits, of_logits, labels, "float32")
+    assert (of_slope.each < 1).all()  # of a mean of two
+    for bound in (of_loss, *bounds.values(), norms, of_slope):
+        assert not np.isnan(bound.each).any()
+        assert not np.isnan(bound.deviation).any()
+
+
 @of_every_kind
 def test_inference_takes_what_runs_along_and_drops_nothing(backend, kind):
     """More rows than a batch, too; running statistics that are not those of the start."""

@@ -363,3 +363,26 @@ def test_results_do_not_depend_on_threads():
     ).splitlines()
     assert len(lines) == 3
     assert lines[0] == lines[1] == lines[2]
+
+
+@numba.njit
+def compute_by(x, weight, bias, y, how, blocks):
+    product = gemm.forward_product(x, weight, bias, RELU, bias, y, address(y), 0)
+    gemm.compute_by(product, how, blocks)
+
+
+@pytest.mark.parametrize("shape", [(7, 40, 70), (29, 129, 64), (130, 33, 200), (43, 70, 31)])
+def test_every_way_to_tiles_gives_the_same_bits(shape):
+    """Of a forward product: the weights packed, in place, or copied by the first strip."""
+    given = inputs(np.random.default_rng(4), shape, np.float32, RELU)
+    ready(np.float32)
+    for blocks in (1, 3):
+        found = {}
+        for how in (gemm.PACKED, gemm.COPIED, gemm.IN_PLACE):
+            y = np.full((shape[0], shape[2]), np.nan, np.float32)
+            compute_by(given["x"], given["weight"], given["bias"], y, how, blocks)
+            found[how] = y
+        want, bound = oracle(given, RELU, np.float32)[0]
+        assert np.all(np.abs(found[gemm.PACKED] - want) <= bound)
+        for y in found.values():
+            np.testing.assert_array_equal(y, found[gemm.PACKED])

@@ -15,6 +15,7 @@ own part of `out`; nothing is shared and nothing waits.
 """
 
 from functools import cache
+from math import gcd
 
 import numpy as np
 from numba import njit, prange, types
@@ -24,18 +25,24 @@ from ..codegen.jit import INTERNAL, OPTIONS
 from ..codegen.symbol import by_symbol, loaded, stored
 from ..codegen.threads import thread_count
 from ..codegen.vectors import VECTOR_BYTES, Matrix, address
-from .macrokernel import blocking, itemsize_of, round_up, tiles
+from .macrokernel import COPIED, IN_PLACE, PACKED, blocking, itemsize_of, round_up, tiles
 from .microkernel import HEIGHT
+from .packing import LINE
 from .product import FORWARD, INPUT, WEIGHT, Product, part, product_type
 from .thin import dots, dots_size, one_row, outer, transposed_product, transposed_size
 
-# How: tiles over both operands packed, or over weights in place; dot products; one row times the
-# weights; the gradient by one row; its transpose.
-PACKED, IN_PLACE, DOTS, ONE_ROW, OUTER, TURNED = range(6)
+# How, beside tiles: dot products; one row times the weights; the gradient by one row; its
+# transpose.
+DOTS, ONE_ROW, OUTER, TURNED = range(IN_PLACE + 1, IN_PLACE + 5)
 
-# Rows up to which forward reads the weights in place: packing them would not pay. The strip takes
-# two thirds of L1 then, beside two vectors of each row of the weights.
-IN_PLACE_ROWS = 128
+# Cycles that a cache line takes from L2 and from L3 at best: 32 and 16 bytes a cycle, as cores with
+# AVX2 or more have had since Haswell and Zen.
+NEAR, FAR = 2, 4
+# Of the time that a strip multiplies with a copied panel, the lines of `out`, loaded and stored,
+# take about one part in so many.
+OUT_SHARE = 64
+# Misses that a line too many leads to: more than one, fewer than a set has lines.
+MISSES = 4
 # Rows of x that pass at a time where the gradient has few columns.
 FEW_DEPTH = 128
 # Dot products have a sum over their lanes at the end: they are taken where the depth is so many
@@ -50,33 +57,67 @@ THREAD_WORK = 500_000
 
 
 @njit(**INTERNAL)
-def _plan(product):
+def _blocks(depth, most):
+    """Blocks of about equal size, of about so many steps at most."""
+    return max(1, (depth + most // 2) // most)
+
+
+@njit(**INTERNAL)
+def copies_pay(product, blocks, waits):
+    """Whether strips after the first would wait for weights in place, where `waits` bytes of
+    strips are in L2 as well.
+
+    A strip multiplies for as many cycles a step as it has rows, two vectors by one at a time; the
+    step needs the cache lines of a row of the panel, which begins amid one. They stay in L2 as far
+    as they fit: rows that lie a power of two apart fall into few of its sets.
+    """
+    row, strips = product.right.step * itemsize_of(product), (product.rows + HEIGHT - 1) // HEIGHT
+    lines = 2 * VECTOR_BYTES // LINE + 1
+    sets = caches.L2 // (LINE * caches.L2_WAYS)
+    taken = min(sets, sets * LINE // max(1, gcd(row, sets * LINE)) * lines)
+    fit = taken * caches.L2_WAYS * max(0, caches.L2 - waits) / caches.L2
+    # In a set that has to hold a line too many, passed in a circle, that one is not the only miss.
+    missing = min(1.0, MISSES * max(0.0, 1 - fit / max(1, product.depth // blocks * lines)))
+    return lines * (NEAR + (FAR - NEAR) * missing) * strips > product.rows
+
+
+@njit(**INTERNAL)
+def plan(product):
     """How to compute the product, and in how many blocks of depth of about equal size, so that a
     strip fills L1: the fewer, the less often `out` is read and written.
     """
     kind, rows, cols, depth = product.kind, product.rows, product.cols, product.depth
     itemsize = itemsize_of(product)
     lanes = VECTOR_BYTES // itemsize
-    in_place = kind == FORWARD and rows <= IN_PLACE_ROWS
     if kind == FORWARD and rows == 1:
         return ONE_ROW, 1
     few_cols = kind == FORWARD and cols <= lanes * (DOT_VECTORS if rows > HEIGHT else 1)
     few_rows = kind == INPUT and rows <= DOT_ROWS
     if (few_cols and depth >= DEEP * cols) or (few_rows and depth >= DEEP * rows):
         return DOTS, 1
-    most = caches.L1 // (round_up(HEIGHT, lanes) * itemsize)
-    if in_place:
-        most = 2 * most // 3
+    how, across = PACKED, round_up(HEIGHT, lanes) * itemsize  # bytes of a strip for a step of depth
+    blocks = _blocks(depth, caches.L1 // across)
+    if kind == FORWARD:
+        strips = (rows + HEIGHT - 1) // HEIGHT
+        deep = _blocks(depth, 2 * caches.L1 // 3 // across)
+        shallow = _blocks(depth, OUT_SHARE * 4 * NEAR * VECTOR_BYTES // LINE)
+        waits, room = strips * across * (depth // deep), caches.L2 // 2
+        if strips <= 1:
+            how, blocks = IN_PLACE, deep
+        elif copies_pay(product, deep, waits):
+            if strips * across * (depth // shallow) <= room:
+                how, blocks = COPIED, shallow
+        elif waits <= room:
+            how, blocks = IN_PLACE, deep
     elif kind == WEIGHT and cols <= 2 * lanes:
-        most = FEW_DEPTH
-    blocks = max(1, (depth + most // 2) // most)
+        blocks = _blocks(depth, FEW_DEPTH)
     # Vectors of the result by columns, against those by rows.
     fewer = cols * ((rows + lanes - 1) // lanes) <= rows * ((cols + lanes - 1) // lanes)
     if kind == WEIGHT and 0 < cols < 2 * lanes and fewer:
         return TURNED, blocks
     if kind == WEIGHT and depth == 1:
         return OUTER, 1
-    return IN_PLACE if in_place else PACKED, blocks
+    return how, blocks
 
 
 @njit(**INTERNAL)
@@ -133,7 +174,7 @@ def _part(elements, place, how, blocks, down, across, number):
     elif how == TURNED:
         transposed_product(product, blocks)
     else:
-        tiles(product, how == IN_PLACE, blocks)
+        tiles(product, how, blocks)
 
 
 @njit(**INTERNAL, parallel=True)
@@ -145,7 +186,7 @@ def _parts(elements, place, how, blocks, down, across):
 @by_symbol(lambda pointer: types.void(*_arguments(pointer)[:2]))
 def _product(elements, place):
     product = loaded(place)
-    how, blocks = _plan(product)
+    how, blocks = plan(product)
     down, across = _grid(product, how)
     if down * across == 1:
         _part(elements, place, how, blocks, 1, 1, 0)
@@ -156,7 +197,7 @@ def _product(elements, place):
 @njit(**INTERNAL)
 def workspace_size(product):
     """Elements of workspace for the product by as many threads as there are now."""
-    how, blocks = _plan(product)
+    how, blocks = plan(product)
     grid, most = _grid(product, how), 0
     for number in range(grid[0] * grid[1]):
         mine = _cut(product, grid, number)
@@ -167,7 +208,7 @@ def workspace_size(product):
         elif how == TURNED:
             most = max(most, transposed_size(mine, blocks))
         elif how != ONE_ROW:
-            most = max(most, blocking(mine, how == IN_PLACE, blocks).size)
+            most = max(most, blocking(mine, how, blocks).size)
     return grid[0] * grid[1] * most
 
 
@@ -216,6 +257,12 @@ def weight_product(dy, x, saved, activation_id, alpha, dweight, dbias, workspace
 def compute(product):
     """Writes its result."""
     _product(product.out.data, stored(product))
+
+
+@njit(**INTERNAL)
+def compute_by(product, how, blocks):
+    """Writes its result on one thread in this way, whatever `plan` says."""
+    _part(product.out.data, stored(product), how, blocks, 1, 1, 0)
 
 
 @njit(**OPTIONS)

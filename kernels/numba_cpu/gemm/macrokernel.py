@@ -17,10 +17,13 @@ from ...catalog import IDENTITY
 from ..codegen import caches
 from ..codegen.jit import INTERNAL
 from ..codegen.vectors import VECTOR_BYTES, Matrix, address, advance, aligned, at, keep, nowhere
-from .microkernel import HEIGHT, LOW_HEIGHT, tile
+from .microkernel import HEIGHT, LOW_HEIGHT, copying_tile, tile
 from .packing import FORMED, activate, fetch, pack_left, pack_right
 from .product import FORWARD, INPUT, WEIGHT, slopes
 
+# Where tiles find the right operand: packed beforehand; where it lies, from which the first strip
+# leaves each panel packed for the others; where it lies, by every strip.
+PACKED, COPIED, IN_PLACE = range(3)
 # Bytes of the packed block of `right`.
 RIGHT_BYTES = max(caches.L2, caches.L3 // 2)
 # Depth of a product from which time goes into multiplying, not into writing the gradient in order.
@@ -72,27 +75,29 @@ class Blocking(NamedTuple):
 
 
 @njit(**INTERNAL)
-def blocking(product, in_place, blocks):
+def blocking(product, how, blocks):
     """The Blocking for a depth that is cut into so many blocks.
 
-    Where all strips fit L2 they wait there, while panels of `right` come by one at a time;
-    otherwise one strip at a time stays in L1, while a block of panels comes by.
+    Where all strips fit L2 they wait there, while panels of `right` come by one at a time, as they
+    do where those are not packed beforehand; otherwise one strip at a time stays in L1, while a
+    block of panels comes by.
     """
     kind, rows, cols, itemsize = product.kind, product.rows, product.cols, itemsize_of(product)
     lanes = VECTOR_BYTES // itemsize
     height = round_up(min(rows, HEIGHT), lanes)
-    width = (4 if in_place and rows <= LOW_HEIGHT else 2) * lanes
+    width = (4 if how != PACKED and rows <= LOW_HEIGHT else 2) * lanes
     strips = (rows + HEIGHT - 1) // HEIGHT
     depth = round_up((product.depth + blocks - 1) // blocks, lanes)
     strip = depth * height
     panel = depth * width + lanes  # a whole number of pages apart they would share few cache lines
     waiting = strips * strip * itemsize <= caches.L2 // 2
     waiting = waiting and (kind != WEIGHT or product.depth >= WAITING_DEPTH)
+    waiting = waiting or how != PACKED
     group = max(1, strips) if waiting else 1
     block = width
     if kind == WEIGHT or not waiting:
         block *= max(1, RIGHT_BYTES // (max(1, depth) * itemsize) // width)
-    panels = 0 if in_place else (min(cols, block) + width - 1) // width
+    panels = (min(cols, block) + width - 1) // width if how != IN_PLACE else 0
     formed = 0
     if product.activation_id != IDENTITY and kind != FORWARD:
         formed = HEIGHT * depth if kind == INPUT else max(FORMED, panels * width)
@@ -101,19 +106,22 @@ def blocking(product, in_place, blocks):
 
 
 @njit(**INTERNAL, inline="always")  # spares LLVM one more pass over the tile
-def tiles(product, in_place, blocks):
-    """The product by tiles, the right operand packed or in place, its depth in so many blocks."""
+def tiles(product, how, blocks):
+    """The product by tiles, the right operand PACKED, COPIED or IN_PLACE, its depth in so many
+    blocks.
+    """
     kind, rows, cols = product.kind, product.rows, product.cols
     activation_id, out, bias = product.activation_id, product.out, product.bias
-    cut = blocking(product, in_place, blocks)
+    cut = blocking(product, how, blocks)
     height, width, strips, strip, group, waiting, block, panels, panel, size = cut
     # Rows of x are columns of its transpose: the weight gradient can read them in place. The first
     # panel does, multiplying while they come from memory; then they are near, and are packed.
     packs_later = kind == WEIGHT and cols > FEW_PANELS * width
+    copies = how == COPIED and strips > 1
     # The rows of x that are packed next come near while the last panels pass, one beside each, or
     # more where these are few: they are read side by side, which processors do not foresee. Those
     # of dy and saved are formed one after the other.
-    fetches = kind == FORWARD and not in_place and not waiting
+    fetches = kind == FORWARD and how == PACKED and not waiting
 
     workspace, kept = workspace_of(product, size)
     carray(workspace, 1)[0] = 1
@@ -126,7 +134,7 @@ def tiles(product, in_place, blocks):
         last = kind == FORWARD and d == blocks - 1
         for j0 in range(0, cols, block):
             j1 = min(cols, j0 + block)
-            if not in_place:
+            if how == PACKED:
                 pack_right(product, p0, p1, j0, j1, packed, panel, dz)
             for s0 in range(0, max(1, strips), group):
                 s1 = min(strips, s0 + group)
@@ -136,10 +144,7 @@ def tiles(product, in_place, blocks):
                         i, count = strip_of(rows, s, strips)
                         pack_left(product, i, count, p0, p1, a, dz)
                 for j in range(j0, j1, width):
-                    b, ahead = at(packed, 0, (j - j0) // width * panel), 8 * width
-                    if in_place:
-                        b, ahead = at(product.right, p0, j), width
-                    n = min(width, j1 - j)
+                    b, n = at(packed, 0, (j - j0) // width * panel), min(width, j1 - j)
                     if product.sums and s0 == 0:
                         dbias = Matrix(advance(bias, j), 0)
                         tile(one, b, dbias, p1 - p0, 1, n, d > 0, nowhere(bias), 0)
@@ -153,7 +158,13 @@ def tiles(product, in_place, blocks):
                         i, count = strip_of(rows, s, strips)
                         first = kind == WEIGHT and (j == j0 or not packs_later)
                         left = at(product.left, p0, i) if first else a
-                        tile(left, b, at(out, i, j), p1 - p0, count, n, d > 0, added, ahead)
+                        c, there = at(out, i, j), at(product.right, p0, j)
+                        if how == PACKED or (copies and s > 0 and n == width):
+                            tile(left, b, c, p1 - p0, count, n, d > 0, added, 8 * width)
+                        elif copies and n == width:
+                            copying_tile(a, there, c, p1 - p0, count, d > 0, added, width, b.data)
+                        else:
+                            tile(a, there, c, p1 - p0, count, n, d > 0, added, width)
                         if first and packs_later:
                             pack_left(product, i, count, p0, p1, a, dz)
                 if last and not waiting:

@@ -28,6 +28,8 @@ HEIGHT = (REGISTERS - 3) // 2
 LOW_HEIGHT = max(1, (REGISTERS - 5) // 4)
 # Rows of the left operand that `dot` takes at a time.
 DOT_HEIGHT = 6 if REGISTERS >= 32 else 3
+# Rows of the right operand that it takes with them; fewer where a vector has fewer lanes.
+DOT_WIDTH = 4
 # Rows of the matrix that `combine` takes at a time: many where rows are short and y would be read
 # and written too often, few where they are long, so that as few streams come from memory.
 COMBINED = 8, 4
@@ -46,41 +48,8 @@ def tile(emit, a, b, c, depth, rows, cols, accumulate, bias, ahead):
     builder, width = emit.builder, emit.width
 
     def fixed(height, vectors, ragged):
-        masks = [None] * vectors
-        if ragged:
-            masks[-1] = emit.lanes(builder.sub(cols, I64((vectors - 1) * width)))
-        places = [emit.at(c, r, v * width) for r in range(height) for v in range(vectors)]
-        for place in places:
-            emit.prefetch(place, for_writing=True)
-
-        def loaded(places):
-            return [emit.load(place, mask) for place, mask in zip(places, cycle(masks))]
-
-        def step(_, a_row, b_row, *sums):
-            row = [emit.offset(b_row, v * width) for v in range(vectors)]
-            for place in row:
-                emit.prefetch(emit.offset(place, ahead))
-            row, sums = loaded(row), list(sums)
-            for r in range(height):
-                factor = emit.broadcast(emit.offset(a_row, r))
-                for v in range(vectors):
-                    n = r * vectors + v
-                    sums[n] = emit.multiply_add(factor, row[v], sums[n])
-            return [emit.offset(a_row, a.step), emit.offset(b_row, b.step), *sums]
-
-        _, _, *sums = emit.loop(depth, step, [a.data, b.data, *[emit.zero] * height * vectors])
-
-        def with_old(sums):
-            return emit.add(sums, loaded(places))
-
-        def with_bias(sums):
-            row = loaded([emit.offset(bias, v * width) for v in range(vectors)])
-            return emit.add(sums, row * height)
-
-        sums = emit.changed_if(accumulate, sums, with_old)
-        sums = emit.changed_if(emit.is_given(bias), sums, with_bias)
-        for value, place, mask in zip(sums, places, masks * height, strict=True):
-            emit.store(value, place, mask)
+        mask = emit.lanes(builder.sub(cols, I64((vectors - 1) * width))) if ragged else None
+        _tile(emit, a, b, c, depth, height, vectors, mask, accumulate, bias, ahead)
 
     # The case: 64 * rows + 2 * vectors + (1 where the last vector is masked).
     vectors = builder.sdiv(builder.add(cols, I64(width - 1)), I64(width))
@@ -99,6 +68,62 @@ def tile(emit, a, b, c, depth, rows, cols, accumulate, bias, ahead):
 
 
 @emitted
+def copying_tile(emit, a, b, c, depth, rows, accumulate, bias, ahead, copy):
+    """`tile` of two whole vectors, for the first of several strips, which are at least half as high
+    as the tile; leaves the rows of b end to end in `copy` for those that follow.
+
+    The stores take no time of their own: multiply-adds are what the step waits for.
+    """
+
+    def fixed(height):
+        _tile(emit, a, b, c, depth, height, 2, None, accumulate, bias, ahead, copy)
+
+    heights = range((HEIGHT + 1) // 2, HEIGHT + 1)
+    emit.choose(rows, {height: partial(fixed, height) for height in heights})
+
+
+def _tile(emit, a, b, c, depth, height, vectors, mask, accumulate, bias, ahead, copy=None):
+    """The tile of a fixed height and so many vectors, the last one masked where there is a mask."""
+    width, masks = emit.width, [None] * (vectors - 1) + [mask]
+    places = [emit.at(c, r, v * width) for r in range(height) for v in range(vectors)]
+    for place in places:
+        emit.prefetch(place, for_writing=True)
+
+    def loaded(places):
+        return [emit.load(place, mask) for place, mask in zip(places, cycle(masks))]
+
+    def step(p, a_row, b_row, *sums):
+        row = [emit.offset(b_row, v * width) for v in range(vectors)]
+        for place in row:
+            emit.prefetch(emit.offset(place, ahead))
+        row, sums = loaded(row), list(sums)
+        if copy is not None:
+            target = emit.offset(copy, emit.builder.mul(p, I64(vectors * width)))
+            for v in range(vectors):
+                emit.store(row[v], emit.offset(target, v * width))
+        for r in range(height):
+            factor = emit.broadcast(emit.offset(a_row, r))
+            for v in range(vectors):
+                n = r * vectors + v
+                sums[n] = emit.multiply_add(factor, row[v], sums[n])
+        return [emit.offset(a_row, a.step), emit.offset(b_row, b.step), *sums]
+
+    _, _, *sums = emit.loop(depth, step, [a.data, b.data, *[emit.zero] * height * vectors])
+
+    def with_old(sums):
+        return emit.add(sums, loaded(places))
+
+    def with_bias(sums):
+        row = loaded([emit.offset(bias, v * width) for v in range(vectors)])
+        return emit.add(sums, row * height)
+
+    sums = emit.changed_if(accumulate, sums, with_old)
+    sums = emit.changed_if(emit.is_given(bias), sums, with_bias)
+    for value, place, mask in zip(sums, places, masks * height, strict=True):
+        emit.store(value, place, mask)
+
+
+@emitted
 def dot(emit, a, b, c, depth, rows, cols, bias):
     """c[r, j] = sum_p a[r, p] * b[j, p] for r < rows, j < cols, p < depth, then + bias[j].
 
@@ -106,7 +131,7 @@ def dot(emit, a, b, c, depth, rows, cols, bias):
     be `nowhere`.
     """
     builder, width = emit.builder, emit.width
-    columns = min(4, width)
+    columns = min(DOT_WIDTH, width)
     whole = builder.and_(depth, I64(-width))
 
     def strip(height, first, *_):

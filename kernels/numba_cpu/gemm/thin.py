@@ -6,17 +6,16 @@ Packing them into tiles would cost more than it saves, or leave most lanes of a 
 from numba import carray, njit
 
 from ...catalog import IDENTITY
+from ..codegen import caches
 from ..codegen.jit import INTERNAL
 from ..codegen.vectors import VECTOR_BYTES, Matrix, advance, aligned, at, keep, nowhere
 from .macrokernel import itemsize_of, round_up, strip_of, workspace_of
-from .microkernel import COMBINED, DOT_HEIGHT, HEIGHT, LOW_HEIGHT, combine, dot, tile
+from .microkernel import COMBINED, DOT_HEIGHT, DOT_WIDTH, HEIGHT, LOW_HEIGHT, combine, dot, tile
 from .packing import activate, form, transpose, transpose_within
 from .product import FORWARD, INPUT
 
 # Columns up to which a row of the weights is short.
 SHORT = 256
-# Rows of the weights that stay in cache while the rows of dz are multiplied with them.
-DOT_CHUNK = 64
 
 
 @njit(**INTERNAL)
@@ -83,8 +82,11 @@ def dots(product):
         transpose(right, depth, product.cols, Matrix(workspace, step))
         right = Matrix(workspace, step)
     strips = (rows + DOT_HEIGHT - 1) // DOT_HEIGHT
-    for j in range(0, product.cols, DOT_CHUNK):
-        cols = min(DOT_CHUNK, product.cols - j)
+    # Rows of the right operand that stay in half of L1 while the others are multiplied with them.
+    chunk = caches.L1 // 2 // (max(1, depth) * itemsize_of(product)) // DOT_WIDTH * DOT_WIDTH
+    chunk = max(DOT_WIDTH, chunk)
+    for j in range(0, product.cols, chunk):
+        cols = min(chunk, product.cols - j)
         added = advance(bias, j) if kind == FORWARD else nowhere(bias)
         for s in range(strips):
             i, count = strip_of(rows, s, strips)

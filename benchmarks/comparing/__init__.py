@@ -1,0 +1,1 @@
+"""Two commits compared: what their blocks say, and what other tools would have said of them."""
