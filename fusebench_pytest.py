@@ -12,6 +12,8 @@
 It stands beside the packages, so that pytest loads none of them unless a test asks for it.
 """
 
+from pathlib import Path
+
 import pytest
 
 
@@ -34,8 +36,8 @@ def fusebench_check():
         verdicts = [(row, check.judged(whole, *row, everything)) for row in rows]
         bad = [(row, verdict) for row, verdict in verdicts if verdict.word in check.BAD]
         if bad:
-            file = getattr(module, "__file__", module.__name__)
-            lines = [check.line(*row, verdict, module.__name__, file) for row, verdict in bad]
+            file = Path(getattr(module, "__file__", module.__name__))
+            lines = [check.line(*row, verdict, file.stem, file) for row, verdict in bad]
             pytest.fail("\n".join(lines), pytrace=False)
 
     return checked

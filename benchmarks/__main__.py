@@ -104,6 +104,15 @@ def main(arguments=None):
     study.add_argument("--workers", type=int, metavar="N", help="processes, one for each core")
     study.add_argument("--store", type=Path, metavar="FILE", help="where finished runs are kept")
     study.add_argument("--html", metavar="FILE", help="write the study as a page")
+    study.add_argument(
+        "--recipe",
+        nargs="*",
+        metavar="NAME",
+        help="train the recipe for digits in the grid's place, or its variants of these names",
+    )
+    study.add_argument(
+        "--peers", action="store_true", help="the best settings through scikit-learn as well"
+    )
     study.add_argument("--show", action="store_true", help="run nothing, show what is kept")
     compiling = command("compile", "time Numba's compiler, family by family", "--only losses")
     compiling.add_argument("--only", nargs="+", default=[], metavar="FAMILY")
@@ -145,7 +154,7 @@ def main(arguments=None):
     command("resources", "registers and occupancy of the CUDA kernels, by NVRTC", "")
     args = parser.parse_args(arguments)
 
-    if args.command in ("card", "pack") and kernels.INSTALLED:
+    if args.command in ("card", "pack", "compare") and kernels.INSTALLED:
         parser.error(f"{args.command} needs a checkout of fusebench: its tests, its commit")
     if args.command in ("run", "replay"):
         # Before the suites are imported: they read these.
@@ -165,8 +174,13 @@ def main(arguments=None):
         if args.command == "study":
             from . import study as room
 
+            if args.recipe is not None:
+                from .study import recipe
+
+                recipe.show(args.recipe, args.backend)
+                return 0
             given = args.all, args.only, args.backend, args.workers, args.store, args.html
-            return 1 if room.study(*given, run=not args.show) else 0
+            return 1 if room.study(*given, run=not args.show, beside=args.peers) else 0
         if args.command == "replay":
             from .running import journal, replay
 

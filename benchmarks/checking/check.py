@@ -8,6 +8,7 @@ or crashes costs its own row: rows are judged by another process, of which a new
 import itertools
 import multiprocessing
 import os
+import signal
 import textwrap
 import time
 from dataclasses import dataclass
@@ -113,7 +114,7 @@ def _verdicts(file, wanted, everything, limit):
     while done < len(wanted):
         ours, theirs = spawning.Pipe(duplex=False)
         task = theirs, os.fspath(file), wanted[done:], everything, limit
-        process = spawning.Process(target=_judge, args=task, daemon=True)
+        process = spawning.Process(target=_judge, args=task)
         process.start()
         theirs.close()
         case, began = "", time.monotonic()
@@ -138,6 +139,7 @@ def _verdicts(file, wanted, everything, limit):
 
 def _judge(told, file, wanted, everything, limit):
     """What the other process does: tells the name of each case, and the verdict on each row."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process ends this one
     module = grid.load(file)
     for name, dtype in wanted:
         with journal.limited(journal.STARTED, limit):

@@ -6,13 +6,23 @@ signals.py) in processes (pool.py), keeps every finished run (store.py), and say
 """
 
 
-def study(everything=False, only=(), backend="numba", workers=None, path=None, html=None, run=True):
+def study(
+    everything=False,
+    only=(),
+    backend="numba",
+    workers=None,
+    path=None,
+    html=None,
+    run=True,
+    beside=False,
+):
     """Runs what is not kept yet, prints the tables, writes the page; returns what has failed.
 
-    everything, only: see grid.settings; path: of the store. Raises ValueError where there is no
-    such setting or nothing to show, RuntimeError where another study is at work.
+    everything, only: see grid.settings; path: of the store; beside: whether each method's best
+    setting is run through scikit-learn as well, after all others. Raises ValueError where there is
+    no such setting, RuntimeError where another study is at work.
     """
-    from . import figures, grid, page, pool, report
+    from . import figures, grid, page, peers, pool, report
     from .store import PATH, Store
 
     settings, store = grid.settings(everything, only), Store(path or PATH)
@@ -20,6 +30,8 @@ def study(everything=False, only=(), backend="numba", workers=None, path=None, h
     runs = figures.runs(store.records(), settings if run or only else None)
     store.close()
     print(report.render(runs))
+    if beside:
+        print(f"\n{peers.beside(runs)}")
     if html:
         with open(html, "w", encoding="utf-8") as file:
             file.write(page.render(runs))

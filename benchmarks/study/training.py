@@ -57,8 +57,7 @@ class _Run:
         self.count = len(rows.x)
         self.batch = self.count if setting.batch == grid.FULL else setting.batch
         self.steps = -(-self.count // self.batch)
-        self.epochs = max(of.epochs, -(-STEPS // self.steps))
-        self.patience = -(-of.patience * self.epochs // of.epochs)
+        self.epochs, self.patience = budget(of, self.steps)
         self.limit = LIMIT * math.log(rows.classes)
         self.rng = np.random.default_rng([setting.seed, ORDER])
         sizes = (rows.x.shape[1], *setting.hidden, rows.classes)
@@ -140,6 +139,12 @@ class _Run:
 REACHED = tuple(
     f"{rows}_{what}" for rows in ("training", "validation") for what in ("loss", "accuracy")
 )
+
+
+def budget(of, steps):
+    """(epochs, patience) of a run of so many steps an epoch on a data.Set."""
+    epochs = max(of.epochs, -(-STEPS // steps))
+    return epochs, -(-of.patience * epochs // of.epochs)
 
 
 def create(module, setting, sizes, batch):

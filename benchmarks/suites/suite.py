@@ -38,7 +38,6 @@ for _module in kernels.BACKENDS.values():
         importlib.import_module(_module)
 numba.njit("void()")(lambda: None)
 
-
 DRAWS = 8  # samples that show which parameters are passed
 
 
@@ -158,17 +157,13 @@ def offers(module, operation):
 
 @functools.cache
 def own_parameters(function, variant):
-    """The names of the parameters that samples of a variant pass, now or then, and not all samples
-    of every variant.
-    """
-    variants = {o.variant: o for o in itertools.chain(*FAMILIES.values()) if o.name == function}
+    """The names of the parameters that samples of a variant pass, but not all samples of all."""
     rng, passed = np.random.default_rng(0), {}
-    for name, o in variants.items():
+    for o in (o for o in itertools.chain(*FAMILIES.values()) if o.name == function):
         case = Case("names", dict.fromkeys(o.sizes, 1))
-        passed[name] = [set(o.sample(rng, case)) for _ in range(DRAWS)]
-    if not passed:
-        return set()
-    return set.union(*passed[variant]) - set.intersection(*itertools.chain(*passed.values()))
+        passed[o.variant] = [set(o.sample(rng, case)) for _ in range(DRAWS)]
+    always = set.intersection(*itertools.chain(*passed.values())) if passed else set()
+    return set().union(*passed.get(variant, ())) - always
 
 
 def check_borders(operation, module, dtype):

@@ -28,6 +28,14 @@ def adam(param, grad, mean, variance, step, **settings):
 """
 
 
+@pytest.fixture(autouse=True)
+def suites_as_others_find_them():
+    """They are made for the grid that their modules find at import."""
+    yield
+    for name in [name for name in sys.modules if name.startswith("benchmarks.bench_")]:
+        del sys.modules[name]
+
+
 def again(line, folder=None):
     """Calls the line in a fresh process; returns its exit status and the last line that it says."""
     python, *rest = shlex.split(line)
@@ -65,8 +73,7 @@ def test_a_wrong_backend_fails_alike_by_the_line_that_is_printed(monkeypatch, ho
     ]
     assert again(lines[0]) == (1, f"WRONG: {wrong.value}")
     assert again(lines[1])[0] == 1
-    monkeypatch.setenv("FUSEBENCH_ALL", "1")
-    assert command.main(shlex.split(lines[0].replace("--seed 7", "--seed 8"))[3:]) == 0
+    assert again(lines[0].replace("--seed 7", "--seed 8"))[0] == 0
 
 
 def timed(cell):

@@ -38,6 +38,9 @@ DOTS, ONE_ROW, OUTER, TURNED = range(IN_PLACE + 1, IN_PLACE + 5)
 # Cycles that a cache line takes from L2 and from L3 at best: 32 and 16 bytes a cycle, as cores with
 # AVX2 or more have had since Haswell and Zen.
 NEAR, FAR = 2, 4
+# Of the time that a strip multiplies with a copied panel, the lines of `out`, loaded and stored,
+# take about one part in so many.
+OUT_SHARE = 64
 # Misses that a line too many leads to: more than one, fewer than a set has lines.
 MISSES = 4
 # Rows of x that pass at a time where the gradient has few columns.
@@ -97,12 +100,15 @@ def plan(product):
     if kind == FORWARD:
         strips = (rows + HEIGHT - 1) // HEIGHT
         deep = _blocks(depth, 2 * caches.L1 // 3 // across)
-        shallow = _blocks(depth, caches.L1 // 2 // (2 * VECTOR_BYTES))
-        waits = strips * across * (depth // deep)
-        if strips <= 1 or (waits <= caches.L2 // 2 and not copies_pay(product, deep, waits)):
+        shallow = _blocks(depth, OUT_SHARE * 4 * NEAR * VECTOR_BYTES // LINE)
+        waits, room = strips * across * (depth // deep), caches.L2 // 2
+        if strips <= 1:
             how, blocks = IN_PLACE, deep
-        elif strips * across * (depth // shallow) <= caches.L2 // 2:
-            how, blocks = COPIED, shallow
+        elif copies_pay(product, deep, waits):
+            if strips * across * (depth // shallow) <= room:
+                how, blocks = COPIED, shallow
+        elif waits <= room:
+            how, blocks = IN_PLACE, deep
     elif kind == WEIGHT and cols <= 2 * lanes:
         blocks = _blocks(depth, FEW_DEPTH)
     # Vectors of the result by columns, against those by rows.

@@ -1,0 +1,106 @@
+"""The recipe for high accuracy: its ingredients, its early stopping, its ensemble."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+import reference
+from benchmarks import __main__ as command
+from benchmarks.study import data, recipe
+
+SMALL = dataclasses.replace(recipe.RECIPE, width=8, depth=2, epochs=2)
+
+
+@pytest.fixture
+def few(monkeypatch):
+    rows = data.rows("digits")
+    short = data.Rows(rows.x[:60], rows.labels[:60], rows.held_x[:20], rows.held_labels[:20])
+    monkeypatch.setattr(data, "rows", lambda name: short)
+    return short
+
+
+def test_it_has_what_the_course_asks_for(few, monkeypatch):
+    asked, real = [], reference.network.create
+
+    def create(sizes, **options):
+        asked.append((sizes, options))
+        return real((64, 8, 8, 10), **options)
+
+    monkeypatch.setattr(reference.network, "create", create)
+    probabilities, _ = recipe.train(dataclasses.replace(recipe.RECIPE, epochs=1), backend="numpy")
+    ((sizes, options),) = asked
+    assert sizes == (64, *[128] * 10, 10)
+    wanted = {"optimizer": "momentum", "normalization": "batch_norm", "residual": True}
+    assert (wanted | {"dropout": 0.1, "l2": 1e-6}).items() <= options.items()
+    assert options["schedule"].every == 30 * 2  # 54 of 60 rows are two batches
+    assert probabilities.shape == (20, 10)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1)
+
+
+def test_images_are_moved_anew_every_epoch_and_keep_their_place(few):
+    first, again, next_one = (
+        recipe.moved(reference, recipe.RECIPE, few.x, 0, epoch) for epoch in (1, 1, 2)
+    )
+    np.testing.assert_array_equal(first, again)
+    assert first.shape == few.x.shape
+    assert not np.array_equal(first, next_one)
+    alike = [np.corrcoef(a, b)[0, 1] for a, b in zip(first, few.x, strict=True)]
+    assert np.median(alike) > 0.7
+    still = {"rotation": 0.0, "shift": 0.0, "zoom": 0.0, "shear": 0.0, "elastic": None}
+    same = recipe.moved(reference, dataclasses.replace(recipe.RECIPE, **still), few.x, 0, 1)
+    np.testing.assert_allclose(same, few.x, atol=1e-6)
+
+
+def test_the_rows_that_are_held_out_end_nothing(few, monkeypatch):
+    """Six rows end the run, none of them among those that are trained on."""
+    trained, asked, loaded = [], [], []
+    losses = iter([0.5, 0.4, 0.6, 0.7])
+    real = reference.network.create
+
+    def create(*sizes, **options):
+        network = real(*sizes, **options)
+        epoch, load = network.epoch, network.load_state
+        network.epoch = lambda x, labels, order: trained.append(x) or epoch(x, labels, order)
+        network.evaluate = lambda x, labels: asked.append(x) or (next(losses), 1.0)
+        network.load_state = lambda state: loaded.append(int(state["steps"])) or load(state)
+        return network
+
+    monkeypatch.setattr(reference.network, "create", create)
+    given = dataclasses.replace(SMALL, moves=False, epochs=10, patience=2)
+    _, best = recipe.train(given, backend="numpy")
+    assert best == 2
+    assert (len(trained), loaded) == (4, [2 * 2])
+    assert {len(x) for x in asked} == {6}
+    rows = {row.tobytes() for row in trained[0]} | {row.tobytes() for row in asked[0]}
+    assert rows == {row.tobytes() for row in few.x}
+
+
+def test_an_ensemble_averages_probabilities(monkeypatch):
+    labels = np.array([0, 1])
+    monkeypatch.setattr(data, "rows", lambda name: data.Rows(None, None, None, labels))
+    sure, unsure = [[0.9, 0.1], [0.2, 0.8]], [[0.4, 0.6], [0.45, 0.55]]
+    given = iter([sure, unsure, unsure])
+    monkeypatch.setattr(recipe, "train", lambda *a: (np.array(next(given)), 1))
+    single, together = recipe.ensemble(recipe.RECIPE)
+    assert (single, together) == ([1.0, 0.5, 0.5], 1.0)
+
+
+def test_an_ablation_changes_one_thing():
+    for name, one in recipe.ABLATIONS.items():
+        fields = [f.name for f in dataclasses.fields(one)]
+        changed = [f for f in fields if getattr(one, f) != getattr(recipe.RECIPE, f)]
+        assert len(changed) == (0 if name == "recipe" else 2 if name == "adamw" else 1), name
+
+
+def test_the_command_trains_what_is_named(monkeypatch, capsys):
+    monkeypatch.setattr(recipe, "ensemble", lambda given, backend: ([0.98, 0.985, 0.99], 0.9912))
+    assert command.main(["study", "--recipe"]) == 0
+    assert "recipe           98.00%  98.50%  99.00%  99.12%" in capsys.readouterr().out
+    assert command.main(["study", "--recipe", "adamw", "elu"]) == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()[1:]] == [
+        "adamw",
+        "elu",
+    ]
+    assert command.main(["study", "--recipe", "nothing"]) == 2
+    assert "error: --recipe: no nothing, but recipe, leaky_relu" in capsys.readouterr().err
