@@ -120,7 +120,7 @@ def main(arguments=None):
         "compare",
         "what a commit makes slower: exit status 0 nothing, 1 something, 2 wrong, 3 no verdict. "
         "Compares the core grid's cells on the CPU whose code differs, and some of equal code as "
-        "controls; a cell takes some 3 s in all, and what it has to compile",
+        "controls: on an idle machine half a minute, 2 s a cell, and what it has to compile",
         "main HEAD --only adam --budget 10",
     )
     compare.add_argument("base", metavar="BASE", nargs="?", help="a commit")

@@ -120,8 +120,6 @@ def test_real_commits(monkeypatch, tmp_path):
     assert table.judged(known)["status"] == verdicts.WORSE
     ratios = known.ratios(2)
     assert (np.median(ratios, axis=1) > np.log(1.5)).all()
-    with pytest.raises(ValueError, match="another"):
-        opening.opened("HEAD", "HEAD", folder=known.folder, say=lambda _: None)
 
 
 @pytest.mark.slow
