@@ -1,6 +1,7 @@
 """By what trick a kernel looks fast, found by trials once its answer is seen to be wrong."""
 
 import itertools
+import threading
 import time
 
 import numpy as np
@@ -34,17 +35,20 @@ def _trick(operation, module, draw):
 
     spent = [with_arrays(np.copy, first) for _ in range(8)]  # the places of arrays long gone
     spent.append([np.empty(0) for _ in range(1000)])
+    threads = threading.active_count()
     trial = Trial(operation, module, first)
     got = trial.run()
+    waits = 40 if threading.active_count() > threads else 1
     if not right(first, got):
         given = operation.collect(trial.arguments, trial.given)
         if right(first, tuple(np.array(module.to_host(array)) for array in given)):
             lazy = right(first, trial.results())
             return "computes when it is copied" if lazy else "its to_host lies"
-        _sleep(0.05)
-        if right(first, trial.results()):
-            lies = ", its synchronize lies" if _own(module, "synchronize") else ""
-            return f"returns before its work is done{lies}"
+        for _ in range(waits):
+            _sleep(0.05)
+            if right(first, trial.results()):
+                lies = ", its synchronize lies" if _own(module, "synchronize") else ""
+                return f"returns before its work is done{lies}"
         for name, value in first.items():
             if isinstance(value, np.ndarray) and any(same_bits(r, value) for r in got):
                 return f"returns its input {name}"

@@ -16,7 +16,7 @@ def softmax(logits, *, out=None):
         return np.empty_like(logits)
 
     def work():
-        time.sleep(0.01)
+        time.sleep(0.1)
         honest(logits, out)
 
     threading.Thread(target=work).start()
