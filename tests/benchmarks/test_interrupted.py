@@ -80,6 +80,7 @@ STRIKES = {
 }
 
 
+@pytest.mark.slow
 def test_struck_at_every_stage_it_is_finished_at_last(capsys, card, monkeypatch, tmp_path):
     """Once in every place; every call goes on where the one before it was ended."""
     strikes, measured, entry_of = dict(STRIKES), [], record._entry
