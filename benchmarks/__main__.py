@@ -102,6 +102,9 @@ def main(arguments=None):
     )
     study.add_argument("--backend", default="numba", metavar="NAME", help="whose networks")
     study.add_argument("--workers", type=int, metavar="N", help="processes, one for each core")
+    study.add_argument(
+        "--dask", metavar="ADDRESS", help="the workers of this scheduler in the processes' place"
+    )
     study.add_argument("--store", type=Path, metavar="FILE", help="where finished runs are kept")
     study.add_argument("--html", metavar="FILE", help="write the study as a page")
     study.add_argument(
@@ -111,7 +114,9 @@ def main(arguments=None):
         help="train the recipe for digits in the grid's place, or its variants of these names",
     )
     study.add_argument(
-        "--peers", action="store_true", help="the best settings through scikit-learn as well"
+        "--peers",
+        action="store_true",
+        help="the best settings through scikit-learn and PyTorch as well",
     )
     study.add_argument("--show", action="store_true", help="run nothing, show what is kept")
     compiling = command("compile", "time Numba's compiler, family by family", "--only losses")
@@ -180,7 +185,9 @@ def main(arguments=None):
                 recipe.show(args.recipe, args.backend)
                 return 0
             given = args.all, args.only, args.backend, args.workers, args.store, args.html
-            return 1 if room.study(*given, run=not args.show, beside=args.peers) else 0
+            return (
+                1 if room.study(*given, run=not args.show, beside=args.peers, dask=args.dask) else 0
+            )
         if args.command == "replay":
             from .running import journal, replay
 

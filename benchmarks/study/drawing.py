@@ -9,11 +9,11 @@ import math
 from ..reports import charts
 from . import training
 
-SMALL, LARGE = charts.SMALL, (720, 420)
+SIZE = charts.SMALL
 PLANE = 40 * 8  # pixels a side of a map of the plane, of which a point has 8
 
 
-def curves(series, size=SMALL):
+def curves(series, size=SIZE):
     """Lines by class on logarithmic axes: {class: [(x, y)]}; what is not above 0 has no place."""
     series = {
         name: [(x, y) for x, y in points if x > 0 and y and y > 0]
@@ -33,7 +33,7 @@ def path(name, x, y, points):
     return f'<path class="{name}" d="M{" ".join(places)}"/>'
 
 
-def steps_of(profiles, last, size=SMALL):
+def steps_of(profiles, last, size=SIZE):
     """Performance profiles, {class: [(t, share)]}, as steps up to t = last."""
     x = charts.Axis.over([1, last], charts.LEFT, size[0] - charts.RIGHT)
     y = charts.Share(size[1] - charts.BOTTOM, charts.TOP)
@@ -48,7 +48,7 @@ def steps_of(profiles, last, size=SMALL):
     return charts.svg(size, charts.frame(x, y, size) + "".join(lines))
 
 
-def trade(points, size=LARGE):
+def trade(points, size=SIZE):
     """Steps to the target against time a step: {class: [(steps, seconds)]}, the first the best.
 
     Along a dashed line the time to the target is the same.

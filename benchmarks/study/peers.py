@@ -1,12 +1,12 @@
-"""The study's settings through scikit-learn's MLPClassifier: do final accuracies agree, and at what
-time a step?
+"""The study's settings through other libraries: do final accuracies agree, and at what time a step?
 
-The same data, network, rate, batch and order of rows, and the same rule for when a run ends. What
-is not the same: scikit-learn's first weights are uniform (Glorot and Bengio's limit, for relu the
-same as for others). So accuracies agree where their medians over seeds differ by no more than the
-seeds of one of both do.
+The same data, network, first weights, rate, batch and order of rows, the same rule of when a run
+ends, one thread each. What differs is how numbers are rounded, which grows from step to step as
+errors do, and so costs no more than another seed does: accuracies agree where their medians over
+seeds differ by no more than the seeds of one of both do.
 """
 
+import importlib.util
 import math
 import statistics
 import time
@@ -14,15 +14,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+import kernels
+
 from ..reports import formats
 from . import data, figures, grid, report, training
-
-SOLVERS = {  # by rule: the arguments of MLPClassifier
-    "sgd": {"solver": "sgd", "momentum": 0.0},
-    "momentum": {"solver": "sgd", "nesterovs_momentum": False},
-    "nesterov": {"solver": "sgd", "nesterovs_momentum": True},
-    "adam": {"solver": "adam"},
-}
+from .libraries import PyTorch, ScikitLearn
 
 
 @dataclass(frozen=True)
@@ -33,66 +29,69 @@ class Result:
     seconds: float
 
 
-def offers(setting):
-    """Whether scikit-learn has this setting."""
-    rule = grid.METHODS[setting.method].rule
-    return rule in SOLVERS and setting.activation == "relu" and setting.regularisation == "none"
-
-
-def run(setting):
-    """The Result of scikit-learn's network in this setting."""
-    from sklearn.neural_network import MLPClassifier
+def run(setting, library):
+    """The Result of a library's network in this setting."""
+    from threadpoolctl import threadpool_limits
 
     rows, of = data.rows(setting.data), data.SETS[setting.data]
     count = len(rows.x)
     batch = count if setting.batch == grid.FULL else setting.batch
     steps = -(-count // batch)
     epochs, patience = training.budget(of, steps)
-    given = {} if setting.beta is None else {"momentum": setting.beta}
-    network = MLPClassifier(
-        setting.hidden,
-        alpha=0.0,
-        batch_size=batch,
-        learning_rate_init=setting.rate,
-        shuffle=False,
-        random_state=setting.seed,
-        **{**SOLVERS[grid.METHODS[setting.method].rule], **given},
-    )
-    rng, classes = np.random.default_rng([setting.seed, training.ORDER]), np.arange(rows.classes)
+    network = library(setting, first_weights(setting, rows, batch), batch)
+    rng = np.random.default_rng([setting.seed, training.ORDER])
     least, best, accuracy, seconds = math.inf, 0, 0.0, []
-    for epoch in range(1, epochs + 1):
-        order = rng.permutation(count)
-        x, labels = rows.x[order], rows.labels[order]
-        start = time.perf_counter()
-        network.partial_fit(x, labels, classes=classes)
-        seconds.append(time.perf_counter() - start)
-        chances = network.predict_proba(rows.held_x)
-        of_true = chances[np.arange(len(chances)), rows.held_labels]
-        loss = -np.log(np.maximum(of_true, 1e-30)).mean()
-        if loss < least:
-            right = chances.argmax(axis=1) == rows.held_labels
-            least, best, accuracy = loss, epoch, float(right.mean())
-        elif epoch - best > patience:
-            break
+    with threadpool_limits(1):
+        for epoch in range(1, epochs + 1):
+            order = rng.permutation(count)
+            x, labels = rows.x[order], rows.labels[order]
+            start = time.perf_counter()
+            network.epoch(x, labels)
+            seconds.append(time.perf_counter() - start)
+            chances = network.chances(rows.held_x)
+            of_true = chances[np.arange(len(chances)), rows.held_labels]
+            loss = -np.log(np.maximum(of_true, 1e-30)).mean()
+            if loss < least:
+                right = chances.argmax(axis=1) == rows.held_labels
+                least, best, accuracy = loss, epoch, float(right.mean())
+            elif epoch - best > patience:
+                break
     return Result(accuracy, statistics.median(seconds) / steps)
 
 
-def beside(runs, task=run):
-    """The table of each method's best setting: ours, and scikit-learn's."""
+def first_weights(setting, rows, batch):
+    """[(weight, bias)] of the layers of our network before its first step."""
+    sizes = (rows.x.shape[1], *setting.hidden, rows.classes)
+    given = training.create(kernels.load("numpy"), setting, sizes, batch).parameters
+    names = [f"layer{layer}" for layer in range(len(sizes) - 1)]
+    return [(given[f"{name}.weight"], given[f"{name}.bias"]) for name in names]
+
+
+def tables(runs):
+    """A table for each library, or what installs it."""
+    yield beside(runs, ScikitLearn)
+    if importlib.util.find_spec("torch"):
+        yield beside(runs, PyTorch)
+    else:
+        yield "PyTorch is not installed: .venv/bin/python -m pip install -e .[peers]"
+
+
+def beside(runs, library, task=run):
+    """The table of each method's best setting: ours, and the library's."""
     rows = []
     for (_, setting), methods in figures.compared(runs).items():
         for method, of_method in methods.items():
             cell = figures.best(of_method)
-            if not offers(cell.setting) or 2 * cell.diverged > len(cell.runs):
+            if not library.offers(cell.setting) or 2 * cell.diverged > len(cell.runs):
                 continue
-            theirs = [task(one.setting) for one in cell.runs]
+            theirs = [task(one.setting, library) for one in cell.runs]
             rows.append(
                 [setting.data, method, cell.setting.rate, cell.setting.batch, *_row(cell, theirs)]
             )
-    header = ("data", "method", "rate", "batch", "accuracy", "scikit-learn", "agree")
-    header += ("time a step", "scikit-learn", "times faster")
+    header = ("data", "method", "rate", "batch", "accuracy", library.name, "agree")
+    header += ("time a step", library.name, "times faster")
     note = "medians over seeds, least and largest; agree: no further apart than seeds are"
-    return report.Table("Beside scikit-learn's MLPClassifier", note, header, rows, left=2)
+    return report.Table(f"Beside {library.name}", note, header, rows, left=2)
 
 
 def _row(cell, theirs):

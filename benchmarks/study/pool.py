@@ -1,4 +1,4 @@
-"""The study on this machine: runs in processes of one thread each, kept as they end.
+"""The study in processes of one thread each, or on a cluster; runs are kept as they end.
 
 Whatever ends a process, the next call goes on with the runs that are not kept. They are taken in an
 order drawn by their names, so that those which are done tell how long the others will take.
@@ -13,45 +13,43 @@ import signal
 import sys
 import threading
 import time
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, CancelledError, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing import connection
 
 from ..running import machine
-from . import grid, training
+from . import cluster, grid, training
 from .store import Store
 
 WIDTH = 30  # of the bar
 EVERY = 10  # seconds between lines where there is no terminal
 
 
-def run(settings, store, backend="numba", workers=None, task=training.run, prepare=None):
+def run(settings, store, backend="numba", workers=None, task=training.run, prepare=None, dask=None):
     """Runs what the store has not; returns [(setting, why it has no record)].
 
-    workers: processes, as many as there are cores unless given. task(setting, backend) gives the
-    record; prepare(settings, backend) is called once before, in one process.
-    Raises RuntimeError where another study is at work, or processes die.
+    workers: processes, as many as there are cores unless given; dask: the address of a cluster's
+    scheduler, whose workers take their place. task(setting, backend) gives the record;
+    prepare(settings, backend) is called once before, in one process a machine.
+    Raises RuntimeError where another study is at work, processes die, or the cluster is lost.
     """
     with store.alone():
         kept = store.names(backend)
         left = sorted((s for s in settings if str(s) not in kept), key=_drawn)
         if not left:
             return []
-        workers = workers or int(machine.cores())
-        with (
-            _pool(store, workers) as pool,
-            _Shown(len(settings), len(settings) - len(left)) as shown,
-        ):
+        at_work = cluster.connected(dask, store) if dask else _pool(store, workers)
+        with at_work as place, _Shown(len(settings), len(settings) - len(left)) as shown:
             try:
                 shown.says("preparing (the compiler may take a minute, once)")
-                pool.submit(prepare or warm, left, backend).result()
+                place.prepare(prepare or warm, left, backend)
                 shown.began = time.monotonic()
-                return list(_all(pool, left, backend, task, 2 * workers, shown))
-            except BrokenProcessPool:
+                return list(_all(place, left, backend, task, shown))
+            except (BrokenProcessPool, CancelledError):
+                gone = "the cluster is lost" if dask else "a process of the study has died"
                 raise RuntimeError(
-                    "a process of the study has died; what is finished is kept, and the same "
-                    "command goes on with the rest"
+                    f"{gone}; what is finished is kept, and the same command goes on with the rest"
                 ) from None
 
 
@@ -59,12 +57,12 @@ def _drawn(setting):
     return hashlib.sha256(str(setting).encode()).digest()
 
 
-def _all(pool, settings, backend, task, most, shown):
-    """(setting, error) of the runs that raise one; at most so many are under way."""
+def _all(place, settings, backend, task, shown):
+    """(setting, error) of the runs that raise one; at most place.most are under way."""
     queue, under_way = iter(settings), {}
     while True:
-        for setting in itertools.islice(queue, most - len(under_way)):
-            under_way[pool.submit(_finish, task, setting, backend)] = setting
+        for setting in itertools.islice(queue, max(0, place.most - len(under_way))):
+            under_way[place.submit(task, setting, backend)] = setting
         if not under_way:
             return
         done, _ = wait(under_way, timeout=1, return_when=FIRST_COMPLETED)
@@ -74,18 +72,37 @@ def _all(pool, settings, backend, task, most, shown):
                 if isinstance(error, BrokenProcessPool):
                     raise error
                 yield setting, f"{type(error).__name__}: {error}"
+            else:
+                place.finished(setting, future.result())
         shown.more(len(done))
+
+
+class Processes:
+    """Of this machine; each keeps its runs itself, whatever becomes of this one."""
+
+    def __init__(self, executor, workers):
+        self._executor, self.most = executor, 2 * workers
+
+    def prepare(self, task, settings, backend):
+        self._executor.submit(task, settings, backend).result()
+
+    def submit(self, task, setting, backend):
+        return self._executor.submit(_finish, task, setting, backend)
+
+    def finished(self, setting, result):
+        pass
 
 
 @contextlib.contextmanager
 def _pool(store, workers):
     """Processes that numeric libraries give one thread each. Ctrl-C lets runs under way end."""
+    workers = workers or int(machine.cores())
     before = {name: os.environ.get(name) for name in machine.THREADS}
     os.environ.update(dict.fromkeys(before, "1"))
     spawn = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(workers, spawn, _begin, (store.path,))
     try:
-        yield pool
+        yield Processes(pool, workers)
     finally:
         pool.shutdown(cancel_futures=True)
         for name, value in before.items():

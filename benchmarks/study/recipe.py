@@ -27,7 +27,8 @@ BEGIN = 2  # the stream that they are drawn from; ORDER of training.py is anothe
 @dataclass(frozen=True)
 class Recipe:
     """Its ingredients. patience: epochs in a row whose loss is no less than the least; decay: the
-    epochs after which the rate is a tenth; affine, elastic: of the images, None for none.
+    epochs after which the rate is a tenth; weights: the first ones where they are not He's, see
+    reference.initialize; moves: of the images, elastic is None for none.
     """
 
     width: int = 128
@@ -41,6 +42,7 @@ class Recipe:
     patience: int = 40
     normalization: str | None = "batch_norm"
     residual: bool = True
+    weights: str | None = None
     dropout: float = 0.1
     l2: float = 1e-6
     label_smoothing: float = 0.0
@@ -66,6 +68,7 @@ ABLATIONS = {
     "no dropout": dataclasses.replace(RECIPE, dropout=0.0),
     "no skips": dataclasses.replace(RECIPE, residual=False),
     "no batch norm": dataclasses.replace(RECIPE, normalization=None),
+    "no He": dataclasses.replace(RECIPE, weights="fan_in_uniform"),
     "wider": dataclasses.replace(RECIPE, width=2048),
 }
 
@@ -93,6 +96,10 @@ def train(recipe, name="digits", seed=0, backend="numba"):
         l2=recipe.l2,
         label_smoothing=recipe.label_smoothing,
     )
+    if recipe.weights:
+        for layer in range(recipe.depth + 1):
+            weight = network.parameters[f"layer{layer}.weight"]
+            module.initialize(weight, recipe.weights, seed=seed, stream=layer)
     least, best, state = math.inf, 0, network.state()
     with np.errstate(all="ignore"):  # of what diverges
         for epoch in range(1, recipe.epochs + 1):

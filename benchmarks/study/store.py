@@ -33,9 +33,12 @@ class Store:
         self._connection.execute("pragma journal_mode = wal")
         self._connection.execute(_TABLE)
 
-    def add(self, name, record):
-        """Keeps the record of a finished run, unless there is one."""
-        surroundings, now = machine.hardware(), datetime.now(UTC)
+    def add(self, name, record, surroundings=None):
+        """Keeps the record of a finished run, unless there is one.
+
+        surroundings: the machine.hardware() of where it ran; here unless given.
+        """
+        surroundings, now = surroundings or machine.hardware(), datetime.now(UTC)
         about = json.dumps({name: surroundings[name] for name in ("cpu", "num_cpu", "os")})
         row = record["backend"], name, training.VERSION, about, now.isoformat(), json.dumps(record)
         self._connection.execute("insert or ignore into runs values (?, ?, ?, ?, ?, ?)", row)

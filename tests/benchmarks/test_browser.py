@@ -5,7 +5,7 @@ import itertools
 
 import browsing
 import pytest
-from browsing import opened
+from browsing import is_dark, opened
 from pages import HOSTILE, LAYER, rendered
 
 pytestmark = pytest.mark.browser
@@ -61,11 +61,6 @@ def test_labels_of_the_roofline_lie_within_it_and_over_no_point(browser, address
         assert plots.count() == 2
         for plot in plots.all():
             assert plot.evaluate(script) == [[True, 0], [True, 0]]
-
-
-def is_dark(page):
-    colour = page.evaluate("getComputedStyle(document.body).backgroundColor")
-    return sum(map(int, colour.removeprefix("rgb(").removesuffix(")").split(","))) < 300
 
 
 def test_every_text_of_the_map_can_be_read(browser, address):

@@ -40,8 +40,18 @@ def failing(setting, backend):
 
 def dying(setting, backend):
     if setting.seed == 1:
+        note("died", setting)
         os._exit(3)
     return noted(setting, backend)
+
+
+def dying_once(setting, backend):
+    """Of every seed 1 the first worker dies, a moment after it was begun."""
+    first = str(setting) not in notes("begun")
+    note("begun", setting)
+    if setting.seed == 1 and first:
+        os._exit(3)
+    return {"setting": setting.fields, "backend": backend}
 
 
 def threads(setting, backend):

@@ -76,6 +76,26 @@ def test_the_rows_that_are_held_out_end_nothing(few, monkeypatch):
     assert rows == {row.tobytes() for row in few.x}
 
 
+def test_other_first_weights_take_the_place_of_hes(few, monkeypatch):
+    begun, real = [], reference.network.create
+
+    def create(*sizes, **options):
+        network = real(*sizes, **options)
+        epoch = network.epoch
+        network.epoch = lambda *a: begun.append(dict(network.parameters)) or epoch(*a)
+        begun.append({name: array.copy() for name, array in network.parameters.items()})
+        return network
+
+    monkeypatch.setattr(reference.network, "create", create)
+    given = dataclasses.replace(SMALL, epochs=1, rate=0.0, weights="fan_in_uniform")
+    recipe.train(given, backend="numpy")
+    before, after = begun
+    for layer, fan_in in enumerate((64, 8, 8)):
+        weight = after[f"layer{layer}.weight"]
+        assert not np.array_equal(weight, before[f"layer{layer}.weight"])
+        assert 0.9 < np.abs(weight).max() * fan_in**0.5 <= 1 + 1e-6
+
+
 def test_an_ensemble_averages_probabilities(monkeypatch):
     labels = np.array([0, 1])
     monkeypatch.setattr(data, "rows", lambda name: data.Rows(None, None, None, labels))

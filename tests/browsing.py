@@ -61,3 +61,8 @@ def opened(browser, address, width=1400, site=None, **more):
     yield page
     assert heard == []
     context.close()
+
+
+def is_dark(page):
+    colour = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    return sum(map(int, colour.removeprefix("rgb(").removesuffix(")").split(","))) < 300
