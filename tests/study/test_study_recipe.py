@@ -33,7 +33,7 @@ def test_it_has_what_the_course_asks_for(few, monkeypatch):
     assert sizes == (64, *[128] * 10, 10)
     wanted = {"optimizer": "momentum", "normalization": "batch_norm", "residual": True}
     assert (wanted | {"dropout": 0.1, "l2": 1e-6}).items() <= options.items()
-    assert options["schedule"].every == 30 * 2  # 54 of 60 rows are two batches
+    assert options["schedule"].every == 65 * 2  # 54 of 60 rows are two batches
     assert probabilities.shape == (20, 10)
     np.testing.assert_allclose(probabilities.sum(axis=1), 1)
 
@@ -74,6 +74,17 @@ def test_the_rows_that_are_held_out_end_nothing(few, monkeypatch):
     assert {len(x) for x in asked} == {6}
     rows = {row.tobytes() for row in trained[0]} | {row.tobytes() for row in asked[0]}
     assert rows == {row.tobytes() for row in few.x}
+
+
+def test_what_ends_a_run_is_moved_too(few):
+    """Each image as it is, and four times moved, every time in another way."""
+    x, labels = recipe.copied(reference, recipe.RECIPE, few.x[:6], few.labels[:6], 0)
+    np.testing.assert_array_equal(labels, np.tile(few.labels[:6], 5))
+    np.testing.assert_array_equal(x[:6], few.x[:6])
+    parts = x.reshape(5, 6, 64)
+    assert len({part.tobytes() for part in parts}) == 5
+    alike = [np.corrcoef(a, b)[0, 1] for p in parts for a, b in zip(p, few.x, strict=False)]
+    assert np.median(alike) > 0.7
 
 
 def test_other_first_weights_take_the_place_of_hes(few, monkeypatch):
@@ -124,3 +135,10 @@ def test_the_command_trains_what_is_named(monkeypatch, capsys):
     ]
     assert command.main(["study", "--recipe", "nothing"]) == 2
     assert "error: --recipe: no nothing, but recipe, leaky_relu" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_it_passes_98_and_a_half_and_three_of_them_99():
+    single, together = recipe.ensemble(recipe.RECIPE)
+    assert np.median(single) > 0.985
+    assert together >= 0.99
