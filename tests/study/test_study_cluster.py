@@ -25,10 +25,11 @@ def distributed():
 
 @contextlib.contextmanager
 def started(workers=2, processes=True):
-    """The address of a cluster on this machine."""
+    """A cluster on this machine."""
     options = {"dashboard_address": None, "threads_per_worker": 1, "silence_logs": 50}
     address = "127.0.0.1" if processes else None
-    with distributed().LocalCluster(workers, processes=processes, host=address, **options) as found:
+    options |= {"n_workers": workers, "processes": processes, "host": address}
+    with distributed().LocalCluster(**options) as found:
         yield found
 
 
