@@ -1,8 +1,8 @@
 """The study on a Dask cluster: its workers train, the client keeps what they send, at once.
 
-    dask scheduler                                              # on one machine, prints ADDRESS
-    NUMBA_NUM_THREADS=1 dask worker ADDRESS --nworkers -1       # on each, in a folder like this one
-    python -m benchmarks study --dask ADDRESS
+    .venv/bin/dask scheduler                                            # says its ADDRESS
+    NUMBA_NUM_THREADS=1 .venv/bin/dask worker ADDRESS --nworkers -1     # on each machine
+    .venv/bin/python -m benchmarks study --dask ADDRESS
 
 A worker has to have the same code: elsewhere a run fails, and says so. The runs of a worker that
 dies are given to others; a run under which more workers die than the scheduler allows
