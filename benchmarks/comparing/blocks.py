@@ -6,6 +6,7 @@ answers the other is stopped. A comparison that was ended goes on with the next 
 complete is not measured again: to measure until the answer pleases is no test.
 """
 
+import contextlib
 import math
 import secrets
 import time
@@ -65,9 +66,11 @@ def _costs(known):
 def _block(known, stage, names):
     seed, began, start = secrets.randbits(32), time.monotonic(), 0
     rng, times = np.random.default_rng(seed), {}
-    folders = [known.built / side for side in sides.SIDES]
-    with sides.Process(folders[0], seed) as base, sides.Process(folders[1], seed) as head:
-        both = base, head
+    with contextlib.ExitStack() as running:
+        both = {
+            side: running.enter_context(sides.Process(known.built / sides.SIDES[side], seed))
+            for side in rng.permutation(2).tolist()
+        }
 
         def ask(side, *question):
             try:

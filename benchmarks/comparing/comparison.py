@@ -93,7 +93,9 @@ class Comparison:
             raise ValueError(f"{self.folder} holds another comparison, or another machine's")
         self.cells, self.missing = known["cells"], known["missing"]
         if (lines := self.folder / "blocks.jsonl").is_file():
-            self.blocks = [json.loads(line) for line in lines.read_text().split("\n")[:-1]]
+            whole, ended, _ = lines.read_text().rpartition("\n")  # a kill may have torn the last
+            lines.write_text(whole + ended)
+            self.blocks = [json.loads(line) for line in whole.splitlines()]
         return True
 
     def _of(self):
