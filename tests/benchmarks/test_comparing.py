@@ -136,8 +136,12 @@ def test_what_is_finished_is_kept_and_not_measured_again(pretend, monkeypatch):
     known.keep()
     monkeypatch.setattr(blocks, "_block", stopped)
     assert not blocks.measure(known, say=quietly)
+    kept = known.folder / "blocks.jsonl"
+    whole = kept.read_text()
+    kept.write_text(whole + whole[:20])  # killed while it wrote the next one
     again = replace(known, cells={}, blocks=[])
     assert again.resume()
+    assert kept.read_text() == whole
     assert json.dumps(again.blocks) == json.dumps(known.blocks)
     assert (again.cells, again.count(1)) == (known.cells, 3)
     with pytest.raises(ValueError, match="another"):
