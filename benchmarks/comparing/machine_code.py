@@ -3,7 +3,7 @@
 Equal source, by the same compiler on the same processor, is equal machine code. Source is what a
 function's module and all that it imports of `kernels` say, without comments and docstrings. So a
 function that differs may still be the same in machine code, but none that is called the same is
-another.
+another. Packages that only gather what lies in them, as kernels.numba_cpu does, are no part of it.
 """
 
 import ast

@@ -8,6 +8,8 @@ import pytest
 
 from benchmarks.__main__ import main
 from benchmarks.comparing import audit, blocks, comparison, opening, published, side, verdicts
+from benchmarks.reports import results
+from benchmarks.suites import workloads
 
 CELLS = {f"c{k}": {"function": f"{'numpy' if k == 0 else 'numba'}", "control": True,
                    "ours": k > 0} for k in range(8)}  # fmt: skip
@@ -84,3 +86,12 @@ def test_the_self_test_stops_at_its_budget_and_counts_what_is_whole(monkeypatch,
     assert "0 of 16" in capsys.readouterr().out
     kept = json.loads((first.folder / "slowed-1.1" / "cells.json").read_text())
     assert [cell["control"] for cell in kept["cells"].values()] == [True] + [False] * 7
+
+
+@pytest.mark.slow
+def test_the_published_blocks_say_what_readme_says():
+    (path,) = results.RECORDED.glob(f"*/{published.FILE}")
+    total = audit.summed(published.read(path))
+    assert audit.alarms(total) == 0
+    text = (workloads.ROOT / "README.md").read_text()
+    assert all(f"    {line}" in text for line in audit.render(total).splitlines())
