@@ -163,6 +163,16 @@ def test_a_budget_ends_it(pretend):
     assert "NO VERDICT: its blocks are not complete" in table.render(found)
 
 
+def test_one_long_block_does_not_end_a_budget(pretend):
+    known, _ = pretend
+    blocks.measure(known, say=quietly)
+    known.blocks = known.blocks[:10]
+    for block in known.blocks:
+        block["seconds"] = (0.5, 0.6)
+    known.blocks[-1]["seconds"] = (2, 1000)
+    assert blocks.measure(known, time.monotonic() + 60, quietly)
+
+
 def test_a_budget_judges_what_differs_most(pretend, monkeypatch):
     known, _ = pretend
     known.cells = {n: {**cell, "control": False} for n, cell in CELLS.items()}
