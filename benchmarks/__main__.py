@@ -146,6 +146,9 @@ def main(arguments=None):
         metavar="N",
         help="BASE, or HEAD, against itself, N times, and slowed down: what is found of that",
     )
+    compare.add_argument(
+        "--published", type=Path, metavar="FILE", help="judge a self-test's blocks again"
+    )
     compare.add_argument("--output", metavar="DIR", help="keep the blocks here, not in .asv")
     compare.add_argument("--json", type=Path, metavar="FILE", help="all verdicts, as JSON")
     compare.add_argument("--markdown", type=Path, metavar="FILE", help="for a pull request")
@@ -261,7 +264,7 @@ def main(arguments=None):
 
             plots.draw(args.plot, args.machine)
     except KeyboardInterrupt:
-        again = "study" if args.command == "study" else "report"
+        again = args.command if args.command in ("study", "compare") else "report"
         print(
             f"\nstopped; what was finished is kept: python -m benchmarks {again}", file=sys.stderr
         )

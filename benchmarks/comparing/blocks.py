@@ -6,6 +6,7 @@ answers the other is stopped. A comparison that was ended goes on with the next 
 complete is not measured again: to measure until the answer pleases is no test.
 """
 
+import contextlib
 import math
 import secrets
 import time
@@ -54,20 +55,24 @@ def measure(known, until=math.inf, say=print, every=False):
 
 
 def _costs(known):
-    """The seconds that a block takes to start and that each cell takes, by the last block."""
-    if not known.blocks:
+    """The seconds that a block takes to start and that each cell takes: the medians, because other
+    work on the machine makes a single block fifteen times as long.
+    """
+    found = [(*block["seconds"], len(block["times"])) for block in known.blocks]
+    if not found:
         return 0, 0
-    block = known.blocks[-1]
-    start, whole = block["seconds"]
-    return start, (whole - start) / len(block["times"])
+    start, whole, cells = np.array(found).T
+    return np.median(start), np.median((whole - start) / cells)
 
 
 def _block(known, stage, names):
     seed, began, start = secrets.randbits(32), time.monotonic(), 0
     rng, times = np.random.default_rng(seed), {}
-    folders = [known.built / side for side in sides.SIDES]
-    with sides.Process(folders[0], seed) as base, sides.Process(folders[1], seed) as head:
-        both = base, head
+    with contextlib.ExitStack() as running:
+        both = {
+            side: running.enter_context(sides.Process(known.built / sides.SIDES[side], seed))
+            for side in rng.permutation(2).tolist()
+        }
 
         def ask(side, *question):
             try:

@@ -77,7 +77,7 @@ class Comparison:
         """Writes down the cells, and where they are measured."""
         self.folder.mkdir(parents=True, exist_ok=True)
         partial = self.folder / "cells.partial"
-        known = {"of": self._of(), "cells": self.cells, "missing": self.missing}
+        known = {"of": self.of(), "cells": self.cells, "missing": self.missing}
         partial.write_text(json.dumps(known, indent=1))
         partial.replace(self.folder / "cells.json")
 
@@ -89,19 +89,27 @@ class Comparison:
         if not (known := self.folder / "cells.json").is_file():
             return False
         known = json.loads(known.read_text())
-        if known["of"] != self._of():
+        if known["of"] != self.of():
             raise ValueError(f"{self.folder} holds another comparison, or another machine's")
         self.cells, self.missing = known["cells"], known["missing"]
         if (lines := self.folder / "blocks.jsonl").is_file():
-            self.blocks = [json.loads(line) for line in lines.read_text().split("\n")[:-1]]
+            whole, ended, _ = lines.read_text().rpartition("\n")  # a kill may have torn the last
+            lines.write_text(whole + ended)
+            self.blocks = [json.loads(line) for line in whole.splitlines()]
         return True
 
-    def _of(self):
+    def of(self):
+        """Of which commits it is, and where it was measured."""
         here = {**machine.hardware(), **machine.versions(), **machine.settings()}
         return {"commits": list(self.commits), "slowed": self.slowed, **here}
 
     def _times(self, stage):
         return [block["times"] for block in self.blocks if block["stage"] == stage]
+
+
+def slowed_down(cells, slowed):
+    """The cells of a comparison of equal code; what is slowed down is no control."""
+    return {n: {**c, "control": not (slowed and c["ours"])} for n, c in cells.items()}
 
 
 def _both(found, name):

@@ -3,7 +3,7 @@
 Equal source, by the same compiler on the same processor, is equal machine code. Source is what a
 function's module and all that it imports of `kernels` say, without comments and docstrings. So a
 function that differs may still be the same in machine code, but none that is called the same is
-another.
+another. Packages that only gather what lies in them, as kernels.numba_cpu does, are no part of it.
 """
 
 import ast
@@ -12,6 +12,7 @@ import hashlib
 import importlib.util
 import sys
 from pathlib import Path
+from types import ModuleType
 
 PACKAGE = "kernels"
 
@@ -23,15 +24,18 @@ def is_ours(module):
 
 @functools.cache
 def digest(module, function):
-    """A hash of the source of a backend's function; empty where it is that of head on both."""
+    """A hash of the source of a function or module; empty where it is that of head on both."""
     if not is_ours(module):
         return ""
     call, inner = getattr(module, function, None), f"{module.__name__}."
-    homes = {
-        name
-        for name, part in sys.modules.items()
-        if name.startswith(inner) and any(value is call for value in vars(part).values())
-    } or {module.__name__}  # which imports all that there is
+    if isinstance(call, ModuleType):  # network
+        homes = {call.__name__}
+    else:
+        homes = {
+            name
+            for name, part in sys.modules.items()
+            if call and name.startswith(inner) and any(v is call for v in vars(part).values())
+        } or {module.__name__}  # which imports all that there is
     found, waiting = set(), homes
     while waiting:
         found |= waiting

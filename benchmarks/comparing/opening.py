@@ -4,6 +4,7 @@ Cells whose code is equal on both sides cannot differ. Some of them are compared
 controls; the others are neither compiled nor timed.
 """
 
+import math
 import time
 
 from ..running import journal
@@ -19,12 +20,13 @@ SLOWEST = 0.1  # seconds of a call; cells beyond are left out
 EQUAL_CODE = "its code is equal on both sides"
 
 
-def opened(base, head, only=(), say=print, folder=None, every=False):
+def opened(base, head, only=(), say=print, folder=None, until=math.inf, every=False):
     """The Comparison of two commits, with what is known of it already.
 
     only: names as `run` takes them; folder: where it is kept, below .asv/compare unless given;
     every: cells of equal code are all compared. Raises ValueError for an unknown commit or name,
-    RuntimeError where a commit cannot be built or does not start.
+    RuntimeError where a commit cannot be built or does not start, TimeoutError where not all cells
+    are checked until then by time.monotonic().
     """
     commits = sides.commit(base), sides.commit(head)
     pair = sides.FOLDER / "-".join(c[:12] for c in commits)
@@ -33,12 +35,12 @@ def opened(base, head, only=(), say=print, folder=None, every=False):
         folder or pair / ("-".join(sorted(only)) or "all"), sides.built(commits), commits
     )
     if not found.resume():
-        found.cells, found.missing = _checked(found.built, only, say, every)
+        found.cells, found.missing = _checked(found.built, only, say, until, every)
         found.keep()
     return found
 
 
-def _checked(built, only, say, every):
+def _checked(built, only, say, until, every):
     """(cells, missing): both sides against the oracle at once, in a process each."""
     cells, both = {}, [_Checking(built / side) for side in sides.SIDES]
     try:
@@ -49,6 +51,8 @@ def _checked(built, only, say, every):
         missing = dict.fromkeys(sorted(idle), (journal.SKIPPED, EQUAL_CODE))
         began, names = time.monotonic(), [name for name in listed if name not in idle]
         for done, name in enumerate(names):
+            if time.monotonic() > until:
+                raise TimeoutError(f"{done} of {len(names)} cells are checked")
             left = (time.monotonic() - began) / max(done, 1) * (len(names) - done) / 60
             say(
                 f"checked {done} of {len(names)} cells, compiled where they are new"

@@ -21,7 +21,7 @@ from reference import FAMILIES
 from reference.spec import with_arrays
 
 from ..running import journal, runner
-from ..suites import grid, suite
+from ..suites import grid, suite, training_step
 from . import machine_code
 
 PAGE = 4096
@@ -32,11 +32,11 @@ APART = 576  # bytes from the place of one array in its page to that of the next
 def cells():
     """{name: (suite class, values, the names that select it)} of the cells that can be compared.
 
-    Those of the grid that compute on the host; of a backend that is no kernel of ours, and so the
-    same on both sides, one of every family, as a control.
+    Those of the grid that compute on the host, of networks the training steps; of a backend that is
+    no kernel of ours, and so the same on both sides, one of every family, as a control.
     """
     found = {}
-    for family, backend in itertools.product(FAMILIES, grid.backends()):
+    for family, backend in itertools.product((*FAMILIES, "network"), grid.backends()):
         try:
             module = kernels.load(grid.backend_path(backend))
         except kernels.Unavailable:
@@ -46,6 +46,7 @@ def cells():
         known = (
             (cls, values)
             for _, cls in runner.suites(family)
+            if family != "network" or _is_step(cls)
             for values in itertools.product(*cls.axes.values())
             if values[-1] == backend and _is_offered(cls, values)
         )
@@ -54,6 +55,10 @@ def cells():
             names = {family, cls.__name__, *map(str, values), layer.partition("-")[0]}
             found[" ".join([cls.__name__, *(str(v) for v in values if v)])] = cls, values, names
     return found
+
+
+def _is_step(cls):
+    return cls.__name__ == training_step.NAME
 
 
 def _is_offered(cls, values):
@@ -73,7 +78,10 @@ class Side:
             [
                 name,
                 f"{cls.__name__} {values[-1]}",
-                machine_code.digest(kernels.load(grid.backend_path(values[-1])), cls.__name__),
+                machine_code.digest(
+                    kernels.load(grid.backend_path(values[-1])),
+                    "network" if _is_step(cls) else cls.__name__,
+                ),
             ]
             for name, (cls, values, names) in cells().items()
             if not only or names & set(only)
@@ -102,11 +110,17 @@ class Side:
         self._call = None  # whose arrays may be large
         cls, values, _ = cells()[name]
         cell = dict(zip(cls.axes, values, strict=True))
-        operation = cls.operations[cell.get("variant", "")]
         case = cls.layers[cell["layer"]].at(dtype=cell["dtype"], batch=cell.get("batch", 0))
         module = kernels.load(grid.backend_path(cell["backend"]))
-        inputs = operation.sample(np.random.default_rng([seed, zlib.crc32(name.encode())]), case)
-        call, self._timer = suite.bound(operation, module, inputs), suite.timer_of(module)
+        rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
+        if _is_step(cls):
+            inputs = training_step.of_network(cell["layer"]).sample(rng, case)
+            step = training_step.made(module, inputs, 0.0).step
+            call = functools.partial(step, x=inputs["x"], labels=inputs["labels"])
+        else:
+            operation = cls.operations[cell.get("variant", "")]
+            call = suite.bound(operation, module, operation.sample(rng, case))
+        self._timer = suite.timer_of(module)
         self._call = functools.partial(call.func, **_placed(call.keywords))
         if slowed:
             self._call = _slowed(self._call, self._timer, slowed)
@@ -161,6 +175,7 @@ def main():
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # with its parent, also where it is stopped
     questions, answers = sys.stdin, os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what a kernel prints is no answer
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends it
     side = Side()
     for line in questions:
         question, *arguments = json.loads(line)

@@ -136,8 +136,12 @@ def test_what_is_finished_is_kept_and_not_measured_again(pretend, monkeypatch):
     known.keep()
     monkeypatch.setattr(blocks, "_block", stopped)
     assert not blocks.measure(known, say=quietly)
+    kept = known.folder / "blocks.jsonl"
+    whole = kept.read_text()
+    kept.write_text(whole + whole[:20])  # killed while it wrote the next one
     again = replace(known, cells={}, blocks=[])
     assert again.resume()
+    assert kept.read_text() == whole
     assert json.dumps(again.blocks) == json.dumps(known.blocks)
     assert (again.cells, again.count(1)) == (known.cells, 3)
     with pytest.raises(ValueError, match="another"):
@@ -157,6 +161,16 @@ def test_a_budget_ends_it(pretend):
     found = table.judged(known)
     assert found["status"] == verdicts.NO_VERDICT
     assert "NO VERDICT: its blocks are not complete" in table.render(found)
+
+
+def test_one_long_block_does_not_end_a_budget(pretend):
+    known, _ = pretend
+    blocks.measure(known, say=quietly)
+    known.blocks = known.blocks[:10]
+    for block in known.blocks:
+        block["seconds"] = (0.5, 0.6)
+    known.blocks[-1]["seconds"] = (2, 1000)
+    assert blocks.measure(known, time.monotonic() + 60, quietly)
 
 
 def test_a_budget_judges_what_differs_most(pretend, monkeypatch):

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from benchmarks.__main__ import main
-from benchmarks.comparing import audit, blocks, comparison, opening, side, verdicts
+from benchmarks.comparing import audit, blocks, comparison, opening, published, side, verdicts
+from benchmarks.reports import results
+from benchmarks.suites import workloads
 
 CELLS = {f"c{k}": {"function": f"{'numpy' if k == 0 else 'numba'}", "control": True,
                    "ours": k > 0} for k in range(8)}  # fmt: skip
@@ -46,6 +48,9 @@ def test_an_audit_counts_alarms_and_finds(first):
     text = audit.render(total)
     assert "0 of 8" in text
     assert "6 of 6" in text
+    again = published.read(published.write(measured, first.folder))
+    assert audit.summed(again) == total
+    assert [known.count(2) for known in again[1.1]] == [verdicts.JUDGING]
     alarming = audit.summed({1: [whole(rng, audit.planted(first, 1, "more"), 1.2)]})
     assert audit.alarms(alarming) == 7
 
@@ -71,10 +76,22 @@ def test_the_self_test_stops_at_its_budget_and_counts_what_is_whole(monkeypatch,
     assert main(arguments) == verdicts.EQUAL
     assert asked == [
         *[(None, "equal-1"), (None, "equal-2")],
-        *[(1.03, "slowed-1.03"), (1.1, "slowed-1.1")],
+        *[(1.1, "slowed-1.1"), (1.03, "slowed-1.03")],
     ]
     assert "0 of 16" in capsys.readouterr().out
-    assert set(json.loads((first.folder / "self-test.json").read_text())) == {"1", "1.03"}
+    assert set(json.loads((first.folder / "self-test.json").read_text())) == {"1", "1.1"}
     assert "asv compare" in (first.folder / "self-test.txt").read_text()
+    blocks_of = first.folder / published.FILE
+    assert main(["compare", "--published", str(blocks_of)]) == verdicts.EQUAL
+    assert "0 of 16" in capsys.readouterr().out
     kept = json.loads((first.folder / "slowed-1.1" / "cells.json").read_text())
     assert [cell["control"] for cell in kept["cells"].values()] == [True] + [False] * 7
+
+
+@pytest.mark.slow
+def test_the_published_blocks_say_what_readme_says():
+    (path,) = results.RECORDED.glob(f"*/{published.FILE}")
+    total = audit.summed(published.read(path))
+    assert audit.alarms(total) == 0
+    text = (workloads.ROOT / "README.md").read_text()
+    assert all(f"    {line}" in text for line in audit.render(total).splitlines())

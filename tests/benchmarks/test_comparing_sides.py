@@ -1,6 +1,7 @@
 """Both sides as they are opened: what is checked, what is a control, and real commits."""
 
 import itertools
+import math
 import signal
 import subprocess
 import sys
@@ -9,7 +10,17 @@ import time
 import numpy as np
 import pytest
 
-from benchmarks.comparing import blocks, comparison, opening, side, sides, table, verdicts
+from benchmarks.__main__ import main
+from benchmarks.comparing import (
+    blocks,
+    comparison,
+    machine_code,
+    opening,
+    side,
+    sides,
+    table,
+    verdicts,
+)
 from benchmarks.suites import workloads
 
 GOOD = ["correct", "", 1e-5]
@@ -26,6 +37,10 @@ ANSWERS = {  # of base and of head
     **{f"equal {k}": (GOOD, GOOD) for k in range(9)},
     "last": (GOOD, GOOD),
 }
+
+
+def quietly(_):
+    pass
 
 
 @pytest.fixture
@@ -61,7 +76,7 @@ def answering(monkeypatch):
 
 @pytest.mark.parametrize("every", [False, True])
 def test_both_sides_are_checked_and_a_process_that_died_is_replaced(answering, tmp_path, every):
-    cells, missing = opening._checked(tmp_path, [], lambda _: None, every)
+    cells, missing = opening._checked(tmp_path, [], quietly, math.inf, every)
     assert answering() == 0
     equal = [name for name in ANSWERS if name.startswith(("right", "equal"))]
     compared = equal if every else equal[::2]  # eight at most
@@ -75,6 +90,15 @@ def test_both_sides_are_checked_and_a_process_that_died_is_replaced(answering, t
     assert {missing[name][0] for name in ("mended", "new", "slower")} == {"n/a"}
     known = comparison.Comparison(tmp_path, tmp_path, ("a", "b"), cells, missing)
     assert set(known.broken) == {"wrong", "dies", "lost"}
+
+
+def test_cells_are_checked_within_the_budget(answering, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sides, "FOLDER", tmp_path)
+    monkeypatch.setattr(sides, "built", lambda _: tmp_path)
+    monkeypatch.setattr(sides, "commit", "{:0>40}".format)
+    assert main(["compare", "1", "2", "--budget", "0"]) == verdicts.NO_VERDICT
+    assert f"NO VERDICT: 0 of {len(ANSWERS) - 5} cells are checked" in capsys.readouterr().out
+    assert answering() == 0
 
 
 @pytest.mark.parametrize(
@@ -98,6 +122,24 @@ def test_arrays_lie_alike_in_every_process():
         assert held["c"] == 1
 
 
+def test_training_steps_are_compared_with_their_code():
+    answering = side.Side()
+    listed = {name: rest for name, *rest in answering.cells(["network_step"])}
+    steps = [name for name, (_, digest) in listed.items() if digest]
+    assert len(steps) > 10
+    (numpy,) = set(listed) - set(steps)  # a control
+    (digest,) = {listed[name][1] for name in steps}
+    assert digest not in {rest[1] for _, *rest in answering.cells(["adam"])}
+    assert "kernels.numba_cpu.network" in machine_code._imports("kernels.numba_cpu")
+    answering.prepare(numpy, 3)
+    before = answering._call.func.__self__.state()
+    assert answering.turn(1, 1) > 0
+    after = answering._call.func.__self__.state()
+    changed = {name for name in before if not np.array_equal(before[name], after[name])}
+    assert changed
+    assert not any(name.startswith("layer") and name.endswith("weight") for name in changed)
+
+
 def test_a_commit_that_is_none():
     with pytest.raises(ValueError, match="no-such-thing"):
         sides.commit("no-such-thing")
@@ -108,15 +150,20 @@ def test_a_commit_that_is_none():
 @pytest.mark.slow
 @pytest.mark.skipif(not (workloads.ROOT / ".git").exists(), reason="this is no git checkout")
 def test_real_commits(monkeypatch, tmp_path):
-    """Wheels, processes and blocks as they are, against itself and twice as slow."""
+    """Wheels, processes and blocks as they are, against itself and twice as slow; fewer blocks: of
+    two cells eight can say so, and a process takes long to start beside others.
+    """
     monkeypatch.setattr(sides, "FOLDER", tmp_path)
-    known = opening.opened("HEAD", "HEAD", ["mean_squared_error"], lambda _: None, every=True)
+    monkeypatch.setattr(verdicts, "CHOOSING", 2)
+    monkeypatch.setattr(verdicts, "JUDGING", 8)
+    known = opening.opened("HEAD", "HEAD", ["mean_squared_error"], quietly, every=True)
     assert {path.name for path in known.built.iterdir()} >= {"base", "head"}
-    assert known.cells
     assert all(cell["control"] for cell in known.cells.values())
+    assert len(known.cells) > 2
     known.slowed = 2
-    known.cells = {name: {**c, "control": False} for name, c in known.cells.items() if c["ours"]}
-    assert blocks.measure(known, say=lambda _: None)
+    ours = [(name, cell) for name, cell in known.cells.items() if cell["ours"]]
+    known.cells = {name: {**cell, "control": False} for name, cell in ours[-2:]}
+    assert blocks.measure(known, say=quietly)
     assert table.judged(known)["status"] == verdicts.WORSE
     ratios = known.ratios(2)
     assert (np.median(ratios, axis=1) > np.log(1.5)).all()
