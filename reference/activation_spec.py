@@ -10,7 +10,15 @@ from .activations import (
     activation_forward,
     default_alpha,
 )
-from .bounds import EXACT, Bound, flushed, smallest_normal, sum_bound, unit_roundoff
+from .bounds import (
+    EXACT,
+    Bound,
+    flushed,
+    of_likely_errors,
+    smallest_normal,
+    sum_bound,
+    unit_roundoff,
+)
 from .spec import Operation, Result, border_values
 
 PER_UNIT = ("prelu", "rectifier")  # alpha has a number for every unit
@@ -87,6 +95,7 @@ def curvature(activation, alpha):
     return steepest(activation)[1] if _is_smooth(activation) else 0.0
 
 
+@of_likely_errors
 def forward_bound(z, y, activation, alpha, dtype, of_z=EXACT):
     """Of y = act(z), given that of z."""
     u, largest = unit_roundoff(dtype), _largest_slope(activation, alpha)
@@ -107,6 +116,7 @@ def forward_bound(z, y, activation, alpha, dtype, of_z=EXACT):
     return of_z * np.minimum(slope + bends, largest) + Bound.of(rounding)
 
 
+@of_likely_errors
 def backward_bound(dy, saved, activation, alpha, dtype, of_dy=EXACT, of_saved=EXACT):
     """Of dz = dy act'(z), given those of dy and of what is saved."""
     u, tiny, kinks = unit_roundoff(dtype), smallest_normal(dtype), _kinks(activation, alpha)
@@ -132,6 +142,7 @@ def backward_bound(dy, saved, activation, alpha, dtype, of_dy=EXACT, of_saved=EX
     return of_dy * (slope + change.each) + change * size + Bound.of(rounding)
 
 
+@of_likely_errors
 def slope_bound(dy, z, dtype, of_dy=EXACT, of_z=EXACT):
     """Of dalpha = sum over the batch of dy min(0, z), given those of dy and z."""
     negative = np.abs(np.minimum(z, 0))

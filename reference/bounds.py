@@ -27,6 +27,7 @@ SIGMAS, even if all of its errors had one cause.
 Against float64 kernels the float64 oracle errs by as much itself, so their bounds are doubled.
 """
 
+import functools
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,6 +58,12 @@ class Bound:
         """Of the error times a factor that is not negative."""
         return Bound(self.each * factor, self.deviation * factor)
 
+    def likely(self) -> "Bound":
+        """As far as the deviation lets errors go."""
+        if self.deviation is self.each:
+            return self
+        return Bound(np.minimum(self.each, SIGMAS * self.deviation), self.deviation)
+
     def reshape(self, shape: tuple) -> "Bound":
         """Of the array in another shape."""
         return Bound(*(np.reshape(part, shape) for part in (self.each, self.deviation)))
@@ -78,6 +85,23 @@ class Bound:
 
 
 EXACT = Bound.of(0.0)
+
+
+def of_likely_errors(bound_of):
+    """bound_of(...) of given bounds, but that its deviation is of errors as far as theirs let them
+    go: these, not the worst case of every layer before, decide on which side of a kink something
+    may fall, and whether first order is enough.
+    """
+
+    @functools.wraps(bound_of)
+    def call(*given):
+        reach = [one.likely() if isinstance(one, Bound) else one for one in given]
+        bound = bound_of(*given)
+        if all(new is old for new, old in zip(reach, given, strict=True)):
+            return bound
+        return Bound(bound.each, bound_of(*reach).deviation)
+
+    return call
 
 
 def product_bound(a, b, dtype, of_a=EXACT, of_b=EXACT, precision=None) -> Bound:

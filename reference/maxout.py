@@ -8,7 +8,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from .bounds import Bound
+from .bounds import Bound, of_likely_errors
 from .dense import gradient_bounds, linear_bound
 from .spec import Case, Operation, Result, store
 
@@ -106,6 +106,7 @@ def largest_bound(of_z):
     return Bound(of_z.each.max(axis=1), of_z.deviation.max(axis=1))
 
 
+@of_likely_errors
 def pieces_gradient_bound(dy, z, of_dy, of_z):
     """Of dz, given those of dy and z: where more than one piece may be the largest, each of these
     may have all of dy or nothing of it.

@@ -8,7 +8,7 @@ import numpy as np
 from . import blocks, normalization_bounds, optimizer_spec
 from .activation_spec import backward_bound, forward_bound, slope_bound
 from .activations import ACTIVATIONS, activation_forward
-from .bounds import ELEMENTARY, EXACT, Bound, smallest_normal, unit_roundoff
+from .bounds import ELEMENTARY, EXACT, Bound, of_likely_errors, smallest_normal, unit_roundoff
 from .cross_entropy import OPERATIONS as CROSS_ENTROPIES
 from .dense import gradient_bounds, linear_bound
 from .dropout import OPERATIONS as DROPOUTS
@@ -229,25 +229,18 @@ def step_disagreement(network, x, labels, dtype, loss, state, norms=None):
 def loss_bound(network, logits, of_logits, labels, dtype):
     """Bounds of the loss and of dlogits, given that of the logits."""
     u, tiny, n = unit_roundoff(dtype), smallest_normal(dtype), logits.size
-    smoothing, each = network.label_smoothing, of_logits.each
+    smoothing = network.label_smoothing
     _, slope = network._loss(logits, labels)
-    of_loss = _weighted(of_logits, np.abs(slope) + each / len(logits))
+    of_loss = _weighted(of_logits, np.abs(slope), 1 / len(logits))
     if network.loss == "softmax_cross_entropy":
         operation = next(o for o in CROSS_ENTROPIES if o.name == network.loss)
         inputs = {"logits": logits, "labels": labels, "label_smoothing": smoothing}
         inputs |= {"class_weights": None, "ignore_index": None, "reduction": "mean"}
         rounding, of_slope = operation.error_bound(inputs, dtype)
-        p = softmax(logits)
-        # p_j changes by the factor exp(dx_j) / sum_k p_k exp(dx_k), and by 1 at most.
-        with np.errstate(over="ignore", invalid="ignore"):  # 0 times what overflows
-            moved = np.fmin(p * np.expm1(2 * each.max(axis=1, keepdims=True)), 1)
-        others = np.sqrt((p**2 * of_logits.deviation**2).sum(axis=1, keepdims=True))
-        deviation = p * np.hypot(of_logits.deviation, others)
-        moved = Bound(moved, np.where(moved < 1, deviation, 1))
-        return of_loss + rounding, of_slope + moved * (1 / len(logits))
+        return of_loss + rounding, of_slope + _moved(logits, of_logits) * (1 / len(logits))
     if network.loss == "mean_squared_error":
         difference = np.abs(logits - labels)
-        of_loss = _weighted(of_logits, (2 * difference + each) / n)
+        of_loss = _weighted(of_logits, 2 * difference / n, 1 / n)
         of_slope = of_logits * (2 / n) + Bound.of(8 * u * difference / n + tiny)
         terms, roundings = difference**2, 3 * u * difference**2
     else:
@@ -263,8 +256,23 @@ def loss_bound(network, logits, of_logits, labels, dtype):
     return of_loss + mean_bound([terms.ravel()], dtype, [roundings.ravel()]), of_slope
 
 
-def _weighted(bound, factor):
-    """Of a sum of all errors, each times its factor."""
+@of_likely_errors
+def _moved(logits, of_logits):
+    """Of the probabilities: p_j changes by the factor exp(dx_j) / sum_k p_k exp(dx_k), and by 1 at
+    most.
+    """
+    p = softmax(logits)
+    with np.errstate(over="ignore", invalid="ignore"):  # 0 times what overflows
+        moved = np.fmin(p * np.expm1(2 * of_logits.each.max(axis=1, keepdims=True)), 1)
+    others = np.sqrt((p**2 * of_logits.deviation**2).sum(axis=1, keepdims=True))
+    deviation = p * np.hypot(of_logits.deviation, others)
+    return Bound(moved, np.where(moved < 1, deviation, 1))
+
+
+@of_likely_errors
+def _weighted(bound, slope, curvature):
+    """Of a sum of all errors, each times a factor that changes within the error."""
+    factor = slope + curvature * bound.each
     deviation = np.sqrt(((bound.deviation * factor) ** 2).sum())
     return Bound((bound.each * factor).sum(), deviation)
 

@@ -42,8 +42,7 @@ def forward_bounds(kind, z, gamma, beta, running, dtype, of_z):
     own = column_moments(x, EPS, dtype)
     h = (x - own.mean) * own.rstd
     relative = _mean(of_x, np.abs(h)) * own.rstd
-    moved = _sum(of_x, _mean(of_x)) * own.rstd
-    moved = _sum(moved, relative * np.abs(h))
+    moved = _projected(of_x, h, relative.likely().each) * own.rstd
     of_h = moved + own.of_mean * own.rstd + own.relative * np.abs(h)
     relative = relative + own.relative
     if rows:
@@ -88,10 +87,25 @@ def backward_bounds(kind, dn, tape, gamma, dtype, of_dn, of_h, relative):
 
 def _moved(g, h, of_g, of_h):
     """Of w by errors of g and h."""
-    size = np.abs(h)
-    through = _sum(of_g, _mean(of_g), _mean(of_g, size) * size)
-    along = of_h * np.abs((g * h).mean(axis=0))
-    return _sum(through, along, _mean(of_h, np.abs(g)) * size)
+    n, size, along = len(h), np.abs(h), (g * h).mean(axis=0)
+    shared = _mean(of_h, np.abs(g))
+    # Of of_h the coefficients are along where it stands and h g / n of all.
+    square = of_h.deviation**2 * along * (along + 2 * h * g / n) + (size * shared.deviation) ** 2
+    each = of_h.each * np.abs(along) + size * shared.each
+    through = _projected(of_g, h, of_h.likely().each.max(axis=0))
+    return _sum(through, Bound(each, np.sqrt(np.maximum(square, 0))))
+
+
+def _projected(bound, h, reach):
+    """Of e - mean e - h mean(h e), e the errors; reach: how far h itself is likely to be off."""
+    n, size, variance = len(h), np.abs(h), bound.deviation**2
+    each = bound.each + _mean(bound).each + size * _mean(bound, size).each
+    # (1 + h_i h_j) / n of error j is taken from error i.
+    taken = variance.sum(axis=0) + h * (2 * (h * variance).sum(axis=0))
+    taken = (taken + h**2 * (h**2 * variance).sum(axis=0)) / n**2
+    left = np.maximum(variance * (1 - 2 * (1 + h**2) / n) + taken, 0)
+    # Of two rows nothing is left, to first order.
+    return Bound(each, np.sqrt(left) + np.minimum(reach, 1) * bound.deviation)
 
 
 def _over(bound, array):
