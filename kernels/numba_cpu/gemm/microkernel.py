@@ -97,8 +97,8 @@ def _tile(emit, a, b, c, depth, height, vectors, mask, accumulate, bias, ahead, 
 
     def step(p, a_row, b_row, *sums):
         row = [emit.offset(b_row, v * width) for v in range(vectors)]
-        for v in range(vectors - 1, -1, -LINE_VECTORS):  # once a line
-            emit.prefetch(emit.offset(row[v], ahead))
+        for place in row:
+            emit.prefetch(emit.offset(place, ahead))
         row, sums = loaded(row), list(sums)
         if copy is not None:
             target = emit.offset(copy, emit.builder.mul(p, I64(vectors * width)))
