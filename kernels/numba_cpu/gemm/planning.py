@@ -25,7 +25,7 @@ DOTS, ONE_ROW, OUTER, TURNED = range(IN_PLACE + 1, IN_PLACE + 5)
 # AVX2 or more have had since Haswell and Zen.
 NEAR, FAR = 2, 4
 # Of the time that a strip multiplies with a copied panel, the lines of `out`, loaded and stored,
-# take at most about one part in so many.
+# take about one part in so many.
 OUT_SHARE = 64
 # Misses that a line too many leads to where lines pass through a set in a circle: 2 if it replaces
 # any of its lines (of a share e too many, m are missed with 1 - m = exp(-(1 + e) m)), all lines of
@@ -47,8 +47,8 @@ THREAD_WORK = 500_000
 
 @njit(**INTERNAL)
 def _blocks(depth, most):
-    """Blocks of about equal size, of so many steps at most, or an eighth more."""
-    return max(1, (depth + most - 1 - most // 8) // most)
+    """Blocks of about equal size, of about so many steps at most."""
+    return max(1, (depth + most // 2) // most)
 
 
 @njit(**INTERNAL)
@@ -94,9 +94,7 @@ def plan(product):
             how, blocks = IN_PLACE, deep
         elif copies_pay(product, deep, waits):
             if strips * across * (depth // shallow) <= room:
-                # As deep as half of L1 allows a strip, beside the panel that passes, and L2 all.
-                most = max(1, min(caches.L1 // 2, room // strips) // across)
-                how, blocks = COPIED, max(1, min(shallow, (depth + most - 1) // most))
+                how, blocks = COPIED, shallow
         elif waits <= room:
             how, blocks = IN_PLACE, deep
     elif kind == WEIGHT and cols <= 2 * lanes:
