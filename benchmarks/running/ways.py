@@ -13,10 +13,11 @@ from tabulate import tabulate
 from kernels.catalog import IDENTITY
 from kernels.numba_cpu import gemm
 from kernels.numba_cpu.codegen.vectors import address
+from kernels.numba_cpu.gemm.macrokernel import COPIED, IN_PLACE, PACKED
 
 from ..suites import workloads
 
-NAMES = {gemm.PACKED: "packed", gemm.COPIED: "copied", gemm.IN_PLACE: "in place"}
+NAMES = {PACKED: "packed", COPIED: "copied", IN_PLACE: "in place"}
 BATCHES = 8, 16, 32, 64, 128, 512
 BLOCKS = 1, 2, 3, 4, 6, 8
 SHALLOW = 64  # steps that a block has at least

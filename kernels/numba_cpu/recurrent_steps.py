@@ -19,10 +19,10 @@ from .codegen.jit import INTERNAL
 from .codegen.symbol import by_symbol
 from .codegen.threads import thread_count
 from .codegen.vectors import VECTOR_BYTES, Matrix, advance, at, nowhere
-from .gemm import THREAD_WORK
 from .gemm.macrokernel import round_up
 from .gemm.microkernel import HEIGHT, LOW_HEIGHT, tile
 from .gemm.packing import copy, transpose
+from .gemm.planning import THREAD_WORK
 
 # What a product starts from.
 NOTHING, OLD, BIAS = range(3)

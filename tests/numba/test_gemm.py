@@ -19,6 +19,7 @@ from kernels.catalog import IDENTITY, RELU, SIGMOID, SLOPES
 from kernels.numba_cpu import gemm
 from kernels.numba_cpu.activation_rows import activations, derivatives
 from kernels.numba_cpu.codegen.vectors import Matrix, address, advance
+from kernels.numba_cpu.gemm.macrokernel import COPIED, IN_PLACE, PACKED
 from kernels.numba_cpu.gemm.product import FORWARD, INPUT, WEIGHT, Product
 
 ACTIVATION_IDS = (IDENTITY, RELU, SLOPES, SIGMOID)
@@ -378,11 +379,11 @@ def test_every_way_to_tiles_gives_the_same_bits(shape):
     ready(np.float32)
     for blocks in (1, 3):
         found = {}
-        for how in (gemm.PACKED, gemm.COPIED, gemm.IN_PLACE):
+        for how in (PACKED, COPIED, IN_PLACE):
             y = np.full((shape[0], shape[2]), np.nan, np.float32)
             compute_by(given["x"], given["weight"], given["bias"], y, how, blocks)
             found[how] = y
         want, bound = oracle(given, RELU, np.float32)[0]
-        assert np.all(np.abs(found[gemm.PACKED] - want) <= bound)
+        assert np.all(np.abs(found[PACKED] - want) <= bound)
         for y in found.values():
-            np.testing.assert_array_equal(y, found[gemm.PACKED])
+            np.testing.assert_array_equal(y, found[PACKED])

@@ -19,13 +19,16 @@ stores.
 from functools import partial
 from itertools import cycle
 
-from ..codegen.vectors import FREE_MASKS, I64, REGISTERS, emitted
+from ..codegen.vectors import FREE_MASKS, I64, REGISTERS, VECTOR_BYTES, emitted
+from .packing import LINE
 
 # Rows of the tile that is two vectors wide.
 HEIGHT = (REGISTERS - 3) // 2
 # Rows up to which the tile may be four vectors wide: few rows need more columns to keep the
 # multipliers busy.
 LOW_HEIGHT = max(1, (REGISTERS - 5) // 4)
+# Vectors of a cache line.
+LINE_VECTORS = max(1, LINE // VECTOR_BYTES)
 # Rows of the left operand that `dot` takes at a time.
 DOT_HEIGHT = 6 if REGISTERS >= 32 else 3
 # Rows of the right operand that it takes with them; fewer where a vector has fewer lanes.
@@ -33,8 +36,8 @@ DOT_WIDTH = 4
 # Rows of the matrix that `combine` takes at a time: many where rows are short and y would be read
 # and written too often, few where they are long, so that as few streams come from memory.
 COMBINED = 8, 4
-# Vectors between those that `combine` loads and those that it asks for.
-AHEAD = 16
+# Bytes between what `combine` loads and what it asks for, a cache line at a time.
+AHEAD = 1024
 
 
 @emitted
@@ -140,13 +143,19 @@ def dot(emit, a, b, c, depth, rows, cols, bias):
         starts = [emit.at(b, builder.add(first, emit.least(I64(j), last))) for j in range(columns)]
 
         def step(p, *sums, mask=None):
-            lines = [emit.load(emit.offset(start, p), mask) for start in starts]
-            sums = list(sums)
-            for r in range(height):
-                factor = emit.load(emit.at(a, r, p), mask)
-                for j in range(columns):
-                    n = r * columns + j
-                    sums[n] = emit.multiply_add(factor, lines[j], sums[n])
+            # The shorter side stays in registers while the vectors of the other pass: with one
+            # register too few a sum would be kept in memory, and every step wait for it.
+            turned, sums = height < columns, list(sums)
+            stays = [emit.at(a, r, p) for r in range(height)]
+            passes = [emit.offset(start, p) for start in starts]
+            if not turned:
+                stays, passes = passes, stays
+            stays = [emit.load(place, mask) for place in stays]
+            for m, place in enumerate(passes):
+                vector = emit.load(place, mask)
+                for k, other in enumerate(stays):
+                    n = k * columns + m if turned else m * columns + k
+                    sums[n] = emit.multiply_add(vector, other, sums[n])
             return sums
 
         def with_tail(sums):
@@ -198,27 +207,35 @@ def _lane_sums(emit, vectors):
 def combine(emit, x, w, y, count, cols):
     """y[j] += sum_p x[p] * w[p, j] for p < count, j < cols; count is 1 or in COMBINED."""
     builder, width = emit.builder, emit.width
-    whole = builder.and_(cols, I64(-width))
+    line, ahead = LINE_VECTORS * width, AHEAD // emit.align
+    lines, whole = builder.and_(cols, I64(-line)), builder.and_(cols, I64(-width))
 
     def sweep(rows):
         factors = [emit.broadcast(emit.offset(x, p)) for p in range(rows)]
         starts = [emit.at(w, p) for p in range(rows)]
 
-        def step(j, *_, mask=None):
-            # What lies AHEAD in its row, or at its end as far on in the rows of the next call: what
-            # follows the row belongs to another thread.
-            within = emit.less(builder.add(j, I64(AHEAD * width)), whole)
-            further = builder.sub(builder.mul(w.step, I64(rows)), whole)
-            ahead = builder.add(I64(AHEAD * width), builder.select(within, I64(0), further))
+        def step(j, mask=None):
             total = emit.load(emit.offset(y, j), mask)
             for factor, start in zip(factors, starts, strict=True):
-                place = emit.offset(start, j)
-                emit.prefetch(emit.offset(place, ahead))
-                total = emit.multiply_add(factor, emit.load(place, mask), total)
+                total = emit.multiply_add(factor, emit.load(emit.offset(start, j), mask), total)
             emit.store(total, emit.offset(y, j), mask)
 
-        emit.loop(whole, step, step=width)
+        def steps(j, *_):
+            # What lies AHEAD in its row, or at its end as far on in the rows of the next call: what
+            # follows the row belongs to another thread.
+            within = emit.less(builder.add(j, I64(ahead)), lines)
+            further = builder.sub(builder.mul(w.step, I64(rows)), lines)
+            place = builder.add(builder.add(j, I64(ahead)), builder.select(within, I64(0), further))
+            for start in starts:
+                emit.prefetch(emit.offset(start, place))
+            for v in range(0, line, width):
+                step(builder.add(j, I64(v)))
+
+        emit.loop(lines, steps, step=line)
+        if line > width:
+            with builder.if_then(emit.less(lines, whole)):
+                step(lines)
         with builder.if_then(emit.less(whole, cols)):
-            step(whole, mask=emit.lanes(builder.sub(cols, whole)))
+            step(whole, emit.lanes(builder.sub(cols, whole)))
 
     emit.choose(count, {rows: partial(sweep, rows) for rows in (1, *COMBINED)})

@@ -13,8 +13,8 @@ from .product import INPUT, WEIGHT, slopes
 
 # Elements of dz that are formed before they are packed.
 FORMED = 4096
-# Bytes of a cache line.
-LINE = 64
+# Bytes of a cache line, and of the part of a vector within which x86 moves elements cheaply.
+LINE, PART = 64, 16
 
 
 @emitted
@@ -58,6 +58,36 @@ def transpose_within(emit, a, rows, cols, out):
     _transpose(emit, a, rows, cols, out, within=True)
 
 
+def _interleaved(emit, lines, size):
+    """The transpose of pieces of as many elements, each of `size` lanes, as there are lines: line n
+    is interleaved with line n + count / 2, log2(count) times over.
+    """
+    count, width = len(lines), emit.width
+    ways = [
+        [
+            k % 2 * width + piece + (k + high) // 2 * size + lane
+            for piece in range(0, width, count * size)
+            for k in range(count)
+            for lane in range(size)
+        ]
+        for high in (0, count)
+    ]
+    for _ in range(count.bit_length() - 1):
+        pairs = list(zip(lines[: count // 2], lines[count // 2 :], strict=True))
+        lines = [emit.shuffle(*pair, lanes) for pair in pairs for lanes in ways]
+    return lines
+
+
+def _transposed(emit, lines):
+    """The transpose of one vector by one vector. What crosses parts of 16 bytes is dear on
+    x86: within each elements are transposed, then whole parts.
+    """
+    count = PART // emit.align
+    groups = [_interleaved(emit, lines[n : n + count], 1) for n in range(0, len(lines), count)]
+    parts = [_interleaved(emit, list(part), count) for part in zip(*groups, strict=True)]
+    return [line for part in zip(*parts, strict=True) for line in part]
+
+
 def _transpose(emit, a, rows, cols, packed, within=False):
     builder, width = emit.builder, emit.width
     last_row = builder.sub(rows, I64(1))
@@ -66,13 +96,7 @@ def _transpose(emit, a, rows, cols, packed, within=False):
     def block(i, j, mask=None):
         places = [emit.least(builder.add(i, I64(r)), last_row) for r in range(width)]
         lines = [emit.load(emit.at(a, place, j), mask) for place in places]
-        # Interleaving line n with line n + width / 2, log2(width) times over, is the transpose.
-        half = width // 2
-        low = [lane // 2 + width * (lane % 2) for lane in range(width)]
-        high = [half + lane for lane in low]
-        for _ in range(width.bit_length() - 1):
-            pairs = list(zip(lines[:half], lines[half:], strict=True))
-            lines = [emit.shuffle(*pair, lanes) for pair in pairs for lanes in (low, high)]
+        lines = _transposed(emit, lines)
         for p, line in enumerate(lines):
             row, left = builder.add(j, I64(p)), builder.sub(rows, i)
             if within:  # no lane of a row beyond
