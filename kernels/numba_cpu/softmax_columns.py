@@ -9,9 +9,9 @@ columns several rows make one, each of whose places has a running sum of its own
 
 import numpy as np
 from numba import carray, prange, types
-from numba.extending import register_jitable
 
 from .codegen.elementary import exp, log
+from .codegen.inlined import register_jitable
 from .codegen.jit import kernel, threaded
 from .codegen.shortcut import in_place, read, shortcut, span, writable, written
 from .codegen.threads import thread_count

@@ -10,9 +10,9 @@ from functools import partial
 
 import numba
 from numba import carray, types
-from numba.extending import register_jitable
 
 from . import threads
+from .inlined import register_jitable
 from .jit import kernel
 from .vectors import address, location
 

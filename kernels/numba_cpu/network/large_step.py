@@ -1,11 +1,11 @@
 """The step of a large network: a chain of products that use the threads themselves."""
 
 from numba import carray
-from numba.extending import register_jitable
 
 from ...catalog import IDENTITY, SLOPES
 from .. import gemm
 from ..activation_rows import forward, slope_gradient
+from ..codegen.inlined import register_jitable
 from ..codegen.jit import kernel
 from ..codegen.vectors import address, advance
 from .plan import (
