@@ -2,11 +2,10 @@
 
 import math
 
-from numba.extending import register_jitable
-
 from .. import catalog
 from ..catalog import GELU_CUBE, GELU_SCALE, SELU_ALPHA, SELU_LAMBDA
 from .codegen.elementary import exp, expm1, log1p, tanh
+from .codegen.inlined import register_jitable
 from .codegen.normal import normal
 
 # act(z) of one number and dy act'(z), from s: z or y, as the catalogue says; a is alpha. NaN stays

@@ -7,10 +7,10 @@ every unit where it is SLOPES.
 
 import numpy as np
 from numba import carray, prange, types
-from numba.extending import register_jitable
 
 from ..catalog import ACTIVATIONS, SCALED_ELU, SLOPES
 from .activation_functions import FUNCTIONS, OF_PAIRS, d_slope, slope
+from .codegen.inlined import register_jitable
 from .codegen.jit import CHUNK, THREADS_FROM, kernel, named, serial, threaded
 from .codegen.symbol import Numbered
 from .codegen.threads import thread_count

@@ -4,10 +4,10 @@ import math
 
 import numpy as np
 from numba import carray, types
-from numba.extending import register_jitable
 
 from .. import arguments, augmentation
 from ..catalog import AFFINE_STREAM, FILL_VALUE, FILLS, WRAP
+from .codegen.inlined import register_jitable
 from .codegen.jit import kernel
 from .codegen.philox import LOW, SHIFT, philox
 from .codegen.shortcut import Shortcut, disjoint, read, shortcut, span, writable, written

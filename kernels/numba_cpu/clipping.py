@@ -1,8 +1,8 @@
 """What becomes of gradients before the update rule: loops that a network's step takes as well."""
 
 from numba import prange
-from numba.extending import register_jitable
 
+from .codegen.inlined import register_jitable
 from .codegen.jit import chunk, chunks, serial, threaded
 
 

@@ -6,9 +6,9 @@ do not depend on the number of threads. Memory is read once: what is read again 
 
 import numpy as np
 from numba import prange
-from numba.extending import register_jitable
 
 from .codegen import caches
+from .codegen.inlined import register_jitable
 from .codegen.jit import CHUNK, kernel, serial, threaded
 
 COLUMNS = 256  # that a task takes, 1 or 2 KiB of a row,

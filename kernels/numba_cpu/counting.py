@@ -7,8 +7,8 @@ places in turn, in short pieces: a core gets more from memory by two streams tha
 
 import numpy as np
 from numba import prange
-from numba.extending import register_jitable
 
+from .codegen.inlined import register_jitable
 from .codegen.jit import kernel, named, serial, threaded
 from .codegen.threads import thread_count
 

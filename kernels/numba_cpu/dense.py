@@ -2,12 +2,12 @@
 
 import numpy as np
 from numba import carray, types
-from numba.extending import register_jitable
 
 from .. import arguments
 from ..catalog import SCALED_ELU, SLOPES
 from . import gemm
 from .activation_rows import activations, derivatives, slope_gradient
+from .codegen.inlined import register_jitable
 from .codegen.jit import named
 from .codegen.shortcut import disjoint, read, shortcut, span, writable, written
 from .codegen.symbol import stored

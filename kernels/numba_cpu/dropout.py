@@ -9,9 +9,9 @@ from functools import partial
 
 import numpy as np
 from numba import carray, njit, prange, types
-from numba.extending import register_jitable
 
 from .. import arguments, dropout
+from .codegen.inlined import register_jitable
 from .codegen.jit import INTERNAL, threaded
 from .codegen.philox import MOST, PAIRS, random_words
 from .codegen.shortcut import below, in_place, read, shortcut, span, writable, written

@@ -5,10 +5,9 @@ Comparisons are written so that NaN stays NaN.
 
 import math
 
-from numba.extending import register_jitable
-
 from .. import catalog
 from .codegen.elementary import FMA, exp, log, log1p
+from .codegen.inlined import register_jitable
 
 # Whoever adds up may add in any order, a loss may not. A loop around a call is not vectorised.
 _element = register_jitable(**FMA, forceinline=True)

@@ -7,9 +7,9 @@ all the same. Whoever takes a part calls the loss by its id: each is compiled wh
 
 import numpy as np
 from numba import carray, prange, types
-from numba.extending import register_jitable
 
 from ..catalog import ELEMENT_LOSSES, REDUCTIONS
+from .codegen.inlined import register_jitable
 from .codegen.jit import kernel, named, reduction, serial, threaded
 from .codegen.symbol import Numbered
 from .codegen.vectors import address, advance, never_inlined, stack

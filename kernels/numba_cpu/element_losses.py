@@ -8,10 +8,10 @@ from functools import cache
 
 import numpy as np
 from numba import carray, types
-from numba.extending import register_jitable
 
 from .. import arguments, loss_arguments
 from ..catalog import ELEMENT_LOSSES, REDUCTIONS
+from .codegen.inlined import register_jitable
 from .codegen.shortcut import Shortcut, disjoint, in_place, read, span, written
 from .codegen.vectors import address
 from .element_loss_parts import NONE, losses, reduced

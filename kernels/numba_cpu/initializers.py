@@ -8,10 +8,10 @@ from functools import partial
 
 import numpy as np
 from numba import carray, njit, prange, types
-from numba.extending import register_jitable
 
 from .. import arguments, initialization
 from ..catalog import CONSTANT, NORMAL, ORTHOGONAL, SPARSE_NORMAL, UNIFORM
+from .codegen.inlined import register_jitable
 from .codegen.jit import INTERNAL, threaded
 from .codegen.philox import MOST, PAIRS, random_words
 from .codegen.shortcut import shortcut, written

@@ -2,11 +2,11 @@
 
 import numpy as np
 from numba import carray, prange, types
-from numba.extending import register_jitable
 
 from .. import arguments, loss_arguments
 from ..arguments import FLOATS
 from ..catalog import REDUCTIONS
+from .codegen.inlined import register_jitable
 from .codegen.jit import kernel, serial, threaded
 from .codegen.shortcut import disjoint, in_place, read, shortcut, span, writable, written
 from .codegen.vectors import address

@@ -4,10 +4,10 @@ row_moments.py.
 
 import numpy as np
 from numba import types
-from numba.extending import register_jitable
 
 from .. import arguments, normalization
 from ..normalization import EPS, MOMENTUM
+from .codegen.inlined import register_jitable
 from .codegen.jit import named
 from .codegen.shortcut import below, disjoint, in_place, read, shortcut, span, writable, written
 from .codegen.vectors import no_rows

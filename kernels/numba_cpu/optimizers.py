@@ -5,10 +5,10 @@ are given, not taken here: in float32 they would lose digits.
 """
 
 import numpy as np
-from numba.extending import register_jitable
 
 from .. import arguments
 from ..catalog import RULES
+from .codegen.inlined import register_jitable
 from .updates import numbered, update_rule
 
 __all__ = [*RULES]

@@ -5,10 +5,10 @@ that take all rows of a strip is overwritten.
 """
 
 from numba import carray, njit, prange, types
-from numba.extending import register_jitable
 
 from ..catalog import SIGMOID, TANH
 from .activation_rows import activate, differentiate
+from .codegen.inlined import register_jitable
 from .codegen.jit import INTERNAL, named
 from .codegen.symbol import Numbered, loaded, stored
 from .codegen.vectors import Matrix, advance

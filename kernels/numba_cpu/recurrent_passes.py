@@ -2,11 +2,11 @@
 
 import numpy as np
 from numba import carray
-from numba.extending import register_jitable
 
 from ..catalog import IDENTITY
 from . import gemm
 from .codegen import caches
+from .codegen.inlined import register_jitable
 from .codegen.vectors import Matrix, address, advance, aligned, keep
 from .gemm.product import FORWARD, Product
 from .recurrent_cells import GRU, GRU_BACK, run

@@ -4,9 +4,9 @@ Arrays come as pointers. A row is a function of its own, never inlined: see acti
 """
 
 from numba import carray
-from numba.extending import register_jitable
 
 from .codegen.elementary import tanh
+from .codegen.inlined import register_jitable
 from .codegen.vectors import advance, never_inlined
 
 

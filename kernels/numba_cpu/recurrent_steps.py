@@ -13,8 +13,8 @@ States and their gradients stand in the arrays that are returned, and change in 
 from typing import NamedTuple
 
 from numba import carray, njit, types
-from numba.extending import register_jitable
 
+from .codegen.inlined import register_jitable
 from .codegen.jit import INTERNAL
 from .codegen.symbol import by_symbol
 from .codegen.threads import thread_count

@@ -9,9 +9,9 @@ from functools import partial
 
 import numpy as np
 from numba import carray, njit, prange
-from numba.extending import register_jitable
 
 from ..catalog import CONSTANT_FILL, ELASTIC_STREAM, NEAREST, REFLECT, WRAP
+from .codegen.inlined import register_jitable
 from .codegen.jit import INTERNAL, kernel, threaded
 from .codegen.philox import MOST, PAIRS, WORDS, random_words
 from .codegen.threads import thread_count

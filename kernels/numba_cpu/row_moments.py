@@ -6,8 +6,8 @@ the rows of parts that follow from the shape alone and are added up in order.
 
 import numpy as np
 from numba import prange
-from numba.extending import register_jitable
 
+from .codegen.inlined import register_jitable
 from .codegen.jit import CHUNK, kernel, reduction, serial, threaded
 
 MOST_PARTS = 16  # of the rows, each with sums of its own

@@ -9,11 +9,11 @@ import math
 
 import numpy as np
 from numba import carray, prange
-from numba.extending import register_jitable
 
 from .. import arguments
 from ..loss_arguments import LAST, logits_along
 from .codegen.elementary import exp, largest
+from .codegen.inlined import register_jitable
 from .codegen.jit import kernel, named, reduction, threaded
 from .codegen.shortcut import in_place, read, shortcut, span, writable, written
 from .codegen.threads import thread_count

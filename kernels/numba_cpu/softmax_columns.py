@@ -2,16 +2,17 @@
 
 A block of columns is read row by row, so that loads are vectors, with running maxima and sums for
 its columns (Milakov and Gimelshein, Online normalizer calculation for softmax, 2018). As many rows
-as fit are taken together into a work space. Where they are all, every exponential is taken once,
-else all are read again for the result, and their exponentials are taken anew. Of a matrix with few
-columns several rows make one, each of whose places has a running sum of its own.
+as fit are taken together into a work space. Where they are all, the result is made of what is there
+then: the exponentials, or for logarithms the rows. Else all are read again for the result, and
+their exponentials are taken anew. Of a matrix with few columns several rows make one, each of whose
+places has a running sum of its own.
 """
 
 import numpy as np
 from numba import carray, prange, types
-from numba.extending import register_jitable
 
 from .codegen.elementary import exp, log
+from .codegen.inlined import register_jitable
 from .codegen.jit import kernel, threaded
 from .codegen.shortcut import in_place, read, shortcut, span, writable, written
 from .codegen.threads import thread_count
@@ -81,15 +82,21 @@ def _raise(work, rows, width, top):
 
 
 @kernel
-def _add_exponentials(work, rows, width, shift, part):
-    """part += exp(row - shift) of the rows, which become these exponentials."""
+def _add_exponentials(work, rows, width, shift, part, room, keeps):
+    """part += exp(row - shift) of the rows, which stay as they are or become these exponentials;
+    `room` is for four rows.
+    """
     noalias()
     for r in range(0, rows, 4):
-        for k in range(r, r + 4):
-            kept = _piece(work, k * width, width)
-            for c in range(width):
-                kept[c] = exp(kept[c] - shift[c])
-        p, q, s, t = _four(work, r, width)
+        for k in range(4):
+            kept, apart = _piece(work, (r + k) * width, width), _piece(room, k * width, width)
+            if keeps:
+                for c in range(width):
+                    apart[c] = exp(kept[c] - shift[c])
+            else:
+                for c in range(width):
+                    kept[c] = exp(kept[c] - shift[c])
+        p, q, s, t = _four(room, 0, width) if keeps else _four(work, r, width)
         for c in range(width):
             part[c] += (p[c] + q[c]) + (s[c] + t[c])
 
@@ -127,6 +134,7 @@ def _block(x, out, begin, step, width, period, takes_log):
     """The columns from `begin` on of a matrix; in place c of a row stands column c % period."""
     real, lowest = x.dtype.type, x.dtype.type(-np.inf)
     work, state = carray(stack(x, SPACE), SPACE), carray(stack(x, STATE), (4, WIDTH))
+    room = carray(stack(x, STATE), STATE)
     top, total, shift, part = state[0, :width], state[1, :width], state[2, :width], state[3, :width]
     for c in range(width):
         top[c], total[c] = lowest, 0
@@ -143,7 +151,7 @@ def _block(x, out, begin, step, width, period, takes_log):
             if top[c] > shift[c]:
                 total[c] *= exp(shift[c] - top[c])
             shift[c] = top[c] if top[c] > lowest else real(0)  # -inf - -inf is NaN
-        _add_exponentials(work, rows, width, shift, part)
+        _add_exponentials(work, rows, width, shift, part, room, takes_log)
         for c in range(width):
             total[c] += part[c]
     for c in range(period, width):
@@ -153,7 +161,7 @@ def _block(x, out, begin, step, width, period, takes_log):
         shift[c] = log(total[c]) if takes_log else real(1) / total[c]
     for first in range(0, count, at_once):
         rows, start = min(at_once, count - first), begin + first * step
-        if takes_log or count > at_once:
+        if count > at_once:
             _take(x, start, step, rows, width, work)
         if takes_log:
             _subtract(work, start, step, rows, width, top, shift, out)

@@ -8,8 +8,8 @@ import math
 
 import numpy as np
 from numba import prange
-from numba.extending import register_jitable
 
+from .codegen.inlined import register_jitable
 from .codegen.jit import kernel, reduction, serial, threaded
 
 MOST_PARTS = 64

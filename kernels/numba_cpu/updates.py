@@ -7,11 +7,12 @@ A rule is a function of one parameter: (p, gradient, its states..., its scalars.
 import numpy as np
 from numba import carray, njit, prange, types
 from numba.core import cgutils
-from numba.extending import intrinsic, register_jitable
+from numba.extending import intrinsic
 from numba.np.unsafe.ndarray import to_fixed_tuple
 
 from .. import arguments
 from ..catalog import RULES
+from .codegen.inlined import register_jitable
 from .codegen.jit import INTERNAL, chunk, chunks, named, serial
 from .codegen.shortcut import Shortcut, disjoint, read, span, writable, written
 from .codegen.symbol import Numbered

@@ -9,9 +9,9 @@ import math
 
 import numpy as np
 from numba import prange
-from numba.extending import register_jitable
 
 from ..catalog import CONJUGACIES
+from .codegen.inlined import register_jitable
 from .codegen.jit import chunk, chunks, kernel, reduction, serial, threaded
 
 PIECE = 1024  # elements of a vector that are written, then read again

@@ -8,12 +8,12 @@ import math
 
 import numpy as np
 from numba import carray, prange, types
-from numba.extending import register_jitable
 
 from .. import loss_arguments
 from ..arguments import FLOATS
 from ..catalog import REDUCTIONS
 from .codegen.elementary import exp, largest
+from .codegen.inlined import register_jitable
 from .codegen.jit import kernel, reduction, threaded
 from .codegen.shortcut import below, disjoint, in_place, read, shortcut, span, writable, written
 from .codegen.vectors import address, location

@@ -160,6 +160,26 @@ def test_read_only_gradients_of_the_cpu():
     assert (x == 1.5).all()
 
 
+def test_the_quick_way_of_a_layer_on_the_cpu():
+    """A weight and its bias take it from the second call on: their checks are compiled."""
+    from kernels import numba_cpu
+
+    weight, bias = np.ones((2, 3), np.float32), np.ones(3, np.float32)
+    params = weight.copy(), bias.copy()
+    for _ in range(2):
+        numba_cpu.add_l2((weight, bias), params, 1.0)
+        numba_cpu.clip_by_value((weight, bias), 5.0)
+    assert (weight == 3).all()
+    assert (bias == 3).all()
+    numba_cpu.clip_by_value((weight, bias), 0.5)
+    assert (weight == 0.5).all()
+    assert (bias == 0.5).all()
+    flat = np.ones(6, np.float32)
+    with pytest.raises(ValueError, match="must not share memory"):
+        numba_cpu.clip_by_value((flat.reshape(2, 3), flat[:3]), 0.5)
+    assert (flat == 1).all()
+
+
 def test_results_do_not_depend_on_the_number_of_threads():
     from kernels import numba_cpu
 

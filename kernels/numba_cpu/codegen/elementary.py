@@ -13,9 +13,12 @@ from decimal import Decimal
 
 import numpy as np
 from numba import types
-from numba.extending import intrinsic, overload, register_jitable
+from numba.extending import intrinsic, overload
 
-FMA = {"fastmath": {"contract"}}  # a * b + c may be rounded once; nothing else may be rearranged
+from .inlined import INLINED, register_jitable
+
+# a * b + c may be rounded once; nothing else may be rearranged.
+FMA = INLINED | {"fastmath": {"contract"}}
 
 
 class _Format:

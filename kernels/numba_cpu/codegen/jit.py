@@ -3,18 +3,21 @@
 from functools import partial
 
 from numba import njit
-from numba.extending import register_jitable
 
+from .inlined import INLINED, register_jitable
 from .threads import thread_count
 
 # No division checks: they forbid vectorisation. a * b + c may be rounded once (multiply-add).
 OPTIONS = {"cache": True, "nogil": True, "error_model": "numpy"}
 # For functions that only compiled functions call; their code is cached with that of their callers.
-INTERNAL = OPTIONS | {"cache": False, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
-kernel = partial(njit, **OPTIONS, fastmath={"contract"})
-threaded = partial(njit, **OPTIONS, fastmath={"contract"}, parallel=True)
+INTERNAL = OPTIONS | INLINED | dict.fromkeys(("no_cpython_wrapper", "no_cfunc_wrapper"), True)
+INTERNAL["cache"] = False
+kernel = partial(njit, **INTERNAL, fastmath={"contract"})
+threaded = partial(njit, **INTERNAL, fastmath={"contract"}, parallel=True)
 # For loops that add up: the compiler may keep several partial sums.
-reduction = partial(njit, **OPTIONS, fastmath={"contract", "reassoc"})
+reduction = partial(njit, **INTERNAL, fastmath={"contract", "reassoc"})
+# What Python calls.
+entry = partial(njit, **OPTIONS, fastmath={"contract"})
 
 # A parallel region costs 1.1 to 1.4 us, what one core does with some 30 thousand elements at best,
 # and many times that where a thread has to wake.

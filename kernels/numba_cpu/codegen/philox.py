@@ -6,8 +6,8 @@ the masks, as that instruction reads the lower halves alone.
 
 import numpy as np
 from numba import njit
-from numba.extending import register_jitable
 
+from .inlined import register_jitable
 from .jit import INTERNAL
 from .vectors import never_inlined
 

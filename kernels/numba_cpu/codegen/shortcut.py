@@ -10,10 +10,10 @@ from functools import partial
 
 import numba
 from numba import carray, types
-from numba.extending import register_jitable
 
 from . import threads
-from .jit import kernel
+from .inlined import register_jitable
+from .jit import entry
 from .vectors import address, location
 
 
@@ -36,7 +36,7 @@ class Shortcut:
 
     def __init__(self, arguments, function):
         self._arguments, self._function, self._dtypes = arguments, function, set()
-        self._compiled = kernel(function)
+        self._compiled = entry(function)
         self._call = lambda *arguments: False
 
     def ready(self, *dtypes):
@@ -53,7 +53,7 @@ class Shortcut:
             threads.launch()
             reals = [numba.from_dtype(dtype) for dtype in dtypes]
             wanted = [a if isinstance(a, types.Type) else a(reals) for a in self._arguments]
-            compiled = kernel(self._function)
+            compiled = entry(self._function)
             for known in self._compiled.overloads.values():
                 compiled.add_overload(known)
             compiled.compile(types.boolean(*wanted))

@@ -21,7 +21,9 @@ import llvmlite.binding as llvm
 import numba
 from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic, register_jitable
+from numba.extending import intrinsic
+
+from .inlined import register_jitable
 
 compiling = threading.RLock()
 _turn = threading.Lock()

@@ -12,9 +12,10 @@ import math
 
 import numpy as np
 from numba import types
-from numba.extending import overload, register_jitable
+from numba.extending import overload
 
 from .elementary import _FORMATS, FMA, _bits, _from_bits, polynomial
+from .inlined import register_jitable
 
 INLINE = FMA | {"forceinline": True}  # else a loop would call it
 # +-(2 pi)^n / n! of the sine and the cosine. What is left out from the 11th and the 18th on counts

@@ -11,8 +11,9 @@ import llvmlite.binding as llvm
 from llvmlite import ir
 from numba import carray, njit, types
 from numba.core import cgutils, config
-from numba.extending import intrinsic, register_jitable
+from numba.extending import intrinsic
 
+from .inlined import register_jitable
 from .jit import INTERNAL
 
 I32, I64 = ir.IntType(32), ir.IntType(64)

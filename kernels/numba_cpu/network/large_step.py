@@ -1,12 +1,12 @@
 """The step of a large network: a chain of products that use the threads themselves."""
 
 from numba import carray
-from numba.extending import register_jitable
 
 from ...catalog import IDENTITY, SLOPES
 from .. import gemm
 from ..activation_rows import forward, slope_gradient
-from ..codegen.jit import kernel
+from ..codegen.inlined import register_jitable
+from ..codegen.jit import entry, kernel
 from ..codegen.vectors import address, advance
 from .plan import (
     ACTIVATION,
@@ -54,7 +54,7 @@ def _products(memory, layers, plan, x, n, batch):
     )
 
 
-@kernel
+@entry
 def workspace_size(elements, layers, plan, batch):
     """Elements of workspace for the products of a large network; `elements` sets their dtype."""
     memory, most = address(elements), 0

@@ -9,10 +9,10 @@ where in `memory` its arrays begin; `plan` and `settings` say the rest.
 import math
 
 from numba import carray, types
-from numba.extending import register_jitable
 
 from ...catalog import SIGMOID_CROSS_ENTROPY, SOFTMAX_CROSS_ENTROPY
 from ..codegen.elementary import exp
+from ..codegen.inlined import register_jitable
 from ..codegen.jit import kernel
 from ..codegen.symbol import by_symbol
 from ..codegen.vectors import advance

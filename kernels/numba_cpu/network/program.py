@@ -5,12 +5,12 @@ in memory its arrays begin; each kind is compiled when a network first has it.
 
 import numpy as np
 from numba import carray, prange, types
-from numba.extending import register_jitable
 
 from ...catalog import FIRST_DROPOUT, IDENTITY, SLOPES
 from ...network.program import KINDS, MOST_ARRAYS
 from .. import gemm
 from ..activation_rows import backward, forward, slope_gradient
+from ..codegen.inlined import register_jitable
 from ..codegen.jit import chunk, chunks, kernel, named, serial, threaded
 from ..codegen.symbol import Numbered
 from ..codegen.vectors import advance, location, no_rows

@@ -7,10 +7,10 @@ how, because every sum is taken in the order of the rows.
 """
 
 from numba import carray, prange, types
-from numba.extending import register_jitable
 
 from ...catalog import IDENTITY, SLOPES
 from ..activation_rows import activate, differentiate, slope_gradient
+from ..codegen.inlined import register_jitable
 from ..codegen.jit import threaded
 from ..codegen.symbol import by_symbol
 from ..codegen.threads import thread_count

@@ -4,9 +4,9 @@ import math
 
 import numpy as np
 from numba import prange, types
-from numba.extending import register_jitable
 
 from ..clipping import clip_factor, limit_values, penalise, scale
+from ..codegen.inlined import register_jitable
 from ..codegen.jit import CHUNK, chunk, chunks, reduction, threaded
 from ..codegen.symbol import by_symbol
 from ..codegen.threads import thread_count
