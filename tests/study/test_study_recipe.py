@@ -125,7 +125,13 @@ def test_an_ablation_changes_one_thing():
 
 
 def test_the_command_trains_what_is_named(monkeypatch, capsys):
-    monkeypatch.setattr(recipe, "ensemble", lambda given, backend: ([0.98, 0.985, 0.99], 0.9912))
+    asked = []
+
+    def ensemble(given, data_set, backend):
+        asked.append((given.elastic, data_set))
+        return [0.98, 0.985, 0.99], 0.9912
+
+    monkeypatch.setattr(recipe, "ensemble", ensemble)
     assert command.main(["study", "--recipe"]) == 0
     assert "recipe           98.00%  98.50%  99.00%  99.12%" in capsys.readouterr().out
     assert command.main(["study", "--recipe", "adamw", "elu"]) == 0
@@ -133,6 +139,8 @@ def test_the_command_trains_what_is_named(monkeypatch, capsys):
         "adamw",
         "elu",
     ]
+    assert command.main(["study", "--recipe", "mnist-5000"]) == 0
+    assert asked == [*[((1.0, 2.0), "digits")] * 3, ((8.0, 4.0), "mnist-5000")]
     assert command.main(["study", "--recipe", "nothing"]) == 2
     assert "error: --recipe: no nothing, but recipe, leaky_relu" in capsys.readouterr().err
 
