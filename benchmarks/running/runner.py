@@ -20,10 +20,10 @@ from reference import FAMILIES
 
 from ..reports import results, roofline
 from ..suites import ceilings, grid, workloads
-from . import drift, isa, journal
+from . import ahead, drift, isa, journal
 from . import machine as surroundings
 
-PART = 400
+PART, LEAST = 400, 100  # asv takes seconds to begin: small families are one part together
 AGAIN = 2  # times that the ceilings are timed again where a cell exceeds them
 LOG = workloads.HOME / ".asv" / "run.log"
 CONFIG = workloads.ROOT / "asv.conf.json"
@@ -87,13 +87,18 @@ def _cells(parts):
 
 def _time(machine, parts, path, progress, done=None):
     drift.note()
-    for part, after in itertools.zip_longest(parts, parts[1:]):
-        family = part[0].family
+    for part, after in itertools.zip_longest(parts, parts[1:], fillvalue=()):
         _asv(machine, part, path, progress)
         journal.close_part()
         drift.note()
-        if done and family != "roofline" and not (after and after[0].family == family):
-            done(family)
+        for family in _families(part) if done else ():
+            if family != "roofline" and family not in _families(after):
+                done(family)
+
+
+def _families(part):
+    """The families of a part, each once."""
+    return list(dict.fromkeys(group.family for group in part))
 
 
 def _verdicts(path):
@@ -145,12 +150,15 @@ def available():
 
 @dataclasses.dataclass(frozen=True)
 class Group:
-    """The cells of one function, variant and layer, and the pattern by which asv selects them."""
+    """The cells of one function, variant and layer, the pattern by which asv selects them, and what
+    ahead.py is to compile for them.
+    """
 
     family: str
     names: frozenset
     pattern: str
     cells: int
+    compiled: tuple = ()
 
 
 def suites(family):
@@ -174,25 +182,33 @@ def selection(family, modules):
                 continue
             dtypes, chosen = (list(dict.fromkeys(part)) for part in zip(*timed, strict=True))
             values = [_either(v) for v in ([variant], [layer], dtypes, batches, chosen)]
+            compiled = function, variant, layer if family == "network" else "", tuple(dtypes)
             yield Group(
                 family,
                 frozenset((family, function, variant, layer, layer.partition("-")[0])) - {""},
                 rf"^bench_{family}\.{function}\.time_call\({', '.join(filter(None, values))}\)$",
                 len(dtypes) * (len(batches) or 1) * len(chosen),
+                compiled if ahead.BACKEND in chosen else (),
             )
 
 
 def _parts(groups):
-    """The groups in lists of one family and at most PART cells, or a little more."""
+    """The groups in lists of at most PART cells, or a little more; of several families where all
+    of these have no more than LEAST together.
+    """
+    part = []
     for _, found in itertools.groupby(groups, key=lambda group: group.family):
-        part = []
-        for group in found:
+        family = list(found)
+        if part and _cells([part, family]) > LEAST:
+            yield part
+            part = []
+        for group in family:
             part.append(group)
-            if sum(g.cells for g in part) >= PART:
+            if _cells([part]) >= PART:
                 yield part
                 part = []
-        if part:
-            yield part
+    if part:
+        yield part
 
 
 def _either(values):
@@ -219,7 +235,11 @@ def _elsewhere():
 
 
 def _asv(machine, part, path, progress):
-    """Runs asv on some groups, its output in the log, the progress on the screen."""
+    """Runs asv on some groups, once all is compiled that they call; its output in the log, the
+    progress on the screen.
+    """
+    if ahead.compile_for(part):
+        drift.note()
     command = [sys.executable, "-m", "asv", "run", "-E", "checkout", "--machine", machine]
     command += ["--config", str(_elsewhere())] if kernels.INSTALLED else [
         *("--config", str(CONFIG), "--set-commit-hash", "HEAD")
@@ -237,7 +257,7 @@ def _asv(machine, part, path, progress):
         while code is None:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 code = process.wait(timeout=1 if terminal else 10)
-            line = progress.line(part[0].family, journal.started(path), time.time())
+            line = progress.line(_families(part)[0], journal.started(path), time.time())
             print(f"\r{line:60}" if terminal else line, end="" if terminal else "\n", flush=True)
     finally:
         code = process.wait()  # Ctrl-C reaches asv as well, which then cleans up
