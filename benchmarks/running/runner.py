@@ -66,7 +66,7 @@ def run(only=(), machine=None, done=None):
     _time(machine, parts, path, progress, done)
     doubted = {}
     for _ in range(AGAIN):
-        beyond = [family for family, word in _verdicts(path) if word == journal.IMPLAUSIBLE]
+        beyond = _beyond(path)
         if not beyond:
             break
         doubted |= dict.fromkeys(beyond)
@@ -78,7 +78,7 @@ def run(only=(), machine=None, done=None):
         _time(machine, roofs, path, again)
     for family in doubted if done else ():
         done(family)
-    return sum(word in journal.BAD for _, word in _verdicts(path))
+    return sum(word in journal.BAD for word, _ in results.of_journal(path).verdicts.values())
 
 
 def _cells(parts):
@@ -101,12 +101,11 @@ def _families(part):
     return list(dict.fromkeys(group.family for group in part))
 
 
-def _verdicts(path):
-    """(family, word) of the cells that have no time."""
-    verdicts = results.of_journal(path).verdicts.items()
-    return [
-        (results.FAMILY_OF.get(cell.function, "network"), word) for (cell, _), (word, _) in verdicts
-    ]
+def _beyond(path):
+    """The families of the times that exceed the ceilings, disturbed or not, one for each."""
+    run = results.of_journal(path)
+    found = [key for key, (word, _) in run.verdicts.items() if word == journal.IMPLAUSIBLE]
+    return [results.FAMILY_OF.get(cell.function, "network") for cell, _ in (*found, *run.doubtful)]
 
 
 @dataclasses.dataclass(frozen=True)
