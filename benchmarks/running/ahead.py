@@ -7,6 +7,7 @@ next run compiles nothing again. What fails here is left to the cell, which tell
 
 import contextlib
 import functools
+import itertools
 import multiprocessing
 import os
 import signal
@@ -16,7 +17,7 @@ import kernels
 
 from . import isa, journal, machine
 
-BACKEND, SIZES = "numba", {"batch": 5, "fan_in": 6, "fan_out": 7}
+SIZES = {"batch": 5, "fan_in": 6, "fan_out": 7}
 DONE = "compiled"  # the list, in the cache's folder
 
 
@@ -77,12 +78,11 @@ def _compiled(task):
     """The task, once all that its cells call is compiled; None where that failed."""
     from ..suites import suite  # which makes a process of the pool ready, and nothing else
 
-    function, variant, layer, dtypes = task
+    function, variant, network, dtypes, backends = task
     with contextlib.suppress(Exception):
-        for dtype in dtypes:
-            module = kernels.load(BACKEND)
-            calls = _steps if layer else _calls
-            calls(suite, module, function, variant or layer, dtype)
+        for dtype, backend in itertools.product(dtypes, backends):
+            calls, name = (_steps, network) if network else (_calls, variant)
+            calls(suite, kernels.load(backend), function, name, dtype)
         return task
     return None
 
@@ -102,14 +102,14 @@ def _calls(suite, module, function, variant, dtype):
             suite.bound(operation, module, inputs)()
 
 
-def _steps(suite, module, function, layer, dtype):
+def _steps(suite, module, function, network, dtype):
     """The steps of a network, and an epoch of one that is asked for."""
     import numpy as np
 
     from ..suites import training_step
     from ..suites.steps import Steps
 
-    step, case = training_step.of_network(layer), training_step.NETWORKS[layer]
+    step, case = training_step.of_network(network), training_step.NETWORKS[network]
     inputs = suite.sampled(step, case, dtype, training_step.batches(case)[0])
     steps = Steps(step, module, inputs, training_step.RATE)
     steps.make()

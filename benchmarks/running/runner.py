@@ -20,6 +20,7 @@ from reference import FAMILIES
 
 from ..reports import results, roofline
 from ..suites import ceilings, grid, workloads
+from ..suites.suite import transfers
 from . import ahead, drift, isa, journal
 from . import machine as surroundings
 
@@ -181,13 +182,14 @@ def selection(family, modules):
                 continue
             dtypes, chosen = (list(dict.fromkeys(part)) for part in zip(*timed, strict=True))
             values = [_either(v) for v in ([variant], [layer], dtypes, batches, chosen)]
-            compiled = function, variant, layer if family == "network" else "", tuple(dtypes)
+            ours = tuple(b for b in chosen if b in kernels.BACKENDS and not transfers(modules[b]))
+            network = layer if family == "network" else ""
             yield Group(
                 family,
                 frozenset((family, function, variant, layer, layer.partition("-")[0])) - {""},
                 rf"^bench_{family}\.{function}\.time_call\({', '.join(filter(None, values))}\)$",
                 len(dtypes) * (len(batches) or 1) * len(chosen),
-                compiled if ahead.BACKEND in chosen else (),
+                (function, variant, network, tuple(dtypes), ours) if ours else (),
             )
 
 

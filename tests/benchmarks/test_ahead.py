@@ -1,4 +1,4 @@
-"""What a part of a run calls is compiled before it is timed, once."""
+"""What a part of a run calls is compiled before it is timed, once; and nothing else runs then."""
 
 import hashlib
 import multiprocessing
@@ -13,8 +13,8 @@ from types import SimpleNamespace
 import pytest
 
 import kernels
-from benchmarks.running import ahead, runner
-from benchmarks.suites import owned
+from benchmarks.running import ahead, journal, runner
+from benchmarks.suites import owned, suite
 
 
 class Pool:
@@ -59,7 +59,8 @@ def test_what_is_compiled_is_not_compiled_again(pool):
     assert ahead.compile_for(groups("adam", "broken"))
     assert ahead.compile_for(groups("adam", "broken", "sgd"))
     assert not ahead.compile_for(groups("adam", "sgd"))
-    assert len(pool.asked) == 2
+    assert ahead.compile_for(groups("broken"))
+    assert len(pool.asked) == 3
 
 
 def test_one_that_hangs_ends_all(pool):
@@ -82,8 +83,9 @@ def test_groups_say_what_their_cells_call(name):
     assert found
     assert all(task[0] == name for task in found)
     assert {bool(task[2]) for task in found} == {name == "network_step"}
+    assert {task[3:] for task in found} == {(("float32",), ("numpy", "numba"))}
     only = runner.selection(family, {"numpy": modules["numpy"]})
-    assert {g.compiled for g in only} == {()}
+    assert {g.compiled[-1] for g in only} == {("numpy",)}
 
 
 def test_small_families_are_one_part_and_large_ones_several():
@@ -98,8 +100,12 @@ def test_small_families_are_one_part_and_large_ones_several():
 @pytest.mark.slow
 def test_another_process_finds_all_of_it(tmp_path):
     """What is compiled ahead of a cell of each family; nothing is left to compile."""
-    tasks = [("unit_activity", "", "", ("float32",)), ("layer_norm_backward", "", "", ("float32",))]
-    tasks.append(("network_step", "", "moons-2-32-16-2", ("float32",)))
+    tasks = [
+        ("unit_activity", ""),
+        ("layer_norm_backward", ""),
+        ("network_step", "moons-2-32-16-2"),
+    ]
+    tasks = [(name, "", network, ("float32",), ("numba",)) for name, network in tasks]
     code = f"""
 from pathlib import Path
 import os, kernels
@@ -116,6 +122,15 @@ print(sorted((p.name, p.stat().st_mtime_ns) for p in folder.rglob("*.nb*")))
         for _ in range(2)
     ]  # fmt: skip
     assert said[0] == said[1] != "[]\n"
+
+
+def test_a_cell_is_timed_when_its_process_has_settled(house, monkeypatch):
+    said = []
+    cell = suite.suites("optimizers")["sgd"]()
+    monkeypatch.setattr(owned, "settle", lambda: said.append("settled"))
+    monkeypatch.setattr(cell, "note", lambda state, **_: said.append(state))
+    cell.setup("moons-2x32", "float32", "numpy")
+    assert said == [journal.STARTED, "settled", journal.CORRECT]
 
 
 def test_the_clock_waits_for_threads_that_spin():
