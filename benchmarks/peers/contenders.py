@@ -158,6 +158,7 @@ def remembered(operation, inputs):
     with owned.one_blas_thread(), np.errstate(over="ignore"):  # of bounds
         expected = operation.oracle(inputs)
         bounds = operation.bounds(inputs)
+    owned.settle()
 
     @functools.wraps(operation.function)
     def function(**wide):
