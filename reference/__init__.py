@@ -96,6 +96,7 @@ FAMILIES = {
     "second_order": second_order_spec.OPERATIONS,
     "augmentation": augmentation_spec.OPERATIONS,
 }
+OPERATIONS = {str(operation): operation for family in FAMILIES.values() for operation in family}
 
 
 def asarray(host):
@@ -121,6 +122,7 @@ __all__ = [
     *element_losses.__all__,
     *optimizers.__all__,
     "FAMILIES",
+    "OPERATIONS",
     "Case",
     "Operation",
     "Result",

@@ -14,7 +14,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from reference import FAMILIES
+from reference import OPERATIONS
 
 from ..reports.results import FAMILY_OF, Cell
 from ..running import journal, replay
@@ -24,7 +24,6 @@ from .cases import DTYPES, cases
 
 PASSES, MISSING, SLOW = "passes", "missing", "slow"
 BAD = (journal.WRONG, journal.FAILED, SLOW)
-OPERATIONS = {str(o): o for o in itertools.chain(*FAMILIES.values())}
 LIMIT = journal.LIMITS[journal.STARTED]  # seconds for a row, with what it has to compile
 
 

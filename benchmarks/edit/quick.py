@@ -12,16 +12,15 @@ import pytest
 
 import kernels
 from benchmarks.suites import grid, suite, workloads
-from reference import FAMILIES
+from reference import OPERATIONS
 
-OPERATIONS = [operation for family in FAMILIES.values() for operation in family]
 LAYERS = ("digits-64x128", "mnist-512x512")
 BATCH = 32
 
 
 @pytest.mark.parametrize("backend", grid.backends())
 @pytest.mark.parametrize("layer", LAYERS)
-@pytest.mark.parametrize("operation", OPERATIONS, ids=str)
+@pytest.mark.parametrize("operation", OPERATIONS.values(), ids=str)
 def test_time(benchmark, operation, layer, backend):
     try:
         module = grid.load(backend)

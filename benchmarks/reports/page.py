@@ -18,11 +18,10 @@ MARK, ABSENT = "°", "–"  # of what is launch-bound, and of what was not measu
 NAMES, DITTO = 4, "″"  # of a cell, but for its batch; what stands for the same as above
 
 
-def render(shown):
-    """The page of a view, as text."""
+def template(name):
+    """One of TEMPLATES."""
     import jinja2
 
-    rows = {cell: number for number, cell in enumerate(shown.cells)}
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,  # names of backends and reasons are not ours
@@ -30,6 +29,12 @@ def render(shown):
         lstrip_blocks=True,
     )
     environment.filters["duration"] = formats.duration
+    return environment.get_template(name)
+
+
+def render(shown):
+    """The page of a view, as text."""
+    rows = {cell: number for number, cell in enumerate(shown.cells)}
     batched = {c: n for c, n in rows.items() if c.batch}
     functions = sorted({cell.function: None for cell in batched}, key=_networks_first)
     plots = [
@@ -37,7 +42,7 @@ def render(shown):
         for number, function in enumerate(functions)
     ]
     groups = table_groups(shown)
-    return environment.get_template("page.html").render(
+    return template("page.html").render(
         run=shown.run,
         missing=shown.missing,
         series=[

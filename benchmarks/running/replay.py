@@ -5,13 +5,12 @@ The inputs follow from the names of the cell, and those of a judged call from it
 replay computes what the run did.
 """
 
-import itertools
 import shlex
 import traceback
 from functools import partial
 
 import kernels
-from reference import FAMILIES
+from reference import FAMILIES, OPERATIONS
 
 from .journal import FAILED, SKIPPED, STARTED, WRONG, limited
 
@@ -72,7 +71,7 @@ def _case(function, names):
     from ..suites.suite import Wrong
 
     name = next(name for name in names if ":" in name)
-    operations = [o for o in itertools.chain(*FAMILIES.values()) if o.name == function]
+    operations = [o for o in OPERATIONS.values() if o.name == function]
     variants = [o for o in operations if o.variant in (*names, "")][-1:]
     dtypes = [name for name in names if name in DTYPES]
     backends = [name for name in names if name in grid.backends()]

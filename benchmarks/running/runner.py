@@ -16,7 +16,7 @@ import sys
 import time
 
 import kernels
-from reference import FAMILIES
+from reference import FAMILIES, OPERATIONS
 
 from ..reports import results, roofline
 from ..suites import ceilings, grid, workloads
@@ -134,7 +134,7 @@ def available():
 
     Raises ValueError for a user's file that cannot be imported or has none of the functions.
     """
-    functions = {operation.name for family in FAMILIES.values() for operation in family}
+    functions = {operation.name for operation in OPERATIONS.values()}
     modules = {}
     for backend in grid.backends():
         try:

@@ -2,7 +2,7 @@
 
 import math
 
-from ..reports import page as reports_page
+from ..reports.page import CLEAR, EVEN, LARGE, template
 from . import data, drawing, figures, grid, report
 
 LAST = 100  # of the profiles: times the least
@@ -10,20 +10,12 @@ LAST = 100  # of the profiles: times the least
 
 def render(runs):
     """The page of these runs, as text."""
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(reports_page.TEMPLATES),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     names = [name for name in grid.METHODS if any(run.setting.method == name for run in runs)]
     classes = {name: f"m{number}" for number, name in enumerate(names)}
     problems = figures.compared(runs)
     planes = {p: methods for p, methods in problems.items() if _is_plane(p)}
     sets = dict.fromkeys(setting.data for _, setting in planes)
-    return environment.get_template("study.html").render(
+    return template("study.html").render(
         head=report.head(runs),
         methods=list(classes.items()),
         trades=[(report.problem_name(p), trade(m, classes)) for p, m in problems.items()],
@@ -100,7 +92,7 @@ def shade(cell, best):
     text = report.times(cell, best)
     if cell is None or not math.isfinite(cell.seconds):
         return ("bad" if text == "diverges" else "none"), text
-    limits = reports_page.EVEN, reports_page.CLEAR, reports_page.LARGE
+    limits = EVEN, CLEAR, LARGE
     return f"c{sum(cell.seconds / best.seconds < limit for limit in limits)}", report.seconds(
         cell.seconds
     )

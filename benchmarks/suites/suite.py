@@ -17,7 +17,7 @@ import numba
 import numpy as np
 
 import kernels
-from reference import FAMILIES, Case
+from reference import FAMILIES, OPERATIONS, Case
 
 from ..checking.comparison import as_tuple, on_device, poisoned
 from ..running import journal
@@ -162,7 +162,7 @@ def offers(module, operation):
 def own_parameters(function, variant):
     """The names of the parameters that samples of a variant pass, but not all samples of all."""
     rng, passed = np.random.default_rng(0), {}
-    for o in (o for o in itertools.chain(*FAMILIES.values()) if o.name == function):
+    for o in (o for o in OPERATIONS.values() if o.name == function):
         case = Case("names", dict.fromkeys(o.sizes, 1))
         passed[o.variant] = [set(o.sample(rng, case)) for _ in range(DRAWS)]
     always = set.intersection(*itertools.chain(*passed.values())) if passed else set()

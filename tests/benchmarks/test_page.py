@@ -149,7 +149,7 @@ def test_templates_are_installed():
     setup.read(Path(__file__).resolve().parents[2] / "setup.cfg")
     assert setup["options.package_data"]["benchmarks.reports"] == "templates/*"
     assert {p.name for p in page.TEMPLATES.iterdir()} == {
-        *("page.html", "page.css", "page.js", "site.js", "study.html", "study.css")
+        *("base.html", "page.html", "page.css", "page.js", "site.js", "study.html", "study.css")
     }
     assert "jinja2" in setup["options"]["install_requires"]
 

@@ -12,10 +12,9 @@ import pytest
 from conftest import ON_CUPY_ARRAYS, SIMULATED, backend_or_skip, case, verify
 
 import kernels
-import reference
+from reference import OPERATIONS
 
 ROOT = Path(__file__).resolve().parents[2]
-OPERATIONS = [operation for family in reference.FAMILIES.values() for operation in family]
 
 
 @pytest.fixture
@@ -217,7 +216,7 @@ def test_a_kernel_takes_nothing_of_another_kind(on_cupy_arrays, monkeypatch):
     assert float(total) == 4
 
 
-@pytest.mark.parametrize("operation", OPERATIONS, ids=str)
+@pytest.mark.parametrize("operation", OPERATIONS.values(), ids=str)
 def test_size_of_the_grid_is_a_matter_of_speed_alone(simulated, operation, monkeypatch):
     """With few blocks every loop that strides over the grid goes round more than once."""
     monkeypatch.setattr(simulated.runtime.table, "BLOCKS", 2)

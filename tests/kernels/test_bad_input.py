@@ -9,13 +9,10 @@ import numpy as np
 import pytest
 from conftest import as_tuple, case, on_device
 
-import reference
 from benchmarks.checking.cases import MAY_REPLACE
 from benchmarks.checking.comparison import empty_results
+from reference import OPERATIONS
 
-OPERATIONS = {
-    str(operation): operation for family in reference.FAMILIES.values() for operation in family
-}
 FRACTION = (-0.1, 1.0, np.nan, "0.9", None)
 NUMBERS = {
     "lr": (-0.1, np.nan, np.inf, "fast", None),

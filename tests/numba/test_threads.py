@@ -28,11 +28,10 @@ from network_cases import make, sample
 from reference.spec import with_arrays
 
 numba = kernels.load("numba")
-OPERATIONS = {str(o): o for family in reference.FAMILIES.values() for o in family}
 
 
 def operation(name, dtype="float32", batch=130, units=129):
-    found = OPERATIONS[name]
+    found = reference.OPERATIONS[name]
     sizes = {"batch": batch, "fan_in": 40, "fan_out": units}
     given = reference.Case("test", sizes, dtype, vary=False)
     inputs = found.sample(np.random.default_rng(0), given)
@@ -54,7 +53,7 @@ def network(method, sizes, dtype="float32"):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
-CASES = {name: functools.partial(operation, name) for name in OPERATIONS}
+CASES = {name: functools.partial(operation, name) for name in reference.OPERATIONS}
 for sizes in ((20, 17, 4), (20, 200, 180, 4)):
     for method in ("step", "epoch", "predict", "evaluate"):
         CASES[f"{method} {sizes}"] = functools.partial(network, method, sizes)
@@ -62,7 +61,7 @@ for sizes in ((20, 17, 4), (20, 200, 180, 4)):
 # In a fork of a process that has launched no thread every call is the first one.
 FIRST_CALLS = """
 firsts = [str(family[0]) for family in reference.FAMILIES.values()]
-firsts += ["activation_backward[prelu]", *(set(CASES) - set(OPERATIONS))]
+firsts += ["activation_backward[prelu]", *(set(CASES) - set(reference.OPERATIONS))]
 
 
 for name in CASES if EVERY else firsts:
