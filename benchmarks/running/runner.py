@@ -23,6 +23,7 @@ from ..suites import ceilings, grid, workloads
 from ..suites.suite import transfers
 from . import ahead, drift, isa, journal
 from . import machine as surroundings
+from .progress import Progress
 
 PART, LEAST = 400, 100  # asv takes seconds to begin: small families are one part together
 AGAIN = 2  # times that the ceilings are timed again where a cell exceeds them
@@ -107,26 +108,6 @@ def _beyond(path):
     run = results.of_journal(path)
     found = [key for key, (word, _) in run.verdicts.items() if word == journal.IMPLAUSIBLE]
     return [results.FAMILY_OF.get(cell.function, "network") for cell, _ in (*found, *run.doubtful)]
-
-
-@dataclasses.dataclass(frozen=True)
-class Progress:
-    """Of a run of so many cells, begun at a time in seconds."""
-
-    total: int
-    began: float
-
-    def line(self, family, cells, now):
-        """How far it is. The cells to come are taken to be like those before them."""
-        seconds = now - self.began
-        text = f"{family:13} {cells:4} of {self.total} cells, {100 * cells // self.total:3}%"
-        if not 0 < cells < self.total:
-            return f"{text}, {_minutes(seconds)} in all"
-        return f"{text}, about {_minutes(seconds * (self.total - cells) / cells)} left"
-
-
-def _minutes(seconds):
-    return f"{seconds:.0f} s" if seconds < 60 else f"{seconds / 60:.0f} min"
 
 
 def available():
