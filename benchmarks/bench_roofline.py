@@ -37,7 +37,7 @@ class _Ceiling(_Suite):
     timer = staticmethod(time.perf_counter)
     # Short samples, and many: the fastest counts, and other work may hold a core for milliseconds.
     sample_time = 0.0
-    repeat = (7, 1000, 0.2)
+    repeat = (7, 1000, 0.12)
 
     @classmethod
     def runs_on(cls, module):
@@ -70,7 +70,7 @@ def _ceiling(name, loops, sizes, dtypes, **attributes):
 
 def _multiply_adds(name, alone):
     loops = {"": partial(ceilings.multiply_adds, alone=alone)}
-    return _ceiling(name, loops, [WORK], grid.dtypes(), repeat=(7, 1000, 1.0))
+    return _ceiling(name, loops, [WORK], grid.dtypes(), repeat=(7, 1000, 0.5))
 
 
 def _streams(name, footprints, alone):

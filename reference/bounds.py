@@ -77,11 +77,19 @@ class Bound:
             error = np.abs(np.asarray(got, np.float64) - want)
             counts = np.isfinite(error)
             worst = np.divide(error, self.each, out=np.zeros_like(error), where=counts)
-            deviation = np.broadcast_to(self.deviation, error.shape)
-            counts = counts & np.isfinite(deviation) & (deviation > 0)
-            squares = (error[counts] / deviation[counts]) ** 2
         worst = np.nan_to_num(worst, nan=0.0).max(initial=0.0)
-        return float(worst), float(np.sqrt(squares.mean()) / SIGMAS) if squares.size else 0.0
+        return float(worst), self.mean_share(got, want)
+
+    def mean_share(self, got: np.ndarray, want: np.ndarray) -> float:
+        """How much of the bounds the errors took in the root mean square."""
+        with np.errstate(all="ignore"):
+            error = np.abs(np.asarray(got, np.float64) - want)
+            deviation = np.broadcast_to(self.deviation, error.shape)
+            counts = np.isfinite(error) & np.isfinite(deviation) & (deviation > 0)
+            if not counts.all():
+                error, deviation = error[counts], deviation[counts]
+            squares = (error / deviation) ** 2
+        return float(np.sqrt(squares.mean()) / SIGMAS) if squares.size else 0.0
 
 
 EXACT = Bound.of(0.0)

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from .bounds import SIGMAS, Bound
+from .agreement import compare
+from .bounds import Bound
 
 Inputs = dict[str, Any]
 # (batch, fan_in, fan_out): one row, one column, beside the widths of vectors and of a warp.
@@ -162,40 +163,6 @@ class Operation:
 def oracles_share(dtype: Any) -> int:
     """By how much a bound grows because the oracle errs as well: only in float64 does it matter."""
     return 2 if np.dtype(dtype) == np.float64 else 1
-
-
-def compare(got: np.ndarray, want: np.ndarray, bound: Bound, dtype: Any) -> str | None:
-    """Where |got - want| exceeds the bound, or None. NaN must meet NaN, infinity infinity.
-
-    What overflows in `dtype` may come out as infinity, and only that.
-    """
-    got, want, dtype = np.asarray(got), np.asarray(want), np.dtype(dtype)
-    if got.dtype != dtype:
-        return f"dtype {got.dtype} instead of {dtype}"
-    if got.shape != want.shape:
-        return f"shape {got.shape} instead of {want.shape}"
-    if dtype.kind != "f":
-        wrong = got != want
-        return f"{int(wrong.sum())} of {got.size} wrong" if wrong.any() else None
-    got = got.astype(np.float64)
-    each = np.broadcast_to(bound.each, got.shape)
-    with np.errstate(all="ignore"):
-        near = np.abs(got - want) <= each
-        overflowed = np.abs(want) + each >= np.finfo(dtype).max
-        infinite = np.isinf(got) & (np.sign(got) == np.sign(want)) & (np.isinf(want) | overflowed)
-        bad = ~(near | infinite | (np.isnan(got) & np.isnan(want)))
-        excess = np.where(bad, np.nan_to_num(np.abs(got - want) / each, nan=np.inf), 0.0)
-    if bad.any():
-        where = np.unravel_index(np.argmax(excess), excess.shape)
-        at = tuple(int(i) for i in where)
-        return (
-            f"{int(bad.sum())} of {got.size} wrong; worst at {at}: "
-            f"{got[where]:.9g} instead of {want[where]:.9g}, allowed error {each[where]:.3g}"
-        )
-    _, share = bound.shares(got, want)
-    if share > 1:
-        return f"errors of {share * SIGMAS:.3g} deviations in the root mean square, not {SIGMAS:g}"
-    return None
 
 
 def upcast(inputs: Mapping[str, Any]) -> Inputs:

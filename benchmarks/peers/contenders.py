@@ -20,7 +20,7 @@ import numpy as np
 from reference import spec
 from reference.bounds import product_bound
 
-from ..suites import suite, training_step
+from ..suites import owned, suite, training_step
 from . import answers, jax_peer, steps, torch_peers
 
 DEPTHS = (8, 64, 512, 2048)  # of the products that tell TF32 from float32
@@ -155,9 +155,10 @@ def remembered(operation, inputs):
 
     They take longer than many calls and every contender is compared with them.
     """
-    with suite.one_blas_thread(), np.errstate(over="ignore"):  # of bounds
+    with owned.one_blas_thread(), np.errstate(over="ignore"):  # of bounds
         expected = operation.oracle(inputs)
         bounds = operation.bounds(inputs)
+    owned.settle()
 
     @functools.wraps(operation.function)
     def function(**wide):

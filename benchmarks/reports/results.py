@@ -39,7 +39,8 @@ class Run:
     the file does not have it the lower end of the median's 99 % interval, for ceilings; verdicts,
     the word and the reason of each failure; seeds, of the inputs at which it was wrong; earlier,
     the run that it is taken from, if that is not this one; disturbed, what drift.py says of the
-    machine meanwhile. known: all of these, and what was skipped.
+    machine meanwhile. known: all of these, and what was skipped. doubtful: whose times exceed
+    ceilings that were disturbed themselves.
     edited: whether the code differed from the commit; elsewhere: the backends whose arrays lie
     elsewhere than in the host's memory. specifications: the version of what was timed, by function:
     times of two versions are not compared. file: of a user's backend.
@@ -61,6 +62,7 @@ class Run:
     seeds: dict = field(default_factory=dict)
     earlier: dict = field(default_factory=dict)
     disturbed: dict = field(default_factory=dict)
+    doubtful: set = field(default_factory=set)
     known: set = field(default_factory=set)
     elsewhere: set = field(default_factory=set)
     specifications: dict = field(default_factory=dict)
@@ -127,10 +129,16 @@ def of_journal(path):
 
 
 def _judged(run):
-    """The run, with a verdict in the place of every time that is implausible."""
+    """The run, with a verdict in the place of every time that is implausible; where its ceilings
+    were never timed without a disturbance, these are no judge, and it is marked as they are.
+    """
     for key, reason in roofline.implausible(run).items():
-        del run.times[key]
-        run.verdicts[key] = journal.IMPLAUSIBLE, reason
+        if held_up := roofline.disturbed(run, key[1]):
+            run.disturbed.setdefault(key, held_up)
+            run.doubtful.add(key)
+        else:
+            del run.times[key]
+            run.verdicts[key] = journal.IMPLAUSIBLE, reason
     return run
 
 

@@ -173,8 +173,7 @@ def implausible(run):
         known = cell.function in NETWORK or (cell.function, cell.variant) in OPERATIONS
         if not known or cell.function == bench_network.TRANSFER:
             continue
-        elsewhere = backend in run.elsewhere
-        device = backend if elsewhere else HOST
+        elsewhere, device = backend in run.elsewhere, _device(run, backend)
         if (device, cell.dtype) not in roofs:
             roofs[device, cell.dtype] = Roof.measured(run, [device], cell.dtype)
         roof = roofs[device, cell.dtype]
@@ -183,3 +182,16 @@ def implausible(run):
             least, seconds = formats.duration(least), formats.duration(seconds)
             found[cell, backend] = f"{seconds} where the measured ceilings allow {least} at best"
     return found
+
+
+def disturbed(run, backend):
+    """The worst disturbance of the ceilings of a backend's device, () where there was none."""
+    device = _device(run, backend)
+    found = (why for (cell, of), why in run.disturbed.items()
+             if of == device and cell.function in CEILINGS)  # fmt: skip
+    return max(found, default=())
+
+
+def _device(run, backend):
+    """In whose name the ceilings of a backend's device were timed."""
+    return backend if backend in run.elsewhere else HOST

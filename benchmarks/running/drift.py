@@ -1,11 +1,13 @@
 """Whether a machine was held up while a part of a run was timed.
 
-Beside each part stands a reading: how long a piece of work takes that never changes, on all cores
-at once, and how much of their time the host of a virtual machine has taken for others.
+Beside each part stands a reading: how long a piece of work takes that never changes, on every core
+at once, and how much of their time the host of a virtual machine has taken for others. What passes
+between two rounds of a reading, such as the end of the processes of the part before, disturbs none.
 """
 
 import hashlib
 import itertools
+import os
 import statistics
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -14,21 +16,43 @@ from pathlib import Path
 from . import journal, machine
 
 PIECE = bytes(1 << 20)  # to be hashed, half a millisecond, without Python's lock
-SECONDS = 0.05  # longer than a scheduler leaves a core to one of two
-HELD_UP, STOLEN = 1.25, 0.02  # times as long as at best, share of the time: more is a disturbance
+ROUNDS, PAUSE = 3, 0.05
+SECONDS = 0.05  # of a round: longer than a scheduler leaves a core to one of two
+# A reading that is so many times farther from the best than half of all readings are is of a
+# disturbance: within the limits it follows from how much the piece varies here. What has lost a
+# third of a core is always one, as where all of a run is disturbed.
+SPREADS, LIMITS = 5.0, (1.1, 1.5)
+STOLEN = 0.02  # a larger share of the time is a disturbance too
 
 
 def note():
-    """Writes a reading into the run's journal."""
-    with ThreadPoolExecutor(cores := int(machine.cores())) as threads:
-        times = [t for each in threads.map(_hashed, [SECONDS] * cores) for t in each]
+    """Writes a reading into the run's journal: the core that is held up most counts."""
+    cores, least, means = _cores(), [], []
+    with ThreadPoolExecutor(len(cores)) as threads:
+        for again in range(ROUNDS):
+            time.sleep(PAUSE * bool(again))
+            found = list(threads.map(_hashed, cores, [SECONDS] * len(cores)))
+            least.append(min(map(min, found)))
+            means.append(max(map(statistics.fmean, found)))
     stolen, of = _ticks()
-    seen = {"least": min(times), "mean": statistics.fmean(times), "stolen": stolen, "of": of}
+    seen = {"least": min(least), "mean": statistics.median(means), "stolen": stolen, "of": of}
     journal.note(None, journal.READ, **seen)
 
 
-def _hashed(seconds):
-    """The seconds that each piece takes, for so long."""
+def _cores():
+    """The cores that this process may use, each once; where none can be chosen, None for each."""
+    if hasattr(os, "sched_setaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return [None] * int(machine.cores())
+
+
+def _hashed(core, seconds):
+    """The seconds that each piece takes on a core, for so long.
+
+    Of two threads that may go anywhere the scheduler leaves both on one core at times.
+    """
+    if core is not None:
+        os.sched_setaffinity(0, {core})  # of this thread alone
     read = [time.perf_counter()]
     while read[-1] < read[0] + seconds:
         hashlib.sha256(PIECE)
@@ -47,6 +71,7 @@ def disturbed(lines):
     """{cell: (times as long, share stolen)} of what was timed in a disturbed part of a journal."""
     readings = [line for line in lines if line["state"] == journal.READ]
     least = min((reading["least"] for reading in readings), default=0)
+    limit = _limit([reading["mean"] / least for reading in readings])
     found, before, part = {}, None, []
     for line in [*lines, None]:
         if line and line["state"] == journal.TIMED:
@@ -56,7 +81,17 @@ def disturbed(lines):
             if part and first:
                 held_up = max(first["mean"], last["mean"]) / least
                 stolen = (last["stolen"] - first["stolen"]) / max(1, last["of"] - first["of"])
-                if held_up > HELD_UP or stolen > STOLEN:
+                if held_up > limit or stolen > STOLEN:
                     found |= dict.fromkeys(part, (held_up, stolen))
+                else:  # what is timed again is no longer what it was
+                    found = {cell: why for cell, why in found.items() if cell not in part}
             before, part = line, []
     return found
+
+
+def _limit(held_up):
+    """How many times as long as at best is a disturbance, by all readings of a run."""
+    if not held_up:
+        return LIMITS[1]
+    spread = statistics.median(held_up) - 1
+    return min(max(1 + SPREADS * spread, LIMITS[0]), LIMITS[1])

@@ -20,10 +20,12 @@ from reference import FAMILIES, OPERATIONS
 
 from ..reports import results, roofline
 from ..suites import ceilings, grid, workloads
-from . import drift, isa, journal
+from ..suites.suite import transfers
+from . import ahead, drift, isa, journal
 from . import machine as surroundings
+from .progress import Progress
 
-PART = 400
+PART, LEAST = 400, 100  # asv takes seconds to begin: small families are one part together
 AGAIN = 2  # times that the ceilings are timed again where a cell exceeds them
 LOG = workloads.HOME / ".asv" / "run.log"
 CONFIG = workloads.ROOT / "asv.conf.json"
@@ -66,7 +68,7 @@ def run(only=(), machine=None, done=None):
     _time(machine, parts, path, progress, done)
     doubted = {}
     for _ in range(AGAIN):
-        beyond = [family for family, word in _verdicts(path) if word == journal.IMPLAUSIBLE]
+        beyond = _beyond(path)
         if not beyond:
             break
         doubted |= dict.fromkeys(beyond)
@@ -78,7 +80,7 @@ def run(only=(), machine=None, done=None):
         _time(machine, roofs, path, again)
     for family in doubted if done else ():
         done(family)
-    return sum(word in journal.BAD for _, word in _verdicts(path))
+    return sum(word in journal.BAD for word, _ in results.of_journal(path).verdicts.values())
 
 
 def _cells(parts):
@@ -87,41 +89,25 @@ def _cells(parts):
 
 def _time(machine, parts, path, progress, done=None):
     drift.note()
-    for part, after in itertools.zip_longest(parts, parts[1:]):
-        family = part[0].family
+    for part, after in itertools.zip_longest(parts, parts[1:], fillvalue=()):
         _asv(machine, part, path, progress)
         journal.close_part()
         drift.note()
-        if done and family != "roofline" and not (after and after[0].family == family):
-            done(family)
+        for family in _families(part) if done else ():
+            if family != "roofline" and family not in _families(after):
+                done(family)
 
 
-def _verdicts(path):
-    """(family, word) of the cells that have no time."""
-    verdicts = results.of_journal(path).verdicts.items()
-    return [
-        (results.FAMILY_OF.get(cell.function, "network"), word) for (cell, _), (word, _) in verdicts
-    ]
+def _families(part):
+    """The families of a part, each once."""
+    return list(dict.fromkeys(group.family for group in part))
 
 
-@dataclasses.dataclass(frozen=True)
-class Progress:
-    """Of a run of so many cells, begun at a time in seconds."""
-
-    total: int
-    began: float
-
-    def line(self, family, cells, now):
-        """How far it is. The cells to come are taken to be like those before them."""
-        seconds = now - self.began
-        text = f"{family:13} {cells:4} of {self.total} cells, {100 * cells // self.total:3}%"
-        if not 0 < cells < self.total:
-            return f"{text}, {_minutes(seconds)} in all"
-        return f"{text}, about {_minutes(seconds * (self.total - cells) / cells)} left"
-
-
-def _minutes(seconds):
-    return f"{seconds:.0f} s" if seconds < 60 else f"{seconds / 60:.0f} min"
+def _beyond(path):
+    """The families of the times that exceed the ceilings, disturbed or not, one for each."""
+    run = results.of_journal(path)
+    found = [key for key, (word, _) in run.verdicts.items() if word == journal.IMPLAUSIBLE]
+    return [results.FAMILY_OF.get(cell.function, "network") for cell, _ in (*found, *run.doubtful)]
 
 
 def available():
@@ -145,12 +131,15 @@ def available():
 
 @dataclasses.dataclass(frozen=True)
 class Group:
-    """The cells of one function, variant and layer, and the pattern by which asv selects them."""
+    """The cells of one function, variant and layer, the pattern by which asv selects them, and what
+    ahead.py is to compile for them.
+    """
 
     family: str
     names: frozenset
     pattern: str
     cells: int
+    compiled: tuple = ()
 
 
 def suites(family):
@@ -174,25 +163,34 @@ def selection(family, modules):
                 continue
             dtypes, chosen = (list(dict.fromkeys(part)) for part in zip(*timed, strict=True))
             values = [_either(v) for v in ([variant], [layer], dtypes, batches, chosen)]
+            ours = tuple(b for b in chosen if b in kernels.BACKENDS and not transfers(modules[b]))
+            network = layer if family == "network" else ""
             yield Group(
                 family,
                 frozenset((family, function, variant, layer, layer.partition("-")[0])) - {""},
                 rf"^bench_{family}\.{function}\.time_call\({', '.join(filter(None, values))}\)$",
                 len(dtypes) * (len(batches) or 1) * len(chosen),
+                (function, variant, network, tuple(dtypes), ours) if ours else (),
             )
 
 
 def _parts(groups):
-    """The groups in lists of one family and at most PART cells, or a little more."""
+    """The groups in lists of at most PART cells, or a little more; of several families where all
+    of these have no more than LEAST together.
+    """
+    part = []
     for _, found in itertools.groupby(groups, key=lambda group: group.family):
-        part = []
-        for group in found:
+        family = list(found)
+        if part and _cells([part, family]) > LEAST:
+            yield part
+            part = []
+        for group in family:
             part.append(group)
-            if sum(g.cells for g in part) >= PART:
+            if _cells([part]) >= PART:
                 yield part
                 part = []
-        if part:
-            yield part
+    if part:
+        yield part
 
 
 def _either(values):
@@ -219,7 +217,11 @@ def _elsewhere():
 
 
 def _asv(machine, part, path, progress):
-    """Runs asv on some groups, its output in the log, the progress on the screen."""
+    """Runs asv on some groups, once all is compiled that they call; its output in the log, the
+    progress on the screen.
+    """
+    if ahead.compile_for(part):
+        drift.note()
     command = [sys.executable, "-m", "asv", "run", "-E", "checkout", "--machine", machine]
     command += ["--config", str(_elsewhere())] if kernels.INSTALLED else [
         *("--config", str(CONFIG), "--set-commit-hash", "HEAD")
@@ -237,7 +239,7 @@ def _asv(machine, part, path, progress):
         while code is None:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 code = process.wait(timeout=1 if terminal else 10)
-            line = progress.line(part[0].family, journal.started(path), time.time())
+            line = progress.line(_families(part)[0], journal.started(path), time.time())
             print(f"\r{line:60}" if terminal else line, end="" if terminal else "\n", flush=True)
     finally:
         code = process.wait()  # Ctrl-C reaches asv as well, which then cleans up

@@ -5,7 +5,7 @@ import secrets
 import time
 import timeit
 
-from .owned import CLOCK, Wrong, is_users, one_blas_thread, timer_of
+from .owned import CLOCK, Wrong, is_users, timer_of
 from .tricks import named
 
 REMEMBERS = 3.0  # times as long, for what has to be computed
@@ -60,8 +60,7 @@ class Judge:
     def _problem(self, seconds):
         if problem := self._lying() or self.judged.beside():
             return problem
-        with one_blas_thread():
-            complaint = self.operation.disagreement(self.judged.inputs, self.found)
+        complaint = self.operation.disagreement(self.judged.inputs, self.found)
         if complaint := complaint or self.timed.again(self.found):
             return named(self.operation, self.module, self.draw, complaint)
         if self.took <= REMEMBERS * seconds or not (array := self.timed.asked()):

@@ -9,11 +9,13 @@ import contextlib
 import functools
 import importlib.util
 import sys
+import threading
 import time
+from pathlib import Path
 
 import numpy as np
 
-CLOCK = time.perf_counter
+CLOCK, _sleep = time.perf_counter, time.sleep
 COPIES = {"cupy": lambda array: array.get(), "torch": lambda array: array.cpu().numpy().copy()}
 WAITS = {
     "cupy": lambda cupy: cupy.cuda.Device().synchronize(),
@@ -82,10 +84,33 @@ def timer_of(module):
     return timer
 
 
+def settle(seconds=0.5):
+    """Waits until no other thread of this process runs, so many seconds at most.
+
+    Those of BLAS and of OpenMP spin for tens of milliseconds after a product, after they were
+    started, and after their number was changed: they would hold a core, or half of one, against
+    what is timed next.
+    """
+    until = CLOCK() + seconds
+    while _others_run() and CLOCK() < until:
+        _sleep(0.001)
+
+
+def _others_run():
+    """Whether a thread of this process beside the one that asks is running; not known without
+    /proc.
+    """
+    for path in Path("/proc/self/task").glob("*/stat"):
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            state = path.read_text().rpartition(")")[2].split()[0]
+            if state == "R" and int(path.parent.name) != threading.get_native_id():
+                return True
+    return False
+
+
 def one_blas_thread():
-    """For the oracle's products: BLAS's threads spin for tens of milliseconds after a product, and
-    would hold a core against the kernel that is timed next. Without threadpoolctl, which may be
-    missing where a card is recorded, they do.
+    """For products beside which others are timed: where BLAS uses threads, these spin afterwards
+    (`settle`). Without threadpoolctl, which may be missing where a card is recorded, they do.
     """
     if not importlib.util.find_spec("threadpoolctl"):
         return contextlib.nullcontext()

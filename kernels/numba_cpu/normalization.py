@@ -114,6 +114,18 @@ def _layer_to_skip(x, gamma, beta, eps, skip, y, mean, rstd):
     return fits and _layer(x, gamma, beta, eps, writable(skip), y, mean, rstd)
 
 
+# By these names the shortcuts below are found in the cache again: a compiled function of a closure
+# has another name in every process.
+@register_jitable
+def _of_columns(dy, x, gamma, mean, rstd, dx, dgamma, dbeta):
+    columns_gradient(dy, x, gamma, mean, rstd, dx, dgamma, dbeta)
+
+
+@register_jitable
+def _of_rows(dy, x, gamma, mean, rstd, dx, dgamma, dbeta):
+    rows_gradient(dy, x, gamma, mean, rstd, dx, dgamma, dbeta)
+
+
 def _backward(gradient, axis, name):
     """A shortcut around gradient(...), with a mean for every place along the axis."""
 
@@ -135,8 +147,8 @@ def _backward(gradient, axis, name):
     return shortcut(*arrays)(named(call, name))
 
 
-_batch_backward = _backward(columns_gradient, 1, "columns")
-_layer_backward = _backward(rows_gradient, 0, "rows")
+_batch_backward = _backward(_of_columns, 1, "columns")
+_layer_backward = _backward(_of_rows, 0, "rows")
 
 
 def batch_norm_forward(x, gamma, beta, running_mean, running_variance, *, momentum=0.1, eps=1e-5,

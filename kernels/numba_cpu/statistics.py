@@ -5,6 +5,7 @@ The arguments are checked here; the loops are those of counting.py and squares.p
 
 import numpy as np
 from numba import types
+from numba.extending import register_jitable
 
 from .. import arguments, intervals
 from .codegen.jit import named
@@ -30,7 +31,19 @@ def _by_units(count, name):
     return shortcut(read(2), *bounds, types.boolean, written(1, of=1))(named(call, name))
 
 
-_inside, _outside = _by_units(count_inside, "inside"), _by_units(count_outside, "outside")
+# By these names the shortcuts are found in the cache again: a compiled function of a closure has
+# another name in every process.
+@register_jitable
+def _count_inside(x, low, high, counts):
+    count_inside(x, low, high, counts)
+
+
+@register_jitable
+def _count_outside(x, low, high, counts):
+    count_outside(x, low, high, counts)
+
+
+_inside, _outside = _by_units(_count_inside, "inside"), _by_units(_count_outside, "outside")
 
 
 def connection_sparsity(weight, *, threshold=0.0, out=None):

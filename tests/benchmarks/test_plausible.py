@@ -107,12 +107,39 @@ def test_a_run_fails_by_what_exceeds_the_ceilings_still(
     monkeypatch.setattr(runner.surroundings, "begin", begin)
     monkeypatch.setattr(runner, "LOG", house / "run.log")
     monkeypatch.setattr(runner, "_asv", asv)
-    monkeypatch.setattr(drift, "SECONDS", 1e-4)
+    monkeypatch.setattr(drift, "note", lambda: None)
     assert command.main(["run", "--only", "sgd"]) == status
     assert rounds == ["roofline", "optimizers"] + ["roofline"] * (timed - 1)
     shown = capsys.readouterr().out.rpartition("timed again")[2]  # the table too, once more
     assert "sgd, float32" in shown
     assert ("IMPLAUSIBLE" in shown) == (status == 1)
+
+
+def test_ceilings_that_were_disturbed_condemn_nothing(house):
+    """The cell is marked as they are, and judged when they are timed again undisturbed."""
+
+    def read(mean=1.0):
+        journal.note(None, journal.READ, least=1.0, mean=mean, stolen=0, of=0)
+
+    path = begin()
+    read()
+    note_roofs(3)
+    read(2.0)
+    read()
+    sgd(SGD / 2)
+    read()
+    run = results.of_journal(path)
+    (key,) = run.doubtful
+    assert key[0].function == "sgd"
+    assert key in run.times
+    assert key in run.disturbed
+    assert runner._beyond(path) == ["optimizers"]
+    assert not run.verdicts
+    note_roofs(1)
+    read()
+    run = results.of_journal(path)
+    assert run.verdicts[key][0] == journal.IMPLAUSIBLE
+    assert not run.doubtful
 
 
 # --- what a share is counted by ------------------------------------------------------------------

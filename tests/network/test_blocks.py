@@ -12,7 +12,7 @@ from conftest import FAST_NATIVE, IN_EVERY_ORDER, NATIVE, SIMULATED, backend_or_
 from network_cases import EVERY_ACTIVATION, hold, make, put, sample, trained, wide
 
 import reference
-from benchmarks.suites import suite, workloads
+from benchmarks.suites import owned, workloads
 from kernels import numba_cpu
 from kernels.catalog import maxout_gain
 from reference.network import initial
@@ -73,7 +73,7 @@ def fast_backend(request):
 
 @pytest.fixture(scope="module", autouse=True)
 def one_blas_thread():
-    with suite.one_blas_thread():
+    with owned.one_blas_thread():
         yield
 
 

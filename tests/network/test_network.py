@@ -18,7 +18,7 @@ from network_cases import (
 )
 
 import reference
-from benchmarks.suites import suite
+from benchmarks.suites import owned
 from reference import optimizer_spec
 from reference.network import LOSSES, STATES, initial
 from reference.network_spec import forward_bounds, loss_bound, step_bound
@@ -53,7 +53,7 @@ def fast_native(request):
 @pytest.fixture(scope="module", autouse=True)
 def one_blas_thread():
     """The oracle's threads would look for work while the network's are to have the cores."""
-    with suite.one_blas_thread():
+    with owned.one_blas_thread():
         yield
 
 
