@@ -8,7 +8,7 @@ from numba import carray
 from ... import arguments
 from ...catalog import MEAN_SQUARED_ERROR, SLOPES, SOFTMAX_CROSS_ENTROPY
 from ...network import description
-from ..codegen.jit import kernel
+from ..codegen.jit import entry, kernel
 from ..codegen.threads import claim, release, take_turns
 from ..codegen.vectors import address, advance
 from .layout import aligned, layout
@@ -79,7 +79,7 @@ def _pointers(memory, layers, plan, settings):
     )
 
 
-@kernel
+@entry
 def _step(memory, layers, plan, settings, chosen, x, labels):
     """The loss of one step; None, and nothing changed, where a label is out of range or another
     thread is in a step.
@@ -96,7 +96,7 @@ def _step(memory, layers, plan, settings, chosen, x, labels):
     return loss
 
 
-@kernel
+@entry
 def _epoch(memory, layers, plan, settings, chosen, x, labels, order, rates):
     """The mean loss of an epoch; None, as in a step, also where a row number is out of range.
 
@@ -128,7 +128,7 @@ def _epoch(memory, layers, plan, settings, chosen, x, labels, order, rates):
     return total / order.size
 
 
-@kernel
+@entry
 def _predict(memory, layers, plan, settings, chosen, x, out):
     network, fan_in = _pointers(memory, layers, plan, settings), x.shape[1]
     for first in range(0, len(x), chosen.size):
@@ -138,7 +138,7 @@ def _predict(memory, layers, plan, settings, chosen, x, out):
         out[first : first + rows] = carray(logits, (rows, out.shape[1]))
 
 
-@kernel
+@entry
 def _evaluate(memory, layers, plan, settings, chosen, x, labels):
     """(mean loss, right decisions); None where a label is out of range."""
     network, fan_in = _pointers(memory, layers, plan, settings), x.shape[1]
