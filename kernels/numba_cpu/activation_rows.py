@@ -212,7 +212,9 @@ def _prelu_part(dy, z, alpha, dz, dalpha):
 
 @kernel
 def _add_up(parts, total):
-    total[:] = parts[0]
+    part = parts[0]
+    for j in range(total.size):
+        total[j] = part[j]
     for c in range(1, len(parts)):
         part = parts[c]
         for j in range(total.size):

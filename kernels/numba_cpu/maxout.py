@@ -19,8 +19,9 @@ ROOM = 2 * COLUMNS
 def _largest_of(z, y):
     """y = max over the pieces of z, of these rows."""
     for i in range(len(y)):
-        row = y[i]
-        row[:] = z[i, 0]
+        row, piece = y[i], z[i, 0]
+        for j in range(row.size):
+            row[j] = piece[j]
         for k in range(1, z.shape[1]):
             piece = z[i, k]
             for j in range(row.size):
@@ -35,10 +36,10 @@ def _winners_of(dy, z, dz):
     for i in range(len(dy)):
         for first in range(0, units, COLUMNS):
             part = slice(first, min(units, first + COLUMNS))
-            gradient = dy[i, part]
+            gradient, piece = dy[i, part], z[i, 0, part]
             top, winner = room[0, : gradient.size], room[1, : gradient.size]
-            top[:] = z[i, 0, part]
-            winner[:] = zero
+            for j in range(top.size):
+                top[j], winner[j] = piece[j], zero
             for k in range(1, pieces):
                 piece, number = z[i, k, part], dy.dtype.type(k)
                 for j in range(top.size):

@@ -4,6 +4,8 @@ Numba would make machine code of each by itself as well, which nothing runs: a q
 time that it takes to compile.
 """
 
+from copy import copy
+
 from numba import extending
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import CompilerBase, DefaultPassBuilder
@@ -14,10 +16,25 @@ from numba.core.typed_passes import NativeLowering, NativeParforLowering
 class _Library(JITCodeLibrary):
     """LLVM IR, optimised and checked as Numba does, to be linked into the libraries of callers."""
 
+    def _optimize_functions(self, ll_module):
+        """As Numba does, but for what is only declared, where there is nothing to optimise."""
+        ll_module.data_layout = self._codegen._data_layout
+        for function in ll_module.functions:
+            if not function.is_declaration:
+                passes, builder = self._codegen._function_pass_manager()
+                passes.run(function, builder)
+
     def _finalize_final_module(self):
         self._finalize_dynamic_globals()
         self._verify_declare_only_symbols()
         self._finalized = True
+
+
+class _Part(_Library):
+    """What Numba makes in libraries of its own to lower a function: optimised with that alone."""
+
+    def _optimize_final_module(self):
+        pass
 
 
 @register_pass(mutates_CFG=False, analysis_only=True)
@@ -42,8 +59,11 @@ class Inlined(CompilerBase):
 
     def define_pipelines(self):
         state = self.state
-        state.library = _Library(state.targetctx.codegen(), state.func_id.func_qualname)
-        state.flags.no_compile = True
+        state.targetctx._internal_codegen = parts = copy(state.targetctx.codegen())
+        parts._library_class = _Part
+        state.library = _Library(parts, state.func_id.func_qualname)
+        flags = state.flags
+        flags.no_compile = flags.no_cpython_wrapper = flags.no_cfunc_wrapper = True
         passes = DefaultPassBuilder.define_nopython_pipeline(state)
         parallel = state.flags.auto_parallel.enabled
         passes.add_pass_after(_Known, NativeParforLowering if parallel else NativeLowering)

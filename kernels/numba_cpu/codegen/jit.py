@@ -10,8 +10,7 @@ from .threads import thread_count
 # No division checks: they forbid vectorisation. a * b + c may be rounded once (multiply-add).
 OPTIONS = {"cache": True, "nogil": True, "error_model": "numpy"}
 # For functions that only compiled functions call; their code is cached with that of their callers.
-INTERNAL = OPTIONS | INLINED | dict.fromkeys(("no_cpython_wrapper", "no_cfunc_wrapper"), True)
-INTERNAL["cache"] = False
+INTERNAL = OPTIONS | INLINED | {"cache": False}
 kernel = partial(njit, **INTERNAL, fastmath={"contract"})
 threaded = partial(njit, **INTERNAL, fastmath={"contract"}, parallel=True)
 # For loops that add up: the compiler may keep several partial sums.

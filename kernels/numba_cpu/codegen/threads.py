@@ -13,6 +13,7 @@ only imports may still fork.
 """
 
 import ctypes
+import gc
 import os
 import threading
 from functools import wraps
@@ -25,7 +26,32 @@ from numba.extending import intrinsic
 
 from .inlined import register_jitable
 
-compiling = threading.RLock()
+
+class _Compiling:
+    """Held by the Python thread that compiles, which may hold it several times.
+
+    Numba makes so many objects that live that Python, which by default looks for dead cycles among
+    them after every 700, spends an eighth of the time on that; a few of them take little room.
+    """
+
+    def __init__(self):
+        self._lock, self._held = threading.RLock(), 0
+
+    def __enter__(self):
+        self._lock.acquire()
+        if self._held == 0:
+            self._thresholds = young, *older = gc.get_threshold()
+            gc.set_threshold(young and max(young, 50_000), *older)
+        self._held += 1
+
+    def __exit__(self, *_):
+        self._held -= 1
+        if self._held == 0:
+            gc.set_threshold(*self._thresholds)
+        self._lock.release()
+
+
+compiling = _Compiling()
 _turn = threading.Lock()
 
 _LIMIT = "fusebench_thread_limit"
@@ -94,7 +120,7 @@ def take_turns(call):
 
 
 def _in_child():
-    compiling.release()
+    compiling.__exit__()
     try:
         numba.threading_layer()
     except ValueError:  # no pool was launched: this process may have one of its own
@@ -104,5 +130,5 @@ def _in_child():
 
 if hasattr(os, "register_at_fork"):  # nothing forks on Windows
     os.register_at_fork(
-        before=compiling.acquire, after_in_parent=compiling.release, after_in_child=_in_child
+        before=compiling.__enter__, after_in_parent=compiling.__exit__, after_in_child=_in_child
     )

@@ -134,8 +134,10 @@ def _predict(memory, layers, plan, settings, chosen, x, out):
     for first in range(0, len(x), chosen.size):
         rows = min(chosen.size, len(x) - first)
         infer(*network, advance(address(x), first * fan_in), address(chosen), rows)
-        logits = advance(address(memory), layers[-1, Y])
-        out[first : first + rows] = carray(logits, (rows, out.shape[1]))
+        logits = carray(advance(address(memory), layers[-1, Y]), (rows, out.shape[1]))
+        for i in range(rows):
+            for j in range(out.shape[1]):
+                out[first + i, j] = logits[i, j]
 
 
 @entry
