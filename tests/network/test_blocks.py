@@ -401,7 +401,7 @@ def test_skips_keep_it_whatever_the_seed_and_the_rows():
 
 def code_of_readme(before):
     """(its code behind these words, the text behind that)."""
-    text = (Path(__file__).resolve().parents[2] / "README.md").read_text()
+    text = (Path(__file__).resolve().parents[2] / "kernels" / "README.md").read_text()
     ((code, behind),) = re.findall(rf"{before}:\n\n((?:    .*\n|\n)+)((?:.*\n)+)", text)
     return textwrap.dedent(code), behind
 
