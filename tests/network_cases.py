@@ -145,3 +145,40 @@ def sample(network, rows, loss="softmax_cross_entropy", dtype="float64", seed=0)
 
 def put(backend, *arrays):
     return tuple(backend.asarray(array) for array in arrays)
+
+
+# One of each, and all together, with everything that happens to gradients after them.
+BLOCKS = {
+    "dropout": {"dropout": 0.3, "optimizer": "adam", "beta1": 0.8},
+    "skips": {"residual": True, "optimizer": "sgd"},
+    "batch norm": {"normalization": "batch_norm", "optimizer": "momentum"},
+    "layer norm": {"normalization": "layer_norm", "optimizer": "momentum"},
+    "all": {
+        "normalization": "batch_norm",
+        "dropout": 0.2,
+        "residual": True,
+        "beta": 0.8,
+        "optimizer": "nesterov",
+        "l2": 0.02,
+        "clip_norm": 0.1,
+        "weight_decay": 0.05,
+    },
+    "all by rows": {
+        "normalization": "layer_norm",
+        "dropout": 0.6,
+        "residual": True,
+        "optimizer": "momentum",
+        "clip_value": 0.02,
+        "loss": "sigmoid_cross_entropy",
+    },
+    "maxout": {"activations": "maxout", "pieces": 3, "optimizer": "momentum", "clip_norm": 0.1},
+    "all with maxout": {
+        "activations": "maxout",
+        "normalization": "batch_norm",
+        "dropout": 0.2,
+        "residual": True,
+        "optimizer": "sgd",
+        "l2": 0.02,
+    },
+}
+of_every_kind = pytest.mark.parametrize("kind", BLOCKS)

@@ -1,4 +1,4 @@
-"""What README says of files, commands and limits."""
+"""What the README of the house and those of its rooms say of files, commands and limits."""
 
 import re
 import subprocess
@@ -11,7 +11,12 @@ from benchmarks.running import journal
 from reference import FAMILIES
 
 ROOT = Path(__file__).resolve().parents[1]
-TEXT = (ROOT / "README.md").read_text()
+ROOMS_WITH_ONE = ("kernels", "benchmarks", "results", "tests")
+READMES = [
+    ROOT / "README.md",
+    *(path for room in ROOMS_WITH_ONE for path in (ROOT / room).rglob("README.md")),
+]
+TEXT = "\n".join(path.read_text() for path in READMES)
 CODE = [*re.findall(r"`([^`\n]+)`", TEXT), *(x for x in TEXT.splitlines() if x[:4] == "    ")]
 ROOMS = ("reference", "kernels", "benchmarks", "tests", r"run\.py", r"setup\.cfg")
 
@@ -75,3 +80,12 @@ def needed(column, family):
         names = re.findall(r"`([^`]+)`", cells[column].replace("<family>", family))
         files |= {folder + name for name in names}
     return rows[0][1 + column], files
+
+
+def test_every_link_leads_to_a_file():
+    links = [
+        (path, link) for path in READMES for link in re.findall(r"\]\(([^)#]+)", path.read_text())
+    ]
+    inside = [(path, link) for path, link in links if "://" not in link]
+    assert len(inside) > 8
+    assert [link for path, link in inside if not (path.parent / link).exists()] == []

@@ -9,7 +9,7 @@ import statistics
 from collections.abc import Callable
 from functools import partial
 
-from reference import FAMILIES, OPERATIONS
+from reference import FAMILIES
 
 from .. import bench_network
 from ..peers import contenders, measure, rows
@@ -58,7 +58,7 @@ def ceilings(bench):
 
 def operations(bench):
     """Every cell of the families."""
-    for operation in OPERATIONS.values():
+    for operation in itertools.chain(*FAMILIES.values()):
         if not hasattr(bench.module, operation.name):
             bench.missing.append(f"{operation}: the backend does not have it")
     return _cells(bench, *FAMILIES)
@@ -144,7 +144,7 @@ def both_ways(bench):
 def borders(bench):
     """A check of every operation, at its borders too."""
     layer, batch = workloads.layers()[CHECKED_AT[0]], CHECKED_AT[1]
-    known = [op for op in OPERATIONS.values() if suite.offers(bench.module, op)]
+    known = [op for op in itertools.chain(*FAMILIES.values()) if suite.offers(bench.module, op)]
     for operation in known:
         for dtype in ("float32", "float64"):
             work = partial(_agreed, bench.module, operation, layer, dtype, batch)

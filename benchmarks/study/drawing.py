@@ -49,7 +49,7 @@ def steps_of(profiles, last, size=SIZE):
 
 
 def trade(points, size=SIZE):
-    """Steps to the target against time a step: {class: [(steps, seconds)]}, the first the best.
+    """Steps to the target against time a step: {class: [(steps, time)]}, the first the best.
 
     Along a dashed line the time to the target is the same.
     """
@@ -66,8 +66,8 @@ def trade(points, size=SIZE):
         lines.append(path("equal", x, y, ends))
     dots = []
     for name, found in points.items():
-        for place, (steps, seconds) in enumerate(found):
-            at = f'cx="{x.place(steps)}" cy="{y.place(seconds)}"'
+        for place, (steps, time) in enumerate(found):
+            at = f'cx="{x.place(steps)}" cy="{y.place(time)}"'
             dots.append(f'<circle class="{name}" {at} r="{3 if place else 9}"/>')
     return charts.svg(size, charts.frame(x, y, size) + "".join(lines + dots))
 

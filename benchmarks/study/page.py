@@ -36,12 +36,12 @@ def _is_plane(problem):
 
 
 def trade(methods, classes):
-    """Steps and time a step of every setting; each method's best one first."""
+    """Steps and us a step of every setting; each method's best one first."""
     points = {}
     for method, of_method in methods.items():
         best = figures.best(of_method)
         ordered = sorted(of_method, key=lambda cell: cell is not best)
-        found = [(c.steps, c.median(lambda run: run.step_seconds)) for c in ordered]
+        found = [(c.steps, 1e6 * c.median(lambda run: run.step_seconds)) for c in ordered]
         points[classes[method]] = [(s, t) for s, t in found if 0 < s < math.inf]
     return drawing.trade(points)
 

@@ -304,7 +304,7 @@ def test_a_valley_of_many_dimensions(numpy, method):
 
 
 def test_the_example_of_the_readme():
-    text = (Path(__file__).resolve().parents[2] / "README.md").read_text()
+    text = (Path(__file__).resolve().parents[2] / "kernels" / "README.md").read_text()
     (example,) = re.findall(r"((?:    .*\n|\n)*    found\.x, .*\n)", text)
     names = {}
     exec(dedent(example), names)

@@ -1,63 +1,33 @@
 """Networks with normalisation, maxout, dropout and skips: the program that every backend runs."""
 
-import itertools
-import re
-import textwrap
-from pathlib import Path
-
 import numba
 import numpy as np
 import pytest
 from conftest import FAST_NATIVE, IN_EVERY_ORDER, NATIVE, SIMULATED, backend_or_skip
-from network_cases import EVERY_ACTIVATION, hold, make, put, sample, trained, wide
+from network_cases import (
+    BLOCKS,
+    EVERY_ACTIVATION,
+    hold,
+    make,
+    of_every_kind,
+    put,
+    sample,
+    trained,
+    wide,
+)
 
 import reference
-from benchmarks.suites import owned, workloads
+from benchmarks.suites import owned
 from kernels import numba_cpu
 from kernels.catalog import maxout_gain
 from reference.network import initial
-from reference.network_spec import forward_bounds, loss_bound, step_bound
+from reference.network_spec import forward_bounds, loss_bound
 from reference.spec import compare, oracles_share
 
-# One of each, and all together, with everything that happens to gradients after them.
-BLOCKS = {
-    "dropout": {"dropout": 0.3, "optimizer": "adam", "beta1": 0.8},
-    "skips": {"residual": True, "optimizer": "sgd"},
-    "batch norm": {"normalization": "batch_norm", "optimizer": "momentum"},
-    "layer norm": {"normalization": "layer_norm", "optimizer": "momentum"},
-    "all": {
-        "normalization": "batch_norm",
-        "dropout": 0.2,
-        "residual": True,
-        "beta": 0.8,
-        "optimizer": "nesterov",
-        "l2": 0.02,
-        "clip_norm": 0.1,
-        "weight_decay": 0.05,
-    },
-    "all by rows": {
-        "normalization": "layer_norm",
-        "dropout": 0.6,
-        "residual": True,
-        "optimizer": "momentum",
-        "clip_value": 0.02,
-        "loss": "sigmoid_cross_entropy",
-    },
-    "maxout": {"activations": "maxout", "pieces": 3, "optimizer": "momentum", "clip_norm": 0.1},
-    "all with maxout": {
-        "activations": "maxout",
-        "normalization": "batch_norm",
-        "dropout": 0.2,
-        "residual": True,
-        "optimizer": "sgd",
-        "l2": 0.02,
-    },
-}
 SHAPES = {
     "narrow": {"sizes": (7, 7, 7, 5, 5, 3), "activations": ("relu", "gelu", "prelu", "tanh")},
     "wide": {"sizes": (20, 200, 200, 4), "activations": ("prelu", "elu")},
 }
-of_every_kind = pytest.mark.parametrize("kind", BLOCKS)
 of_every_shape = pytest.mark.parametrize("shape", SHAPES)
 
 
@@ -143,69 +113,6 @@ def test_in_every_order_of_threads(order, kind):
     gpu = backend_or_skip(order)
     ours, oracle = both(gpu, kind, dtype="float32")
     hold(gpu, ours, oracle, *rows_of(kind, "narrow", 13, "float32"), "float32")
-
-
-def _taken(kind, activation, networks, rows_of):
-    """{name: how much of a step's bounds the CPU's errors in float32 take}, the most of networks of
-    these (sizes, seed).
-    """
-    backend, taken = backend_or_skip("numba"), {}
-    options = {"activations": activation, **BLOCKS[kind], "clip_norm": None, "clip_value": None}
-    for sizes, seed in networks:
-        shape = {"sizes": sizes, **options}
-        ours, oracle = make(backend, shape, dtype="float32"), make(reference, shape)
-        ours.load_state(trained(ours.state(), seed))
-        oracle.load_state({name: wide(array) for name, array in ours.state().items()})
-        loss = options.get("loss", "softmax_cross_entropy")
-        x, labels = sample(shape, rows_of(sizes), loss, "float32", seed)
-        of_loss, bounds, _ = step_bound(oracle, wide(x), wide(labels), "float32")
-        got, want = {"loss": ours.step(x, labels)}, {"loss": oracle.step(wide(x), wide(labels))}
-        got, want = got | ours.state(), want | oracle.state()
-        for name, bound in ({"loss": of_loss} | bounds).items():
-            shares = bound.shares(got[name], want[name])
-            taken[name] = list(map(max, taken.get(name, shares), shares))
-    for name, shares in taken.items():
-        print(f"\n{kind:12} {name:26} {shares[0]:.3f} {shares[1]:.3f}", end="")
-    return taken
-
-
-@of_every_kind
-def test_bounds_of_a_step_bind(kind):
-    """The errors of the CPU's step in float32 come near to its bounds. `pytest -s` shows them."""
-    networks = itertools.product([(2, 2, 2), (5, 7, 7, 3)], range(10))
-    taken = _taken(kind, "tanh", networks, lambda sizes: 16 if sizes[0] > 2 else 3)
-    assert min(map(max, taken.values())) >= 0.01, taken
-
-
-@of_every_kind
-def test_deviations_of_a_deep_step_bind(kind):
-    """Of the loss and of every weight after ten layers, where the worst case has long left the
-    numbers behind.
-    """
-    networks = [((16, *[16] * 10, 3), seed) for seed in range(10)]
-    taken = _taken(kind, "tanh", networks, lambda sizes: 16)
-    for name, (_, of_deviation) in taken.items():
-        assert of_deviation <= 1, name
-        assert of_deviation >= 0.01 or not name.endswith(("loss", "weight")), name
-
-
-def test_bounds_of_a_step_stay_numbers():
-    """Two rows under batch norm: a layer's errors are many times those of the layer before, and
-    where a probability may be anything its bound is 1, not 0 times infinity.
-    """
-    shape = {"sizes": (8, *[16] * 8, 3), "activations": "relu", "normalization": "batch_norm"}
-    oracle = make(reference, shape)
-    oracle.load_state(trained(oracle.state()))
-    x, labels = sample(shape, 2)
-    of_logits = forward_bounds(oracle, x, "float32", training=True)[-1][2].y
-    assert of_logits.each.max() > 400  # exp of twice as much overflows
-    of_loss, bounds, norms = step_bound(oracle, x, labels, "float32")
-    logits = np.array([[0.0, -1e4, 2.0], [1.0, 2.0, 3.0]])
-    _, of_slope = loss_bound(oracle, logits, of_logits, labels, "float32")
-    assert (of_slope.each < 1).all()  # of a mean of two
-    for bound in (of_loss, *bounds.values(), norms, of_slope):
-        assert not np.isnan(bound.each).any()
-        assert not np.isnan(bound.deviation).any()
 
 
 @of_every_kind
@@ -334,19 +241,6 @@ def test_create_names_the_bad_argument(fast_backend, bad, said):
         fast_backend.network.create(arguments.pop("sizes"), **arguments)
 
 
-DEEP = {"sizes": (64, *[128] * 10, 10), "activations": "sigmoid", "batch": 64, "dtype": "float32"}
-
-
-def fallen(backend, rows=slice(64), **options):
-    """How many times smaller the first layer's gradient is than the tenth's, at the start: by the
-    norms of the gradients of weights.
-    """
-    network, data = make(backend, DEEP, **options), workloads.training("digits")
-    network.step(*put(backend, *(np.ascontiguousarray(array[rows]) for array in data)))
-    first, *_, last, _ = network.gradients[:, 0]
-    return last / first
-
-
 def test_maxout_is_the_public_functions():
     """A layer of pieces and the linear one behind it."""
     shape = {"sizes": (5, 7, 3), "activations": "maxout", "pieces": 4}
@@ -383,43 +277,3 @@ def test_pieces_keep_the_second_moment_of_what_they_are_given(fast_backend, piec
     x = np.random.default_rng(0).standard_normal((100, 400))
     y, _ = reference.maxout_forward(x, wide(weight), np.zeros(weight.shape[1:]))
     assert (y**2).mean() == pytest.approx(1, rel=0.05)
-
-
-@pytest.mark.parametrize("normalization", [None, "batch_norm"])
-def test_skips_keep_the_gradient_of_deep_layers(fast_backend, normalization):
-    options = {"normalization": normalization, "seed": 3}
-    assert 0.1 < fallen(fast_backend, residual=True, **options) < 10
-    if normalization is None:  # it alone does as much
-        assert fallen(fast_backend, residual=False, **options) > 1000
-
-
-def test_skips_keep_it_whatever_the_seed_and_the_rows():
-    for seed in range(8):
-        rows = slice(64 * seed, 64 * (seed + 1))
-        assert 0.1 < fallen(reference, rows, residual=True, seed=seed) < 10
-
-
-def code_of_readme(before):
-    """(its code behind these words, the text behind that)."""
-    text = (Path(__file__).resolve().parents[2] / "README.md").read_text()
-    ((code, behind),) = re.findall(rf"{before}:\n\n((?:    .*\n|\n)+)((?:.*\n)+)", text)
-    return textwrap.dedent(code), behind
-
-
-def test_norms_of_the_readme_are_those_of_its_script(capsys):
-    code, behind = code_of_readme("first gradients of the ten layers' weights")
-    exec(code, {})
-    printed = [list(map(float, line.split()[2:])) for line in capsys.readouterr().out.splitlines()]
-    rows = [line.strip("| ").split(" | ") for line in behind.splitlines()[2:6]]
-    assert [name for name, *_ in rows] == ["neither", "batch norm", "skips", "both"]
-    for (_, *shown), norms in zip(rows, printed, strict=True):
-        np.testing.assert_allclose(np.float64(shown), norms, rtol=0.06)
-
-
-@pytest.mark.slow
-def test_the_deep_network_of_the_readme_reaches_98_and_a_half_percent():
-    code, _ = code_of_readme("Ten layers on augmented digits")
-    assert len(code.strip().splitlines()) <= 25
-    names = {}
-    exec(code, names)
-    assert names["accuracy"] >= 0.985

@@ -98,13 +98,13 @@ def test_the_command_runs_what_is_chosen(kept, capsys, monkeypatch):
     asked = []
     monkeypatch.setattr(
         "benchmarks.study.pool.run",
-        lambda settings, store, *more: (
-            asked.append((len(settings), *more)) or [(settings[0], "why")]
+        lambda settings, store, *more, dask: (
+            asked.append((len(settings), *more, dask)) or [(settings[0], "why")]
         ),
     )
     given = ["study", "--store", kept, "--only", "adam", "digits", "lr=0.01", "batch=32", "relu"]
     assert command.main([*given, "none", "--backend", "numpy", "--workers", "3"]) == 1
-    assert asked == [(3, "numpy", 3)]
+    assert asked == [(3, "numpy", 3, None)]
     assert (
         "failed: digits 64-32 relu none adam lr=0.01 batch=32 seed=0: why"
         in capsys.readouterr().out
