@@ -4,6 +4,7 @@ Each case runs in a process of its own, which ends by itself or is ended: a cras
 failure here and not of the whole run.
 """
 
+import gc
 import os
 import subprocess
 import sys
@@ -15,6 +16,8 @@ from textwrap import dedent
 import pytest
 from conftest import FAST_NATIVE, SIMULATED
 from network_cases import LARGE, NETWORKS, make, put, sample
+
+from kernels.numba_cpu.codegen import threads
 
 ROOT = Path(__file__).resolve().parents[2]
 # What the processes share: a call of every function and variant, checked against the oracle.
@@ -290,3 +293,18 @@ def test_two_threads_cannot_step_one_network_at_once(fast_backend):
     assert "is being taken in another thread" in refused[0]
     assert int(net.state()["steps"]) == len(taken)
     net.step(x, labels)  # and goes on
+
+
+@pytest.mark.parametrize("given", [(700, 10, 10), (0, 10, 10), (10**6, 5, 5)])
+def test_compiling_leaves_the_garbage_collector_as_it_was(given):
+    before = gc.get_threshold()
+    try:
+        gc.set_threshold(*given)
+        with threads.compiling:
+            with threads.compiling:
+                pass
+            meanwhile = gc.get_threshold()[0]
+        assert gc.get_threshold() == given
+    finally:
+        gc.set_threshold(*before)
+    assert meanwhile == (max(given[0], 50_000) if given[0] else 0)
