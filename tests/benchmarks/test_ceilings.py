@@ -1,7 +1,6 @@
 """The ceilings of the machine, and the floor of a cell that follows from them."""
 
 import itertools
-from functools import reduce
 
 import numba
 import numpy as np
@@ -89,10 +88,14 @@ def test_floor_is_what_binds_of_the_same_round(monkeypatch, flops, size, ceiling
 
 def test_ceilings_are_plausible(monkeypatch):
     monkeypatch.setattr(floors, "SECONDS", 0.0)
-    found = reduce(floors.higher, (floors.measured() for _ in range(5)))
     x = np.ones((256, 256), np.float32)
-    seconds = floors._fastest(lambda: x @ x, 0.0)
-    assert found["flops"] > 0.5 * 2 * 256**3 / seconds  # half: other work may disturb either
+    least = 0.5 * 2 * 256**3 / floors._fastest(lambda: x @ x, 0.0)  # half: either may be disturbed
+    found = floors.measured()
+    for _ in range(50):  # where other work holds a core few are not
+        found = floors.higher(found, floors.measured())
+        if found["flops"] > least:
+            break
+    assert found["flops"] > least
     assert [size for size, _ in found["triads"]] == list(ceilings.FOOTPRINTS)
     size, rate = found["triads"][-1]
     a, b = np.ones((2, size // 8), np.float32)
